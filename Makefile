@@ -1,0 +1,60 @@
+# Names only; the work is done by setup.py, scripts/ and the package itself.
+#
+#   make          build into .venv of this checkout
+#   make demo     build, then run the main job and show what it does
+#   make test     build, then run the tests
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+CYLLAMA_BACKENDS ?= rpc
+export CYLLAMA_BACKENDS
+
+.DEFAULT_GOAL := build
+.PHONY: all build demo test lint stubs bench wheel tools models update clean distclean
+
+all: build tools
+
+$(VENV)/.ready: pyproject.toml scripts/setup_venv.sh
+	@sh scripts/setup_venv.sh "$(PYTHON)" "$(VENV)"
+
+build: $(VENV)/.ready
+	@$(PY) setup.py --quiet build_ext --inplace
+	@sh scripts/install_editable.sh "$(PY)"
+
+demo: build
+	@$(PY) scripts/demo.py
+
+test: build tools
+	@$(PY) -m pytest
+
+tools: $(VENV)/.ready
+	@CYLLAMA_TOOLS=1 $(PY) setup.py --quiet build_ext --inplace
+	@sh scripts/install_editable.sh "$(PY)"
+	@sh scripts/link_tools.sh
+
+lint: build
+	@sh scripts/lint.sh "$(VENV)/bin"
+
+stubs: build
+	@$(PY) scripts/gen_stubs.py
+
+bench: build tools
+	@$(PY) -m benchmarks
+
+wheel: $(VENV)/.ready
+	@$(PY) scripts/build_wheel.py
+
+models: build
+	@$(PY) -m cyllama models get --all
+
+update: $(VENV)/.ready
+	@$(PY) scripts/fetch_engines.py --update $(ENGINE) $(VERSION)
+
+clean:
+	@rm -rf build/cython build/lib* build/temp* build/bdist* dist bin src/*.egg-info
+	@find src -name '*.so' -delete
+	@rm -f src/cyllama/lib/*
+
+distclean: clean
+	@rm -rf build $(VENV) thirdparty/llama.cpp thirdparty/whisper.cpp thirdparty/stable-diffusion.cpp

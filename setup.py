@@ -1,0 +1,230 @@
+"""Builds the engines (CMake superbuild in thirdparty/), then the Cython extensions on them.
+
+Environment
+-----------
+CYLLAMA_BACKENDS   backends beside the CPU, separated by commas (default: rpc)
+CYLLAMA_TOOLS      1: build the engines' native programs as well (make tools)
+CMAKE_ARGS         more arguments for CMake
+"""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+THIRDPARTY = ROOT / "thirdparty"
+ENGINES = ROOT / "build" / "engines"
+PACKAGE = ROOT / "src" / "cyllama"
+LIB = PACKAGE / "lib"
+BACKENDS = os.environ.get("CYLLAMA_BACKENDS", "rpc")
+SHARED = ["ggml-base", "ggml", "llama", "llama-common", "mtmd"]
+SHARED_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
+
+INCLUDE = {
+    "ggml": ["llama.cpp/ggml/include"],
+    "llama": ["llama.cpp/include", "llama.cpp/common", "llama.cpp/vendor"],
+    "llava": ["llama.cpp/include", "llama.cpp/tools/mtmd"],
+    "whisper": ["whisper.cpp/include"],
+    "sd": ["stable-diffusion.cpp/include"],
+}
+# What each extension links beside ggml: shared libraries of the package, and its own static archives.
+COMMON_EXTENSIONS = ("_adapter", "_common", "_speculative")
+ARCHIVES = {
+    "whisper": ["archive/libwhisper.a"],
+    "sd": ["archive/libstable-diffusion.a", "sd/thirdparty/CMakeFiles/zip.dir/zip.c.o"],
+}
+
+
+def fail(sentence: str) -> None:
+    """End the build with one sentence that says what is missing and how to get it."""
+    sys.exit(f"cyllama: {sentence}")
+
+
+def run(command: list[str], what: str, **kwargs: object) -> None:
+    """Run a step of the build, its output visible."""
+    print(f"-- {what}", flush=True)
+    try:
+        subprocess.run([str(part) for part in command], check=True, **kwargs)
+    except FileNotFoundError:
+        fail(f"the program {command[0]!r} is missing; install it (Debian: apt-get install {command[0]})")
+    except subprocess.CalledProcessError as error:
+        fail(f"{what} failed (exit code {error.returncode}); the reason stands above")
+
+
+def program(name: str) -> str:
+    """A build program, from the build environment's packages or from PATH."""
+    beside = Path(sys.executable).parent / name
+    if beside.exists():
+        return str(beside)
+    try:
+        module = __import__(name)
+        return str(Path(getattr(module, f"{name.upper()}_BIN_DIR", module.BIN_DIR)) / name)
+    except (ImportError, AttributeError):
+        pass
+    found = shutil.which(name)
+    if not found:
+        fail(f"the program {name!r} is missing; install it with: pip install {name}")
+    return str(found)
+
+
+def lock() -> dict:
+    """The pinned engines."""
+    return tomllib.loads((THIRDPARTY / "engines.lock.toml").read_text())
+
+
+def fetch_engines() -> None:
+    """Get the pinned sources, unless they are there."""
+    script = [sys.executable, ROOT / "scripts" / "fetch_engines.py"]
+    if subprocess.run([*map(str, script), "--check"], capture_output=True, check=False).returncode != 0:
+        run(script, "fetching the engines' sources")
+
+
+def build_engines() -> None:
+    """Configure once, then let ninja decide what is out of date."""
+    if not shutil.which("c++") and not os.environ.get("CXX"):
+        fail("a C++ compiler is missing; install one (Debian: apt-get install g++)")
+    tools = os.environ.get("CYLLAMA_TOOLS") == "1"
+    ninja = program("ninja")
+    arguments = [
+        f"-DCMAKE_MAKE_PROGRAM={ninja}",
+        f"-DCYLLAMA_BACKENDS={BACKENDS}",
+        f"-DCYLLAMA_LLAMA_COMMIT={lock()['llama'].get('commit', 'unknown')}",
+        *(["-DCYLLAMA_TOOLS=ON"] if tools else []),
+        *os.environ.get("CMAKE_ARGS", "").split(),
+    ]
+    stamp = ENGINES / "cyllama-arguments.txt"
+    wanted = "\n".join(arguments)
+    if not (ENGINES / "build.ninja").exists() or not stamp.exists() or stamp.read_text() != wanted:
+        if not tools and stamp.exists() and stamp.read_text() == "\n".join([*arguments[:3], "-DCYLLAMA_TOOLS=ON"]):
+            pass  # built with the programs before: nothing to take away
+        else:
+            ENGINES.mkdir(parents=True, exist_ok=True)
+            run(
+                [program("cmake"), "-S", THIRDPARTY, "-B", ENGINES, "-G", "Ninja", *arguments],
+                "configuring the engines",
+                stdout=subprocess.DEVNULL,
+            )
+            stamp.write_text(wanted)
+    run([ninja, "-C", ENGINES, "engines", *(["tools"] if tools else [])], "building the engines")
+
+
+def copy_libraries() -> None:
+    """Put the shared libraries and backend modules into the package, with a record of the build."""
+    LIB.mkdir(parents=True, exist_ok=True)
+    modules = (ENGINES / "backends.txt").read_text().split()
+    prefix = "" if sys.platform == "win32" else "lib"
+    module_suffix = ".dll" if sys.platform == "win32" else ".so"
+    wanted = {f"{prefix}cyllama-{name}{SHARED_SUFFIX}" for name in SHARED}
+    wanted |= {f"{prefix}{name}{module_suffix}" for name in modules}
+    for old in LIB.glob("*ggml*"):
+        if old.name not in wanted:
+            old.unlink()
+    for name in sorted(wanted):
+        source, target = ENGINES / "lib" / name, LIB / name
+        if not target.exists() or not filecmp.cmp(source, target, shallow=True):
+            shutil.copy2(source, target)
+    record = {
+        "engines": {name: {k: e[k] for k in ("version", "commit") if k in e} for name, e in lock().items()},
+        "backends": [name.removeprefix("ggml-") for name in modules],
+        "platform": platform.platform(terse=True),
+    }
+    text = json.dumps(record, indent=1)
+    if not (LIB / "build.json").exists() or (LIB / "build.json").read_text() != text:
+        (LIB / "build.json").write_text(text)
+    for engine in ("llama.cpp", "whisper.cpp", "stable-diffusion.cpp"):
+        target = LIB / f"LICENSE.{engine}"
+        if not target.exists():
+            shutil.copy2(THIRDPARTY / engine / "LICENSE", target)
+
+
+def link_arguments() -> list[str]:
+    """Relative run path, no symbol but PyInit_*."""
+    if sys.platform == "darwin":
+        return ["-Wl,-rpath,@loader_path/../lib", "-Wl,-exported_symbol,_PyInit_*"]
+    script = ROOT / "build" / "exports.map"
+    script.parent.mkdir(exist_ok=True)
+    script.write_text("{ global: PyInit_*; local: *; };\n")
+    return ["-Wl,-rpath,$ORIGIN/../lib", "-Wl,--exclude-libs,ALL", f"-Wl,--version-script={script}",
+            "-Wl,--gc-sections", "-Wl,-s"]  # fmt: skip
+
+
+def extension(pyx: Path) -> Extension:
+    """One extension module."""
+    engine = pyx.parent.name
+    name = ".".join(pyx.relative_to(PACKAGE.parent).with_suffix("").parts)
+    libraries = ["cyllama-ggml", "cyllama-ggml-base"]
+    if engine in ("llama", "llava"):
+        libraries.insert(0, "cyllama-llama")
+    if engine == "llama" and pyx.stem in COMMON_EXTENSIONS:
+        libraries.insert(0, "cyllama-llama-common")
+    if engine == "llava":
+        libraries.insert(0, "cyllama-mtmd")
+    includes = INCLUDE["ggml"] + INCLUDE.get(engine, [])
+    archives = [str(ENGINES / archive) for archive in ARCHIVES.get(engine, [])]
+    return Extension(
+        name,
+        [str(pyx.relative_to(ROOT))],
+        language="c++",
+        include_dirs=[str(PACKAGE / "_native"), str(pyx.parent), *(str(THIRDPARTY / path) for path in includes)],
+        define_macros=[("GGML_MAX_NAME", "128"), ("GGML_SHARED", None), ("GGML_BACKEND_SHARED", None),
+                       ("LLAMA_SHARED", None)],
+        library_dirs=[str(LIB)],
+        libraries=libraries,
+        extra_objects=archives,
+        extra_compile_args=["-std=c++17", "-O2", "-g0", "-fvisibility=hidden", "-ffunction-sections",
+                            "-Wno-deprecated-declarations", "-Wno-unused-function"],
+        extra_link_args=link_arguments(),
+        depends=[*archives, *map(str, PACKAGE.glob("_native/*.hpp")), *map(str, pyx.parent.glob("*.hpp"))],
+    )  # fmt: skip
+
+
+class BuildExt(build_ext):
+    """Engines first; the extensions need their headers and libraries."""
+
+    def run(self) -> None:
+        from Cython.Build import cythonize  # after the build requirements are there
+
+        fetch_engines()
+        build_engines()
+        copy_libraries()
+        self.parallel = self.parallel or os.cpu_count()
+        pyx_files = sorted(PACKAGE.glob("*/_*.pyx"))
+        self.extensions = cythonize(
+            [extension(pyx) for pyx in pyx_files],
+            build_dir=str(ROOT / "build" / "cython"),
+            include_path=[str(ROOT / "src")],
+            compiler_directives={"language_level": 3, "embedsignature": True, "binding": True, "annotation_typing": False},
+            nthreads=0,
+            quiet=True,
+        )
+        self.distribution.ext_modules = self.extensions
+        for ext in self.extensions:
+            ext._full_name = self.get_ext_fullname(ext.name)
+            ext._links_to_dynamic = False
+            ext._needs_stub = False
+            ext._file_name = self.get_ext_filename(ext._full_name)
+        super().run()
+
+    def build_extensions(self) -> None:
+        ccache = shutil.which("ccache")
+        if ccache:
+            self.compiler.set_executable("compiler_so", [ccache, *self.compiler.compiler_so])
+            self.compiler.set_executable("compiler_so_cxx", [ccache, *getattr(self.compiler, "compiler_so_cxx", [])])
+        super().build_extensions()
+
+
+setup(
+    cmdclass={"build_ext": BuildExt},
+    ext_modules=[Extension("cyllama._native._core", ["src/cyllama/_native/_core.pyx"])],
+)

@@ -1,0 +1,60 @@
+"""What all engines share: backends and devices, the log, handles, callbacks, the thread budget."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from cyllama._native._core import (
+    backends,
+    build_record,
+    cpu_features,
+    cpu_variant,
+    devices,
+    get_threads,
+    set_threads,
+    threads_available,
+)
+from cyllama._native._threadpool import ThreadPool
+from cyllama._native.threads import default_threads
+
+__all__ = [
+    "ThreadPool",
+    "backends",
+    "build_info",
+    "cpu_features",
+    "cpu_variant",
+    "default_threads",
+    "devices",
+    "get_threads",
+    "set_threads",
+    "threads_available",
+]
+
+
+def build_info() -> dict[str, Any]:
+    """What this installation is made of, for a look or a bug report.
+
+    Returns
+    -------
+    dict
+        ``version``, ``python``, ``platform``; ``engines`` (version and commit of each);
+        ``ggml`` (version, size of a tensor in bytes, ``GGML_MAX_NAME``); ``cpu`` (variant in use, features);
+        ``backends`` (each with ``loaded``, and ``reason`` where it is not); ``devices``; ``threads``.
+    """
+    import cyllama
+    from cyllama._native import _core
+
+    record = build_record()
+    ggml_version, tensor_size, max_name = _core.abi()
+    return {
+        "version": cyllama.__version__,
+        "python": sys.version.split()[0],
+        "platform": record["platform"],
+        "engines": record["engines"],
+        "ggml": {"version": ggml_version, "sizeof_tensor": tensor_size, "max_name": max_name},
+        "cpu": {"variant": cpu_variant(), "features": cpu_features()},
+        "backends": backends(),
+        "devices": devices(),
+        "threads": get_threads(),
+    }

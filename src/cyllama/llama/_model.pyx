@@ -1,0 +1,677 @@
+"""The model: loading, what it is, and saving."""
+
+import os
+import shutil
+import tempfile
+
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from libc.stdio cimport FILE, fclose
+from libc.string cimport memcpy, memset
+from libcpp cimport bool as cbool
+
+from cyllama._native cimport libggml as ggml
+from cyllama._native._core cimport engine_error, log_hook, start_call
+from cyllama._native._handle cimport CallState, check_range, path_bytes, progress_call
+from cyllama.llama cimport libllama as lib
+
+from cyllama._native import _core
+from cyllama.errors import ModelLoadError, UnsupportedError
+from cyllama.llama._enums import FileType, LazyMode, LoadMode, RopeType, SplitMode, enum_value
+from cyllama.llama.params import LlamaModelParams
+
+cdef extern from "stdio.h" nogil:
+    FILE * fdopen(int fd, const char * mode)
+
+
+_core.check_abi(__name__, (ggml.ggml_version().decode(), sizeof(ggml.ggml_tensor), ggml.GGML_MAX_NAME))
+lib.llama_log_set(log_hook, <void *> <const char *> b"llama")
+
+
+cdef class _Buffers:
+    """Memory that a C parameter struct points to; freed with this object."""
+
+    cdef list _keep
+    cdef list _addresses
+
+    def __cinit__(self):
+        self._keep = []
+        self._addresses = []
+
+    cdef void * alloc(self, size_t count, size_t size) except NULL:
+        cdef void * p = PyMem_Calloc(count, size)
+        if p == NULL:
+            raise MemoryError()
+        self._addresses.append(<size_t> p)
+        return p
+
+    cdef const char * text(self, str value) except NULL:
+        raw = value.encode()
+        self._keep.append(raw)
+        return raw
+
+    def __dealloc__(self):
+        for address in self._addresses:
+            PyMem_Free(<void *> <size_t> address)
+
+
+cdef ggml.ggml_backend_dev_t _device(str name) except NULL:
+    cdef bytes raw = name.encode()
+    cdef ggml.ggml_backend_dev_t dev = ggml.ggml_backend_dev_by_name(raw)
+    if dev == NULL:
+        names = [d["name"] for d in _core.devices()]
+        raise ValueError(f"devices contains {name!r}, expected names of {names}")
+    return dev
+
+
+cdef ggml.ggml_backend_buffer_type_t _buffer_type(str name) except NULL:
+    cdef size_t i
+    cdef ggml.ggml_backend_buffer_type_t buft
+    names = []
+    for i in range(ggml.ggml_backend_dev_count()):
+        buft = ggml.ggml_backend_dev_buffer_type(ggml.ggml_backend_dev_get(i))
+        if buft != NULL:
+            names.append(ggml.ggml_backend_buft_name(buft).decode())
+            if names[-1] == name:
+                return buft
+    raise ValueError(f"tensor_buft_overrides names the buffer type {name!r}, expected one of {names}")
+
+
+cdef int fill_kv_overrides(object overrides, lib.llama_model_kv_override * c_list) except -1:
+    """Write `overrides` and the empty key that ends the list; `c_list` is zeroed and long enough."""
+    cdef Py_ssize_t i = 0
+    for key, value in overrides.items():
+        raw_key = key.encode()
+        if not 0 < len(raw_key) < 128:
+            raise ValueError(f"the key of a kv_override is {key!r}, expected 1 to 127 bytes")
+        memcpy(c_list[i].key, <const char *> raw_key, len(raw_key))
+        if isinstance(value, bool):
+            c_list[i].tag = lib.LLAMA_KV_OVERRIDE_TYPE_BOOL
+            c_list[i].val_bool = value
+        elif isinstance(value, int):
+            check_range(value, f"kv_overrides[{key!r}]", -2**63, 2**63 - 1)
+            c_list[i].tag = lib.LLAMA_KV_OVERRIDE_TYPE_INT
+            c_list[i].val_i64 = value
+        elif isinstance(value, float):
+            c_list[i].tag = lib.LLAMA_KV_OVERRIDE_TYPE_FLOAT
+            c_list[i].val_f64 = value
+        elif isinstance(value, str):
+            raw = value.encode()
+            if len(raw) > 127:
+                raise ValueError(f"kv_overrides[{key!r}] has {len(raw)} bytes, expected 127 at most")
+            c_list[i].tag = lib.LLAMA_KV_OVERRIDE_TYPE_STR
+            memcpy(c_list[i].val_str, <const char *> raw, len(raw))
+        else:
+            raise TypeError(f"kv_overrides[{key!r}] is {value!r}, expected int, float, bool or str")
+        i += 1
+    return 0
+
+
+cdef int _fill_lists(object params, lib.llama_model_params * c_params, _Buffers buffers) except -1:
+    cdef ggml.ggml_backend_dev_t * c_devices
+    cdef lib.llama_model_tensor_buft_override * c_bufts
+    cdef lib.llama_model_kv_override * c_overrides
+    cdef float * c_split
+    cdef size_t i
+    if params.devices is not None:
+        names = list(params.devices)
+        c_devices = <ggml.ggml_backend_dev_t *> buffers.alloc(len(names) + 1, sizeof(ggml.ggml_backend_dev_t))
+        for i, name in enumerate(names):
+            c_devices[i] = _device(name)
+        c_params.devices = c_devices
+    if params.tensor_buft_overrides is not None:
+        pairs = list(params.tensor_buft_overrides)
+        c_bufts = <lib.llama_model_tensor_buft_override *> buffers.alloc(
+            len(pairs) + 1, sizeof(lib.llama_model_tensor_buft_override))
+        for i, (pattern, name) in enumerate(pairs):
+            c_bufts[i].pattern = buffers.text(pattern)
+            c_bufts[i].buft = _buffer_type(name)
+        c_params.tensor_buft_overrides = c_bufts
+    if params.tensor_split is not None:
+        split = [float(x) for x in params.tensor_split]
+        if len(split) > lib.llama_max_devices():
+            raise ValueError(f"tensor_split has {len(split)} values, expected {lib.llama_max_devices()} at most")
+        c_split = <float *> buffers.alloc(lib.llama_max_devices(), sizeof(float))
+        for i, share in enumerate(split):
+            c_split[i] = share
+        c_params.tensor_split = c_split
+    if params.kv_overrides is not None:
+        overrides = dict(params.kv_overrides)
+        c_overrides = <lib.llama_model_kv_override *> buffers.alloc(
+            len(overrides) + 1, sizeof(lib.llama_model_kv_override))
+        fill_kv_overrides(overrides, c_overrides)
+        c_params.kv_overrides = c_overrides
+    return 0
+
+
+cdef _Buffers _fill(object params, lib.llama_model_params * c_params):
+    """`params` over the engine's defaults; the result must live as long as `c_params` is used."""
+    if not isinstance(params, LlamaModelParams):
+        raise TypeError(f"params is {params!r}, expected LlamaModelParams")
+    cdef _Buffers buffers = _Buffers()
+    c_params[0] = lib.llama_model_default_params()
+    if params.n_gpu_layers is not None:
+        check_range(params.n_gpu_layers, "n_gpu_layers", -2**31, 2**31 - 1)
+        c_params.n_gpu_layers = params.n_gpu_layers
+    if params.split_mode is not None:
+        c_params.split_mode = <lib.llama_split_mode> <int> enum_value(SplitMode, params.split_mode, "split_mode")
+    if params.load_mode is not None:
+        c_params.load_mode = <lib.llama_load_mode> <int> enum_value(LoadMode, params.load_mode, "load_mode")
+    if params.lazy_mode is not None:
+        c_params.lazy_mode = <lib.llama_lazy_mode> <int> enum_value(LazyMode, params.lazy_mode, "lazy_mode")
+    if params.main_gpu is not None:
+        check_range(params.main_gpu, "main_gpu", -1, 2**31 - 1)
+        c_params.main_gpu = params.main_gpu
+    if params.vocab_only is not None:
+        c_params.vocab_only = params.vocab_only
+    if params.check_tensors is not None:
+        c_params.check_tensors = params.check_tensors
+    if params.use_extra_bufts is not None:
+        c_params.use_extra_bufts = params.use_extra_bufts
+    if params.no_host is not None:
+        c_params.no_host = params.no_host
+    if params.no_alloc is not None:
+        c_params.no_alloc = params.no_alloc
+    if params.load_mtp is not None:
+        c_params.load_mtp = params.load_mtp
+    _fill_lists(params, c_params, buffers)
+    return buffers
+
+
+def _check_magic(raw: bytes) -> None:
+    with open(raw, "rb") as f:
+        magic = f.read(4)
+    name = os.fsdecode(raw)
+    if not magic:
+        raise ModelLoadError(f"{name} is empty, expected a GGUF model", engine="llama")
+    if magic != b"GGUF":
+        raise ModelLoadError(f"{name} is not a GGUF file: it begins with {magic!r}", engine="llama")
+
+
+cdef class LlamaModel(Handle):
+    """A model: weights and vocabulary.
+
+    Parameters
+    ----------
+    path_model : str, bytes or os.PathLike
+        A GGUF file; of a split model its first part.
+    params : LlamaModelParams, optional
+    cancel : object with ``is_set()``, optional
+        Such as ``threading.Event``; looked at while loading. Ctrl-C stops the loading too.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, PermissionError
+    ModelLoadError
+        Not a model, truncated, or refused by the engine; the engine's reason is in ``log``.
+    CancelledError
+        `cancel` was set, or the progress callback returned False.
+
+    Notes
+    -----
+    Releases the GIL while loading. Thread safety: may be shared by contexts in several threads.
+    Source: ``llama_model_load_from_file``, llama.h.
+    """
+
+    def __cinit__(self, path_model=None, params=None, *, cancel=None):
+        if path_model is None:
+            return  # the class methods fill it
+        cdef bytes raw = path_bytes(path_model, "path_model")
+        cdef const char * c_path = raw
+        cdef lib.llama_model_params c_params
+        cdef CallState state
+        _check_magic(raw)
+        self.params = LlamaModelParams() if params is None else params
+        _core.load_backends()
+        self._buffers = _fill(self.params, &c_params)
+        state = CallState(cancel, self.params.progress_callback)
+        c_params.progress_callback = <lib.llama_progress_callback> progress_call
+        c_params.progress_callback_user_data = <void *> state
+        self.path_model = os.fsdecode(raw)
+        start_call()
+        with nogil:
+            self._ptr = lib.llama_model_load_from_file(c_path, c_params)
+        self._loaded(state)
+
+    def __init__(self, path_model: str | bytes | os.PathLike | None = None, params: LlamaModelParams | None = None,
+                 *, cancel: object | None = None) -> None:
+        if self._ptr == NULL and not self._open and path_model is None:
+            raise TypeError("LlamaModel() needs path_model")
+
+    def __dealloc__(self):
+        self._dispose()
+
+    cdef int _release(self) noexcept:
+        cdef lib.llama_model * c_model = self._ptr
+        self._ptr = NULL
+        self._vocab_ptr = NULL
+        with nogil:
+            lib.llama_model_free(c_model)
+        return 0
+
+    cdef int _loaded(self, object state) except -1:
+        """Raise what went wrong, or take the loaded model over."""
+        if self._ptr == NULL:
+            (<CallState> state).finish()
+            raise engine_error(ModelLoadError, f"cannot load {self.path_model or 'the model'}", "llama",
+                               "llama_model_load_from_file", None)
+        self._vocab_ptr = lib.llama_model_get_vocab(self._ptr)
+        self.n_vocab = lib.llama_vocab_n_tokens(self._vocab_ptr)
+        self._opened("LlamaModel", None)
+        (<CallState> state).finish()
+        return 0
+
+    cdef int _check_token(self, object token) except -1:
+        """`token` is an id of the vocabulary; IndexError otherwise."""
+        if isinstance(token, bool) or not hasattr(token, "__index__"):
+            raise TypeError(f"token is {token!r}, expected an integer")
+        if not 0 <= token < self.n_vocab:
+            raise IndexError(f"token is {token}, expected 0 to {self.n_vocab - 1}")
+        return 0
+
+    @classmethod
+    def from_splits(cls, paths: list, params: LlamaModelParams | None = None, *,
+                    cancel: object | None = None) -> LlamaModel:
+        """Load a split model whose parts have any names, in their order.
+
+        Notes
+        -----
+        Raises and releases the GIL as the constructor does. Source: ``llama_model_load_from_splits``, llama.h.
+        """
+        raws = [path_bytes(path, f"paths[{i}]") for i, path in enumerate(paths)]
+        if not raws:
+            raise ValueError("paths is empty, expected the parts of a model")
+        for raw in raws:
+            _check_magic(raw)
+        cdef LlamaModel self = LlamaModel.__new__(LlamaModel)
+        cdef _Buffers buffers
+        cdef lib.llama_model_params c_params
+        cdef size_t c_n = len(raws)
+        cdef const char ** c_paths
+        self.params = LlamaModelParams() if params is None else params
+        _core.load_backends()
+        buffers = _fill(self.params, &c_params)
+        self._buffers = buffers
+        c_paths = <const char **> buffers.alloc(c_n, sizeof(char *))
+        for i, raw in enumerate(raws):
+            c_paths[i] = raw
+        cdef CallState state = CallState(cancel, self.params.progress_callback)
+        c_params.progress_callback = <lib.llama_progress_callback> progress_call
+        c_params.progress_callback_user_data = <void *> state
+        self.path_model = os.fsdecode(raws[0])
+        start_call()
+        with nogil:
+            self._ptr = lib.llama_model_load_from_splits(c_paths, c_n, c_params)
+        self._loaded(state)
+        return self
+
+    @classmethod
+    def from_fileobj(cls, fileobj, params: LlamaModelParams | None = None, *,
+                     cancel: object | None = None) -> LlamaModel:
+        """Load a model from an open binary file, from its present position (so it may lie inside a larger file).
+
+        Parameters
+        ----------
+        fileobj : binary file object
+            One without a file descriptor (``io.BytesIO``) is copied to a temporary file first.
+
+        Notes
+        -----
+        Raises and releases the GIL as the constructor does. Source: ``llama_model_load_from_file_ptr``, llama.h.
+        """
+        cdef LlamaModel self = LlamaModel.__new__(LlamaModel)
+        cdef lib.llama_model_params c_params
+        cdef FILE * c_file
+        self.params = LlamaModelParams() if params is None else params
+        _core.load_backends()
+        self._buffers = _fill(self.params, &c_params)
+        cdef CallState state = CallState(cancel, self.params.progress_callback)
+        c_params.progress_callback = <lib.llama_progress_callback> progress_call
+        c_params.progress_callback_user_data = <void *> state
+        with tempfile.TemporaryFile() as copy:
+            try:
+                source, position = fileobj.fileno(), fileobj.tell()
+            except (AttributeError, OSError):
+                shutil.copyfileobj(fileobj, copy)
+                copy.flush()
+                source, position = copy.fileno(), 0
+            fd = os.open(f"/proc/self/fd/{source}", os.O_RDONLY) if os.path.isdir("/proc/self/fd") else os.dup(source)
+            os.lseek(fd, position, os.SEEK_SET)
+            c_file = fdopen(fd, b"rb")
+            if c_file == NULL:
+                os.close(fd)
+                raise OSError(f"cannot read from {fileobj!r}")
+            start_call()
+            try:
+                with nogil:
+                    self._ptr = lib.llama_model_load_from_file_ptr(c_file, c_params)
+            finally:
+                fclose(c_file)
+        self._loaded(state)
+        return self
+
+    # ------------------------------------------------------------------------------ what it is
+
+    @property
+    def vocab(self):
+        """The vocabulary (:class:`LlamaVocab`)."""
+        from cyllama.llama._vocab import LlamaVocab
+        self._check()
+        return LlamaVocab(self)
+
+    def get_vocab(self):
+        """The vocabulary; the same as :attr:`vocab`. Source: ``llama_model_get_vocab``, llama.h."""
+        return self.vocab
+
+    @property
+    def n_ctx_train(self) -> int:
+        """Context size in tokens that the model was trained with."""
+        self._check()
+        return lib.llama_model_n_ctx_train(self._ptr)
+
+    @property
+    def n_embd(self) -> int:
+        """Width of the embeddings."""
+        self._check()
+        return lib.llama_model_n_embd(self._ptr)
+
+    @property
+    def n_embd_inp(self) -> int:
+        """Width of an embedding that is given as input."""
+        self._check()
+        return lib.llama_model_n_embd_inp(self._ptr)
+
+    @property
+    def n_embd_out(self) -> int:
+        """Width of an embedding that comes out."""
+        self._check()
+        return lib.llama_model_n_embd_out(self._ptr)
+
+    @property
+    def n_layer(self) -> int:
+        """Number of layers."""
+        self._check()
+        return lib.llama_model_n_layer(self._ptr)
+
+    @property
+    def n_layer_nextn(self) -> int:
+        """Number of layers for multi-token prediction."""
+        self._check()
+        return lib.llama_model_n_layer_nextn(self._ptr)
+
+    @property
+    def n_head(self) -> int:
+        """Number of attention heads."""
+        self._check()
+        return lib.llama_model_n_head(self._ptr)
+
+    @property
+    def n_head_kv(self) -> int:
+        """Number of key/value heads."""
+        self._check()
+        return lib.llama_model_n_head_kv(self._ptr)
+
+    @property
+    def n_swa(self) -> int:
+        """Size of the sliding attention window in tokens, 0 without one."""
+        self._check()
+        return lib.llama_model_n_swa(self._ptr)
+
+    @property
+    def rope_freq_scale_train(self) -> float:
+        """RoPE frequency scaling factor of the training."""
+        self._check()
+        return lib.llama_model_rope_freq_scale_train(self._ptr)
+
+    @property
+    def rope_type(self) -> RopeType:
+        """Kind of rotary position embedding."""
+        self._check()
+        return RopeType(<int> lib.llama_model_rope_type(self._ptr))
+
+    @property
+    def cls_labels(self) -> list:
+        """Labels of a classifier's outputs (str, or None without a label); empty for other models."""
+        self._check()
+        cdef const char * c_label
+        cdef unsigned int i
+        labels = []
+        if self.metadata().get("general.architecture") is None:
+            return labels
+        for i in range(lib.llama_model_n_cls_out(self._ptr)):
+            c_label = lib.llama_model_cls_label(self._ptr, i)
+            labels.append(None if c_label == NULL else c_label.decode("utf-8", "replace"))
+        return labels
+
+    @property
+    def n_cls_out(self) -> int:
+        """Number of classifier outputs; meaningful for classifier models only."""
+        self._check()
+        return lib.llama_model_n_cls_out(self._ptr)
+
+    @property
+    def desc(self) -> str:
+        """A short description, such as ``"llama 135M Q4_1"``."""
+        self._check()
+        cdef char c_text[256]
+        lib.llama_model_desc(self._ptr, c_text, sizeof(c_text))
+        return c_text.decode("utf-8", "replace")
+
+    @property
+    def ftype(self) -> FileType:
+        """Quantisation of the file."""
+        self._check()
+        return FileType(<int> lib.llama_model_ftype(self._ptr))
+
+    @property
+    def ftype_name(self) -> str:
+        """Quantisation of the file in upstream's words, such as ``"Q4_K - Medium"``."""
+        self._check()
+        return lib.llama_ftype_name(lib.llama_model_ftype(self._ptr)).decode()
+
+    @property
+    def size(self) -> int:
+        """Size of all tensors in bytes."""
+        self._check()
+        return lib.llama_model_size(self._ptr)
+
+    @property
+    def n_params(self) -> int:
+        """Number of parameters."""
+        self._check()
+        return lib.llama_model_n_params(self._ptr)
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether the model has an encoder, so that ``encode()`` comes first."""
+        self._check()
+        return lib.llama_model_has_encoder(self._ptr)
+
+    @property
+    def has_decoder(self) -> bool:
+        """Whether the model has a decoder."""
+        self._check()
+        return lib.llama_model_has_decoder(self._ptr)
+
+    @property
+    def decoder_start_token(self) -> int | None:
+        """Token that the decoder of an encoder-decoder model starts with."""
+        self._check()
+        token = lib.llama_model_decoder_start_token(self._ptr)
+        return None if token == lib.LLAMA_TOKEN_NULL else token
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether the model is recurrent (Mamba, RWKV)."""
+        self._check()
+        return lib.llama_model_is_recurrent(self._ptr)
+
+    @property
+    def is_hybrid(self) -> bool:
+        """Whether the model is hybrid (Jamba, Granite)."""
+        self._check()
+        return lib.llama_model_is_hybrid(self._ptr)
+
+    @property
+    def is_diffusion(self) -> bool:
+        """Whether the model is a diffusion language model (LLaDA, Dream)."""
+        self._check()
+        return lib.llama_model_is_diffusion(self._ptr)
+
+    def token_is_eog(self, token: int) -> bool:
+        """Whether `token` ends the generation (end of text, end of turn). IndexError for an id out of range."""
+        self._check()
+        self._check_token(token)
+        return lib.llama_vocab_is_eog(self._vocab_ptr, token)
+
+    # -------------------------------------------------------------------------------- metadata
+
+    def metadata(self) -> dict:
+        """Scalar metadata of the file as strings, by key. Arrays are left out, see :class:`GGUFContext`.
+
+        Source: ``llama_model_meta_key_by_index``, ``llama_model_meta_val_str_by_index``, llama.h.
+        """
+        self._check()
+        cdef int i
+        values = {}
+        for i in range(lib.llama_model_meta_count(self._ptr)):
+            key = _meta(self._ptr, NULL, i, True)
+            values[key] = _meta(self._ptr, NULL, i, False)
+        return values
+
+    def meta_val_str(self, key: str) -> str | None:
+        """One scalar of the metadata as a string, or None. Source: ``llama_model_meta_val_str``, llama.h."""
+        self._check()
+        return _meta(self._ptr, key.encode(), -1, False)
+
+    def chat_template(self, name: str | None = None) -> str | None:
+        """The chat template of the file (Jinja), or None; `name` picks a special one such as ``tool_use``.
+
+        Source: ``llama_model_chat_template``, llama.h.
+        """
+        self._check()
+        cdef bytes raw = b"" if name is None else name.encode()
+        cdef const char * c_name = NULL
+        if name is not None:
+            c_name = raw
+        cdef const char * c_text = lib.llama_model_chat_template(self._ptr, c_name)
+        return None if c_text == NULL else c_text.decode("utf-8", "replace")
+
+    def save_to_file(self, path: str | bytes | os.PathLike) -> None:
+        """Write the model as a GGUF file, atomically.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        EngineError
+            The engine cannot save this architecture.
+
+        Notes
+        -----
+        Releases the GIL. Source: ``llama_model_save_to_file``, llama.h.
+        """
+        self._check()
+        target = os.fsdecode(path)
+        folder = os.path.dirname(os.path.abspath(target))
+        fd, temporary = tempfile.mkstemp(dir=folder, prefix=".cyllama-", suffix=".gguf")
+        os.close(fd)
+        cdef bytes raw = os.fsencode(temporary)
+        cdef const char * c_path = raw
+        start_call()
+        try:
+            with nogil:
+                lib.llama_model_save_to_file(self._ptr, c_path)
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    def __repr__(self) -> str:
+        if not self._open:
+            return "<LlamaModel (closed)>"
+        return f"<LlamaModel {self.desc}, {self.n_vocab} tokens, {self.path_model}>"
+
+
+cdef object _meta(const lib.llama_model * model, const char * key, int i, bint of_key):
+    """A key or a value of the metadata, by key or by index; grows the buffer as needed."""
+    cdef bytearray buffer
+    cdef char * c_buffer
+    cdef int needed = 0
+    size = 256
+    while True:
+        buffer = bytearray(size)
+        c_buffer = buffer
+        if of_key:
+            needed = lib.llama_model_meta_key_by_index(model, i, c_buffer, size)
+        elif key != NULL:
+            needed = lib.llama_model_meta_val_str(model, key, c_buffer, size)
+        else:
+            needed = lib.llama_model_meta_val_str_by_index(model, i, c_buffer, size)
+        if needed < 0:
+            return None
+        if needed < size:
+            return bytes(buffer[:needed]).decode("utf-8", "replace")
+        size = needed + 1
+
+
+def llama_chat_builtin_templates() -> list:
+    """Names of the chat templates that the engine knows without Jinja. Source: same name, llama.h."""
+    cdef int n = lib.llama_chat_builtin_templates(NULL, 0)
+    cdef const char ** c_names = <const char **> PyMem_Calloc(n, sizeof(char *))
+    if c_names == NULL:
+        raise MemoryError()
+    try:
+        lib.llama_chat_builtin_templates(c_names, n)
+        return [c_names[i].decode() for i in range(n)]
+    finally:
+        PyMem_Free(c_names)
+
+
+def llama_chat_apply_template(tmpl: str | None, messages: list, add_assistant: bool = True) -> str:
+    """Render `messages` with a template that the engine knows without Jinja.
+
+    Parameters
+    ----------
+    tmpl : str or None
+        Name of a built-in template, or a Jinja text that is recognised as one of them; None is chatml.
+    messages : list of dict or of (role, content)
+    add_assistant : bool
+        End with the tokens that begin the assistant's answer.
+
+    Raises
+    ------
+    UnsupportedError
+        The template is not one of those known.
+
+    Notes
+    -----
+    Source: ``llama_chat_apply_template``, llama.h.
+    """
+    pairs = [(m["role"], m["content"]) if isinstance(m, dict) else m for m in messages]
+    raws = [(str(role).encode(), str(content).encode()) for role, content in pairs]
+    cdef size_t n = len(raws)
+    cdef bytes raw_tmpl = b"" if tmpl is None else tmpl.encode()
+    cdef const char * c_tmpl = NULL
+    if tmpl is not None:
+        c_tmpl = raw_tmpl
+    cdef lib.llama_chat_message * c_messages
+    cdef bytearray buffer
+    cdef int needed
+    c_messages = <lib.llama_chat_message *> PyMem_Calloc(max(n, 1), sizeof(lib.llama_chat_message))
+    if c_messages == NULL:
+        raise MemoryError()
+    try:
+        for i in range(n):
+            c_messages[i].role = raws[i][0]
+            c_messages[i].content = raws[i][1]
+        size = 256 + 2 * sum(len(role) + len(content) for role, content in raws)
+        while True:
+            buffer = bytearray(size + 1)
+            needed = lib.llama_chat_apply_template(c_tmpl, c_messages, n, add_assistant, buffer, <int> size)
+            if needed < 0:
+                raise UnsupportedError(f"the chat template {tmpl!r} is none of {llama_chat_builtin_templates()}")
+            if needed <= size:
+                return bytes(buffer[:needed]).decode("utf-8", "replace")
+            size = needed
+    finally:
+        PyMem_Free(c_messages)

@@ -1,0 +1,265 @@
+"""Saving and loading the state of a context."""
+
+import os
+import struct
+import tempfile
+
+import numpy as np
+
+from libc.stdint cimport uint8_t
+
+from cyllama._native._core cimport engine_error, start_call
+from cyllama._native._handle cimport path_bytes
+from cyllama.llama cimport libllama as lib
+from cyllama.llama._context cimport LlamaContext
+
+from cyllama.errors import EngineError
+
+
+def _saved_tokens(raw: bytes, magic: int, version: int) -> int:
+    """Number of tokens that a state file says it holds; the engine believes it, so it is checked here."""
+    size = os.path.getsize(raw)
+    with open(raw, "rb") as f:
+        head = f.read(12)
+    if len(head) < 12 or struct.unpack("<II", head[:8]) != (magic, version):
+        raise EngineError(f"{os.fsdecode(raw)} is not a state file of this engine version", engine="llama")
+    n_tokens = struct.unpack("<I", head[8:])[0]
+    if 12 + 4 * n_tokens > size:
+        raise EngineError(f"{os.fsdecode(raw)} is truncated: {n_tokens} tokens in {size} bytes", engine="llama")
+    return n_tokens
+
+
+cdef class LlamaState:
+    """The state of a context (KV cache, and what belongs to it) as bytes and as files.
+
+    A state that cannot be restored raises EngineError and leaves the memory of the context (or of the
+    sequence) empty. Files are written atomically.
+
+    Parameters
+    ----------
+    context : LlamaContext
+        Kept alive.
+
+    Notes
+    -----
+    Every method releases the GIL. Thread safety: as the context, one thread at a time.
+    """
+
+    cdef readonly LlamaContext context
+
+    def __init__(self, context: LlamaContext) -> None:
+        self.context = <LlamaContext?> context
+        self.context._check_memory()
+
+    cdef int _clear(self, int seq_id) except -1:
+        """After a failed load nothing half-read stays."""
+        cdef lib.llama_memory_t memory = lib.llama_get_memory(self.context._ptr)
+        if seq_id < 0:
+            lib.llama_memory_clear(memory, True)
+        else:
+            lib.llama_memory_seq_rm(memory, seq_id, -1, -1)
+        return 0
+
+    def size(self) -> int:
+        """Size of the state in bytes at present. Source: ``llama_state_get_size``, llama.h."""
+        cdef size_t n
+        self.context._begin()
+        try:
+            with nogil:
+                n = lib.llama_state_get_size(self.context._ptr)
+        finally:
+            self.context._end()
+        return n
+
+    def get_data(self) -> bytes:
+        """The whole state. Source: ``llama_state_get_data``, llama.h."""
+        data = bytearray(self.size())
+        cdef uint8_t[::1] view = data
+        cdef size_t size = len(data)
+        cdef size_t n
+        self.context._begin()
+        start_call()
+        try:
+            with nogil:
+                n = lib.llama_state_get_data(self.context._ptr, &view[0], size)
+        finally:
+            self.context._end()
+        if n == 0:
+            raise engine_error(EngineError, "the state cannot be saved", "llama", "llama_state_get_data", None)
+        return bytes(data[:n])
+
+    def set_data(self, data: bytes) -> int:
+        """Restore a whole state; the number of bytes read. EngineError when it is not one of this model.
+
+        Source: ``llama_state_set_data``, llama.h.
+        """
+        return self._set(data, -1, 0)
+
+    def _set(self, const uint8_t[::1] data not None, int seq_id, unsigned int flags) -> int:
+        cdef size_t size = data.shape[0]
+        cdef size_t n = 0
+        if size == 0:
+            raise EngineError("the state is empty", engine="llama")
+        self.context._begin()
+        start_call()
+        try:
+            with nogil:
+                if seq_id < 0:
+                    n = lib.llama_state_set_data(self.context._ptr, &data[0], size)
+                else:
+                    n = lib.llama_state_seq_set_data_ext(self.context._ptr, &data[0], size, seq_id, flags)
+        except EngineError as e:
+            # the reading of a state is one of the assertions known to leave the context whole
+            if not e.aborted:
+                raise
+        finally:
+            if n == 0:
+                self._clear(seq_id)
+            self.context._end()
+        if n == 0:
+            raise engine_error(EngineError, "the state cannot be restored: not of this model, or damaged", "llama",
+                               "llama_state_set_data", None)
+        return n
+
+    def save_file(self, path: str | bytes | os.PathLike, tokens: list = ()) -> None:
+        """Write the state and the tokens it stands for. Source: ``llama_state_save_file``, llama.h."""
+        self._save(path, tokens, -1)
+
+    def load_file(self, path: str | bytes | os.PathLike) -> list:
+        """Restore the state from a file; the tokens saved with it. Source: ``llama_state_load_file``, llama.h."""
+        return self._load(path, -1)
+
+    def seq_size(self, seq_id: int, flags: int = 0) -> int:
+        """Size of one sequence's state in bytes.
+
+        Source: ``llama_state_seq_get_size``, ``llama_state_seq_get_size_ext``, llama.h.
+        """
+        self.context._check()
+        self.context._check_seq(seq_id, False)
+        cdef int c_seq = seq_id
+        cdef unsigned int c_flags = flags
+        cdef size_t n
+        self.context._begin()
+        try:
+            with nogil:
+                if c_flags == 0:
+                    n = lib.llama_state_seq_get_size(self.context._ptr, c_seq)
+                else:
+                    n = lib.llama_state_seq_get_size_ext(self.context._ptr, c_seq, c_flags)
+        finally:
+            self.context._end()
+        return n
+
+    def seq_get_data(self, seq_id: int, flags: int = 0) -> bytes:
+        """One sequence's state. `flags`: 1 only partial states (sliding window, recurrent).
+
+        Source: ``llama_state_seq_get_data``, ``llama_state_seq_get_data_ext``, llama.h.
+        """
+        if flags not in (0, 1):
+            raise ValueError(f"flags is {flags}, expected 0 or 1 (device buffers cannot be bytes)")
+        data = bytearray(self.seq_size(seq_id, flags))
+        cdef uint8_t[::1] view = data
+        cdef size_t size = len(data)
+        cdef size_t n
+        cdef int c_seq = seq_id
+        cdef unsigned int c_flags = flags
+        self.context._begin()
+        start_call()
+        try:
+            with nogil:
+                if c_flags == 0:
+                    n = lib.llama_state_seq_get_data(self.context._ptr, &view[0], size, c_seq)
+                else:
+                    n = lib.llama_state_seq_get_data_ext(self.context._ptr, &view[0], size, c_seq, c_flags)
+        finally:
+            self.context._end()
+        if n == 0:
+            raise engine_error(EngineError, "the state cannot be saved", "llama", "llama_state_seq_get_data", None)
+        return bytes(data[:n])
+
+    def seq_set_data(self, data: bytes, seq_id: int, flags: int = 0) -> int:
+        """Restore one sequence's state into sequence `seq_id`; the number of bytes read.
+
+        Source: ``llama_state_seq_set_data_ext``, llama.h.
+        """
+        if flags not in (0, 1):
+            raise ValueError(f"flags is {flags}, expected 0 or 1 (device buffers cannot be bytes)")
+        self.context._check()
+        self.context._check_seq(seq_id, False)
+        return self._set(data, seq_id, flags)
+
+    def seq_save_file(self, path: str | bytes | os.PathLike, seq_id: int, tokens: list = ()) -> None:
+        """Write one sequence's state and its tokens. Source: ``llama_state_seq_save_file``, llama.h."""
+        self.context._check()
+        self.context._check_seq(seq_id, False)
+        self._save(path, tokens, seq_id)
+
+    def seq_load_file(self, path: str | bytes | os.PathLike, seq_id: int) -> list:
+        """Restore a sequence's state from a file into `seq_id`; the tokens saved with it.
+
+        Source: ``llama_state_seq_load_file``, llama.h.
+        """
+        self.context._check()
+        self.context._check_seq(seq_id, False)
+        return self._load(path, seq_id)
+
+    def _save(self, path, tokens, int seq_id) -> None:
+        cdef lib.llama_token[::1] view = np.ascontiguousarray(tokens, np.int32) if len(tokens) else np.zeros(1, np.int32)
+        cdef size_t n_tokens = len(tokens)
+        target = os.fsdecode(path)
+        fd, temporary = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(target)), prefix=".cyllama-")
+        os.close(fd)
+        cdef bytes raw = os.fsencode(temporary)
+        cdef const char * c_path = raw
+        cdef bint ok
+        try:
+            self.context._begin()
+            start_call()
+            try:
+                with nogil:
+                    if seq_id < 0:
+                        ok = lib.llama_state_save_file(self.context._ptr, c_path, &view[0], n_tokens)
+                    else:
+                        ok = lib.llama_state_seq_save_file(self.context._ptr, c_path, seq_id, &view[0], n_tokens) != 0
+            finally:
+                self.context._end()
+            if not ok:
+                raise engine_error(EngineError, f"the state cannot be written to {target}", "llama",
+                                   "llama_state_save_file", None)
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    def _load(self, path, int seq_id) -> list:
+        cdef bytes raw = path_bytes(path, "path")
+        cdef const char * c_path = raw
+        if seq_id < 0:
+            capacity = _saved_tokens(raw, lib.LLAMA_SESSION_MAGIC, lib.LLAMA_SESSION_VERSION)
+        else:
+            capacity = _saved_tokens(raw, lib.LLAMA_STATE_SEQ_MAGIC, lib.LLAMA_STATE_SEQ_VERSION)
+        tokens = np.zeros(max(capacity, 1), np.int32)
+        cdef lib.llama_token[::1] view = tokens
+        cdef size_t c_capacity = max(capacity, 1)
+        cdef size_t n_tokens = 0
+        cdef bint ok = False
+        self.context._begin()
+        start_call()
+        try:
+            with nogil:
+                if seq_id < 0:
+                    ok = lib.llama_state_load_file(self.context._ptr, c_path, &view[0], c_capacity, &n_tokens)
+                else:
+                    ok = lib.llama_state_seq_load_file(
+                        self.context._ptr, c_path, seq_id, &view[0], c_capacity, &n_tokens) != 0
+        except EngineError as e:
+            if not e.aborted:
+                raise
+        finally:
+            if not ok:
+                self._clear(seq_id)
+            self.context._end()
+        if not ok:
+            raise engine_error(EngineError, f"the state in {os.fsdecode(raw)} cannot be restored", "llama",
+                               "llama_state_load_file", None)
+        return tokens[:n_tokens].tolist()

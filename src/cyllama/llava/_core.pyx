@@ -1,0 +1,33 @@
+"""The multimodal engine (mtmd)."""
+
+from cyllama._native cimport libggml as ggml
+from cyllama._native._core cimport log_hook
+from cyllama.llama cimport libllama as llama
+from cyllama.llava cimport libmtmd as lib
+
+from cyllama._native import _core
+
+_core.check_abi(__name__, (ggml.ggml_version().decode(), sizeof(ggml.ggml_tensor), ggml.GGML_MAX_NAME))
+lib.mtmd_helper_log_set(log_hook, <void *> <const char *> b"llava")
+
+
+def version() -> str:
+    """Version of llama.cpp, of which mtmd is a part. Source: ``llama_version``, llama.h."""
+    return llama.llama_version().decode()
+
+
+def system_info() -> str:
+    """Features of the backends. Source: ``llama_print_system_info``, llama.h."""
+    _core.load_backends()
+    return llama.llama_print_system_info().decode()
+
+
+def default_marker() -> str:
+    """The text that stands for a picture or a sound in a prompt. Source: ``mtmd_default_marker``, mtmd.h."""
+    return lib.mtmd_default_marker().decode()
+
+
+def registry_address() -> int:
+    """A number that is the same for all engines that share one backend registry (used by the tests)."""
+    _core.load_backends()
+    return <size_t> <void *> ggml.ggml_backend_reg_get(0)

