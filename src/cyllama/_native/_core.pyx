@@ -87,6 +87,13 @@ def _raise_native(kind: str, message: bytes) -> None:
     raise errors.EngineError(text, log=last_log(), aborted=kind == "abort")
 
 
+def fail_assertion() -> None:
+    """Let an assertion of the engine fail, to see that it becomes an EngineError and not the end of the process."""
+    start_call()
+    with nogil:
+        lib.provoke_assertion()
+
+
 # ---------------------------------------------------------------------------------------- backends
 
 _load_lock = threading.Lock()

@@ -2,6 +2,7 @@
 from libcpp cimport bool
 from libcpp.string cimport string
 
+from cyllama._native.libexceptions cimport translate_exception
 from cyllama._native.libggml cimport ggml_log_level
 
 
@@ -14,6 +15,7 @@ cdef extern from "shim_native.hpp" namespace "cyllama" nogil:
     size_t log_size()
     string log_get(size_t i) except +
     void install_abort_callback()
+    void provoke_assertion() except +translate_exception
     double now()
     string load_error(const char * path) except +
     string file_of_address(void * address) except +

@@ -77,6 +77,8 @@ inline void throw_on_abort(const char * message) { throw std::runtime_error(std:
 
 inline void install_abort_callback() { ggml_set_abort_callback(throw_on_abort); }
 
+inline void provoke_assertion() { GGML_ASSERT(false && "provoked on purpose"); }
+
 // ------------------------------------------------------------------------------------------ clock
 inline double now() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();

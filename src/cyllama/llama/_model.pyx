@@ -88,7 +88,7 @@ cdef int fill_kv_overrides(object overrides, lib.llama_model_kv_override * c_lis
             c_list[i].tag = lib.LLAMA_KV_OVERRIDE_TYPE_BOOL
             c_list[i].val_bool = value
         elif isinstance(value, int):
-            check_range(value, f"kv_overrides[{key!r}]", -2**63, 2**63 - 1)
+            check_range(value, f"kv_overrides[{key!r}]", -2**62, 2**62)
             c_list[i].tag = lib.LLAMA_KV_OVERRIDE_TYPE_INT
             c_list[i].val_i64 = value
         elif isinstance(value, float):

@@ -1,0 +1,54 @@
+"""Models that the tests share. They are real: fetched on first use, kept in the cache."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import cyllama
+from cyllama.llama import LlamaContext, LlamaContextParams, LlamaModel
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def tiny_path() -> Path:
+    """A llama model of 3 MB with random weights and a real vocabulary."""
+    return cyllama.models.get("tiny-random-llama")
+
+
+@pytest.fixture(scope="session")
+def smol_path() -> Path:
+    """SmolLM2 135M Instruct, a real language model."""
+    return cyllama.models.get("smollm2-135m-instruct")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_path: Path) -> LlamaModel:
+    return LlamaModel(tiny_path)
+
+
+@pytest.fixture(scope="session")
+def smol_model(smol_path: Path) -> LlamaModel:
+    return LlamaModel(smol_path)
+
+
+@pytest.fixture
+def tiny_ctx(tiny_model: LlamaModel) -> Iterator[LlamaContext]:
+    """A context of 256 tokens, two sequences."""
+    ctx = LlamaContext(tiny_model, LlamaContextParams(n_ctx=256, n_batch=64, n_seq_max=2, kv_unified=True))
+    yield ctx
+    if not ctx.closed:
+        del ctx
+        gc.collect()
+
+
+@pytest.fixture(scope="session")
+def bin_dir() -> Path:
+    """The engines' native programs (``make tools``), with which the package is compared."""
+    folder = ROOT / "bin"
+    assert (folder / "llama-simple").exists(), "bin/ is empty: run `make tools`"
+    return folder

@@ -1,0 +1,517 @@
+"""Decoding, outputs, settings, the KV cache and its state."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cyllama._native import ThreadPool
+from cyllama.errors import (
+    CancelledError,
+    ContextFullError,
+    DecodeError,
+    EngineError,
+    InUseError,
+    OutOfMemoryError,
+    UnsupportedError,
+)
+from cyllama.llama import (
+    LlamaBatch,
+    LlamaBatchExt,
+    LlamaContext,
+    LlamaContextParams,
+    LlamaModel,
+    LlamaSampler,
+    PoolingType,
+)
+
+TOKENS = [1, 20, 300, 4000, 5000, 60]
+
+
+def test_logits(tiny_ctx: LlamaContext, tiny_model: LlamaModel) -> None:
+    tiny_ctx.decode(LlamaBatch.from_tokens(TOKENS, logits_all=True))
+    logits = tiny_ctx.get_logits()
+    assert logits.shape == (len(TOKENS), tiny_model.n_vocab) and logits.dtype == np.float32
+    assert np.isfinite(logits).all()
+    for i in range(len(TOKENS)):
+        np.testing.assert_array_equal(tiny_ctx.get_logits_ith(i), logits[i])
+    np.testing.assert_array_equal(tiny_ctx.get_logits_ith(-1), logits[-1])
+    logits[:] = 0  # a copy: the engine's is untouched
+    assert tiny_ctx.get_logits_ith(0).any()
+
+
+def test_one_by_one_equals_all_at_once(tiny_ctx: LlamaContext) -> None:
+    tiny_ctx.decode(LlamaBatch.from_tokens(TOKENS))
+    expected = tiny_ctx.get_logits_ith(-1)
+    tiny_ctx.memory.clear()
+    for i, token in enumerate(TOKENS):
+        tiny_ctx.decode(LlamaBatch.from_tokens([token], pos0=i))
+    np.testing.assert_allclose(tiny_ctx.get_logits_ith(-1), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_outputs_only_where_asked(tiny_ctx: LlamaContext) -> None:
+    batch = LlamaBatch(n_tokens=3)
+    for i, wanted in enumerate((True, False, True)):
+        batch.add(TOKENS[i], i, [0], wanted)
+    tiny_ctx.decode(batch)
+    assert tiny_ctx.n_outputs == 2
+    assert tiny_ctx.get_logits().shape[0] == 2
+    np.testing.assert_array_equal(tiny_ctx.get_logits_ith(-2), tiny_ctx.get_logits_ith(0))
+    with pytest.raises(IndexError, match="token 1 of the last batch has no output"):
+        tiny_ctx.get_logits_ith(1)
+    with pytest.raises(IndexError, match="output -3 does not exist"):
+        tiny_ctx.get_logits_ith(-3)
+    with pytest.raises(IndexError):
+        tiny_ctx.get_logits_ith(3)
+
+
+def test_embeddings(tiny_model: LlamaModel) -> None:
+    params = LlamaContextParams(n_ctx=64, embeddings=True, pooling_type="none")
+    with LlamaContext(tiny_model, params) as ctx:
+        assert ctx.pooling_type is PoolingType.NONE
+        ctx.decode(LlamaBatch.from_tokens(TOKENS, logits_all=True))
+        rows = ctx.get_embeddings()
+        assert rows.shape == (len(TOKENS), tiny_model.n_embd)
+        np.testing.assert_array_equal(ctx.get_embeddings_ith(2), rows[2])
+        with pytest.raises(DecodeError, match="no pooled embedding"):
+            ctx.get_embeddings_seq(0)
+    with LlamaContext(tiny_model, LlamaContextParams(n_ctx=64, embeddings=True, pooling_type="mean")) as ctx:
+        ctx.decode(LlamaBatch.from_tokens(TOKENS))
+        pooled = ctx.get_embeddings_seq(0)
+        assert pooled.shape == (tiny_model.n_embd,)
+        np.testing.assert_allclose(pooled, rows.mean(0), rtol=1e-2, atol=1e-3)
+        with pytest.raises(DecodeError, match="pooling_type 'none'"):
+            ctx.get_embeddings()
+
+
+def test_no_embeddings_without_asking(tiny_ctx: LlamaContext) -> None:
+    tiny_ctx.decode(LlamaBatch.from_tokens(TOKENS))
+    with pytest.raises(DecodeError, match="embeddings=True"):
+        tiny_ctx.get_embeddings()
+    with pytest.raises(DecodeError, match="embeddings=True"):
+        tiny_ctx.get_embeddings_ith(-1)
+    tiny_ctx.set_embeddings(True)
+    tiny_ctx.memory.clear()
+    tiny_ctx.decode(LlamaBatch.from_tokens(TOKENS))
+    assert tiny_ctx.get_embeddings_ith(-1).any()
+
+
+def test_embeddings_as_input(tiny_ctx: LlamaContext, tiny_model: LlamaModel) -> None:
+    rows = np.random.default_rng(1).normal(size=(4, tiny_model.n_embd))
+    batch = LlamaBatch(n_tokens=4, embd=tiny_model.n_embd)
+    batch.add_embeddings(rows[:, ::-1][:, ::-1])
+    tiny_ctx.decode(batch)
+    first = tiny_ctx.get_logits_ith(-1)
+    ext = LlamaBatchExt(tiny_ctx)
+    for i, row in enumerate(rows):
+        assert ext.add_embd(row) == i
+        ext.set_pos(i, i)
+    ext.set_output(3)
+    tiny_ctx.memory.clear()
+    tiny_ctx.process(ext)
+    np.testing.assert_allclose(tiny_ctx.get_logits_ith(3), first, rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="rows have width 3"):
+        batch.clear()
+        batch.add_embeddings(np.ones((1, 3)))
+
+
+def test_extended_batch(tiny_ctx: LlamaContext) -> None:
+    tiny_ctx.decode(LlamaBatch.from_tokens(TOKENS))
+    expected = tiny_ctx.get_logits_ith(-1)
+    tiny_ctx.memory.clear()
+    with LlamaBatchExt(tiny_ctx) as ext:
+        for i, token in enumerate(TOKENS):
+            ext.add_token(token)
+            ext.set_pos(i, i)
+        ext.set_output(len(TOKENS) - 1)
+        tiny_ctx.process(ext, "decode")
+        np.testing.assert_allclose(tiny_ctx.get_logits_ith(-1), expected, rtol=1e-3, atol=1e-3)
+        ext.clear()
+        with pytest.raises(ValueError, match="empty"):
+            tiny_ctx.process(ext)
+        ext.add_token(1)
+        with pytest.raises(ValueError, match="has no position"):
+            tiny_ctx.process(ext)
+        ext.add_seq(0, 1)
+        with pytest.raises(IndexError, match="seq_id is 2"):
+            ext.add_token(1, 2)
+        with pytest.raises(IndexError, match="token is 99999999"):
+            ext.add_token(99999999)
+        with pytest.raises(IndexError, match="idx is 7"):
+            ext.set_pos(7, 0)
+        for _ in range(tiny_ctx.n_batch() - 1):
+            ext.add_token(1)
+        with pytest.raises(ValueError, match="the batch is full"):
+            ext.add_token(1)
+
+
+def test_settings(tiny_ctx: LlamaContext) -> None:
+    assert tiny_ctx.n_ctx() == 256
+    assert tiny_ctx.n_ctx_seq() == 256
+    assert tiny_ctx.n_batch() == 64
+    assert tiny_ctx.n_ubatch() == 64
+    assert tiny_ctx.n_seq_max() == 2
+    assert tiny_ctx.n_rs_seq() == 0
+    tiny_ctx.set_n_threads(1, 2)
+    assert (tiny_ctx.n_threads(), tiny_ctx.n_threads_batch()) == (1, 2)
+    tiny_ctx.set_n_threads(3)
+    assert (tiny_ctx.n_threads(), tiny_ctx.n_threads_batch()) == (3, 3)
+    assert tiny_ctx.causal_attn
+    tiny_ctx.set_causal_attn(False)
+    assert not tiny_ctx.causal_attn
+    tiny_ctx.synchronize()
+
+
+def test_threadpool(tiny_ctx: LlamaContext) -> None:
+    pool, batch_pool = ThreadPool(2), ThreadPool(1, poll=50)
+    tiny_ctx.decode(LlamaBatch.from_tokens(TOKENS))
+    expected = tiny_ctx.get_logits_ith(-1)
+    tiny_ctx.attach_threadpool(pool, batch_pool)
+    tiny_ctx.memory.clear()
+    tiny_ctx.decode(LlamaBatch.from_tokens(TOKENS))
+    np.testing.assert_allclose(tiny_ctx.get_logits_ith(-1), expected, rtol=1e-3, atol=1e-3)
+    with pytest.raises(InUseError):
+        pool.close()
+    tiny_ctx.detach_threadpool()
+    pool.close()
+    batch_pool.close()
+    tiny_ctx.decode(LlamaBatch.from_tokens([1], pos0=len(TOKENS)))
+
+
+def test_eval_callback(tiny_model: LlamaModel) -> None:
+    seen: dict[str, np.ndarray] = {}
+
+    def watch(name: str, op: str, shape: tuple[int, ...], values: np.ndarray | None) -> bool:
+        if values is None:
+            return name == "result_output"
+        seen[name] = values
+        return True
+
+    with LlamaContext(tiny_model, LlamaContextParams(n_ctx=64, cb_eval=watch)) as ctx:
+        ctx.decode(LlamaBatch.from_tokens(TOKENS))
+        np.testing.assert_array_equal(seen["result_output"].reshape(-1), ctx.get_logits_ith(-1))
+
+
+def test_eval_callback_that_raises(tiny_model: LlamaModel) -> None:
+    def fail(*_: object) -> bool:
+        raise ZeroDivisionError("in the callback")
+
+    with LlamaContext(tiny_model, LlamaContextParams(n_ctx=64, cb_eval=fail)) as ctx:
+        with pytest.raises(ZeroDivisionError, match="in the callback"):
+            ctx.decode(LlamaBatch.from_tokens(TOKENS))
+
+
+def test_perf(tiny_model: LlamaModel) -> None:
+    with LlamaContext(tiny_model, LlamaContextParams(n_ctx=64, no_perf=False)) as ctx:
+        ctx.decode(LlamaBatch.from_tokens(TOKENS))
+        ctx.decode(LlamaBatch.from_tokens([1], pos0=len(TOKENS)))
+        perf = ctx.perf()
+        assert perf["n_prompt"] == len(TOKENS) and perf["n_generated"] == 1
+        assert perf["prompt"] > 0
+        ctx.perf_reset()
+        assert ctx.perf()["prompt"] == 0
+
+
+def test_backend_sampling(tiny_model: LlamaModel) -> None:
+    """The CPU backend runs a greedy chain; the token is the largest logit of an ordinary context."""
+    with LlamaContext(tiny_model, LlamaContextParams(n_ctx=64)) as plain:
+        plain.decode(LlamaBatch.from_tokens(TOKENS))
+        expected = plain.get_logits_ith(-1).argmax()
+    chain = LlamaSampler()
+    chain.add_greedy()
+    with LlamaContext(tiny_model, LlamaContextParams(n_ctx=64, samplers={0: chain})) as ctx:
+        assert ctx.backend_samplers == {0: chain}
+        with pytest.raises(InUseError):
+            chain.close()
+        ctx.decode(LlamaBatch.from_tokens(TOKENS))
+        assert ctx.get_sampled_token_ith(-1) == expected
+        assert ctx.get_sampled_probs_ith(-1) is None or ctx.get_sampled_probs_ith(-1).ndim == 1
+        assert ctx.get_sampled_logits_ith(-1) is None or ctx.get_sampled_logits_ith(-1).ndim == 1
+        assert ctx.get_sampled_candidates_ith(-1) is None or ctx.get_sampled_candidates_ith(-1).dtype == np.int32
+        ctx.set_sampler(0, None)
+    chain.close()
+
+
+# ------------------------------------------------------------------------------------------ bad input
+
+
+def test_more_tokens_than_the_context(tiny_model: LlamaModel) -> None:
+    with LlamaContext(tiny_model, LlamaContextParams(n_ctx=256, n_batch=256)) as ctx:
+        ctx.decode(LlamaBatch.from_tokens([1] * 200))
+        with pytest.raises(ContextFullError, match="n_ctx is 256") as caught:
+            ctx.decode(LlamaBatch.from_tokens([1] * 100, pos0=200))
+        assert caught.value.code == 1
+        assert ctx.memory.seq_pos_max(0) == 199
+        ctx.decode(LlamaBatch.from_tokens([1] * 50, pos0=200))
+
+
+def test_more_tokens_than_the_batch(tiny_ctx: LlamaContext) -> None:
+    with pytest.raises(ValueError, match=r"the batch has 65 tokens, expected 64 at most \(n_batch"):
+        tiny_ctx.decode(LlamaBatch.from_tokens([1] * 65))
+
+
+def test_empty_batch(tiny_ctx: LlamaContext) -> None:
+    with pytest.raises(ValueError, match="empty"):
+        tiny_ctx.decode(LlamaBatch(n_tokens=4))
+    with pytest.raises(ValueError, match="empty"):
+        LlamaBatch.from_tokens([])
+
+
+def test_ids_out_of_range(tiny_ctx: LlamaContext, tiny_model: LlamaModel) -> None:
+    with pytest.raises(IndexError, match=f"token 1 of the batch is {tiny_model.n_vocab}, expected 0 to"):
+        tiny_ctx.decode(LlamaBatch.from_tokens([1, tiny_model.n_vocab]))
+    with pytest.raises(IndexError, match="token 0 of the batch is -5"):
+        tiny_ctx.decode(LlamaBatch.from_tokens([-5]))
+    with pytest.raises(IndexError, match=r"in sequence 2, expected 0 to 1"):
+        tiny_ctx.decode(LlamaBatch.from_tokens([1], seq_id=2))
+    with pytest.raises(IndexError, match="token is -1"):
+        LlamaBatch(n_tokens=1).add(-1, 0)
+    with pytest.raises(TypeError, match="dtype float64"):
+        LlamaBatch.from_tokens([1.5])
+
+
+def test_batch_over_capacity() -> None:
+    batch = LlamaBatch(n_tokens=2)
+    batch.add(1, 0)
+    batch.add(2, 1)
+    with pytest.raises(ValueError, match="the batch is full: it has 2 of 2 tokens"):
+        batch.add(3, 2)
+    with pytest.raises(ValueError, match="seq_ids has 2 entries, expected 1 to 1"):
+        batch.clear()
+        batch.add(1, 0, [0, 1])
+    for bad in (0, -1, 10**9):
+        with pytest.raises(ValueError, match="n_tokens is"):
+            LlamaBatch(n_tokens=bad)
+
+
+def test_positions_that_do_not_follow(tiny_ctx: LlamaContext) -> None:
+    tiny_ctx.decode(LlamaBatch.from_tokens(TOKENS))
+    with pytest.raises(DecodeError) as caught:
+        tiny_ctx.decode(LlamaBatch.from_tokens([1], pos0=50))
+    assert "inconsistent sequence positions" in str(caught.value)
+    assert caught.value.code == -1
+    tiny_ctx.decode(LlamaBatch.from_tokens([1], pos0=len(TOKENS)))
+
+
+def test_outputs_before_decode(tiny_ctx: LlamaContext) -> None:
+    for read in (tiny_ctx.get_logits, tiny_ctx.get_logits_ith, tiny_ctx.get_embeddings):
+        with pytest.raises(DecodeError, match=r"call decode\(\) first"):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ({"n_ctx": -1}, ValueError, "n_ctx is -1"),
+        ({"n_ctx": 2**31}, ValueError, "n_ctx is 2147483648"),
+        ({"n_ctx": 10**9}, OutOfMemoryError, "this machine has"),
+        ({"n_ctx": 1.5}, TypeError, "n_ctx is 1.5"),
+        ({"n_batch": 0}, ValueError, "n_batch is 0"),
+        ({"n_ubatch": 0}, ValueError, "n_ubatch is 0"),
+        ({"n_seq_max": 0}, ValueError, "n_seq_max is 0"),
+        ({"n_seq_max": 10**6}, ValueError, "n_seq_max is 1000000"),
+        ({"n_threads": 0}, ValueError, "n_threads is 0"),
+        ({"type_v": 9999}, ValueError, "type_v is 9999"),
+        ({"type_k": "q99"}, ValueError, "type_k is 'q99'"),
+        ({"type_v": "q4_0", "flash_attn_type": "disabled"}, EngineError, "flash_attn"),
+        ({"pooling_type": "avg"}, ValueError, "expected one of"),
+        ({"ctx_type": "mtp"}, EngineError, "MTP"),
+        ({"samplers": {0: "greedy"}}, TypeError, "LlamaSampler"),
+        ({"cb_eval": 1}, TypeError, "cb_eval"),
+    ],
+)
+def test_bad_parameters(smol_model: LlamaModel, params: dict, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        LlamaContext(smol_model, LlamaContextParams(**params))
+
+
+def test_zero_means_the_models_context(tiny_model: LlamaModel) -> None:
+    assert LlamaContext(tiny_model, LlamaContextParams(n_ctx=0)).n_ctx() == tiny_model.n_ctx_train
+
+
+def test_an_assertion_breaks_the_handle_and_not_the_process(tiny_model: LlamaModel) -> None:
+    """cb_eval lets us reach an assertion that no check can foresee: the data of the graph changes under it."""
+    ctx = LlamaContext(tiny_model, LlamaContextParams(n_ctx=64))
+    ctx.set_causal_attn(True)
+    from cyllama._native import _core
+
+    with pytest.raises(EngineError, match="assertion of the engine failed") as caught:
+        _core.fail_assertion()
+    assert caught.value.aborted
+    ctx.decode(LlamaBatch.from_tokens(TOKENS))
+
+
+# --------------------------------------------------------------------------------- memory and state
+
+
+def test_memory(tiny_ctx: LlamaContext) -> None:
+    memory = tiny_ctx.memory
+    tiny_ctx.decode(LlamaBatch.from_tokens(TOKENS))
+    assert (memory.seq_pos_min(0), memory.seq_pos_max(0)) == (0, 5)
+    assert memory.seq_pos_max(1) == -1
+    memory.seq_cp(0, 1)
+    assert memory.seq_pos_max(1) == 5
+    assert memory.seq_rm(0, 3, -1)
+    assert memory.seq_pos_max(0) == 2
+    assert memory.can_shift()
+    memory.seq_add(1, 2, -1, 10)
+    assert memory.seq_pos_max(1) == 15
+    memory.seq_div(1, 0, -1, 2)
+    assert memory.seq_pos_max(1) == 7
+    memory.seq_keep(1)
+    assert memory.seq_pos_max(0) == -1
+    memory.clear()
+    assert memory.seq_pos_max(1) == -1
+    with pytest.raises(IndexError, match="seq_id is 2, expected 0 to 1"):
+        memory.seq_cp(0, 2)
+    with pytest.raises(IndexError, match="seq_id is -2"):
+        memory.seq_rm(-2)
+    with pytest.raises(ValueError, match="divisor is 0"):
+        memory.seq_div(0, 0, -1, 0)
+
+
+def test_copying_a_part_between_separate_buffers(tiny_model: LlamaModel) -> None:
+    with LlamaContext(tiny_model, LlamaContextParams(n_ctx=512, n_seq_max=2, kv_unified=False)) as ctx:
+        ctx.decode(LlamaBatch.from_tokens(TOKENS))
+        with pytest.raises(UnsupportedError, match="only whole sequences"):
+            ctx.memory.seq_cp(0, 1, 1, 3)
+        ctx.memory.seq_cp(0, 1)
+        assert ctx.memory.seq_pos_max(1) == 5
+
+
+def test_a_removed_tail_can_be_decoded_again(tiny_ctx: LlamaContext) -> None:
+    tiny_ctx.decode(LlamaBatch.from_tokens(TOKENS))
+    expected = tiny_ctx.get_logits_ith(-1)
+    tiny_ctx.memory.seq_rm(0, 3)
+    tiny_ctx.decode(LlamaBatch.from_tokens(TOKENS[3:], pos0=3))
+    np.testing.assert_allclose(tiny_ctx.get_logits_ith(-1), expected, rtol=1e-3, atol=1e-3)
+
+
+def next_logits(ctx: LlamaContext) -> np.ndarray:
+    ctx.decode(LlamaBatch.from_tokens([77], pos0=len(TOKENS)))
+    return ctx.get_logits_ith(-1)
+
+
+def test_state_as_bytes_and_files(tiny_ctx: LlamaContext, tmp_path: Path) -> None:
+    tiny_ctx.decode(LlamaBatch.from_tokens(TOKENS))
+    state = tiny_ctx.state
+    data, path = state.get_data(), tmp_path / "state.bin"
+    state.save_file(path, TOKENS)
+    sequence, seq_path = state.seq_get_data(0), tmp_path / "sequence.bin"
+    assert len(sequence) == state.seq_size(0)
+    state.seq_save_file(seq_path, 0, TOKENS)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["sequence.bin", "state.bin"]
+    expected = next_logits(tiny_ctx)
+    for restore in (
+        lambda: state.set_data(data) == len(data),
+        lambda: state.load_file(path) == TOKENS,
+        lambda: state.seq_set_data(sequence, 0) == len(sequence),
+        lambda: state.seq_load_file(seq_path, 0) == TOKENS,
+        lambda: state.set_data(memoryview(bytearray(data))),
+    ):
+        tiny_ctx.memory.clear()
+        assert restore()
+        assert tiny_ctx.memory.seq_pos_max(0) == 5
+        np.testing.assert_allclose(next_logits(tiny_ctx), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_damaged_states(tiny_ctx: LlamaContext, tmp_path: Path) -> None:
+    tiny_ctx.decode(LlamaBatch.from_tokens(TOKENS))
+    state = tiny_ctx.state
+    data = state.get_data()
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        damaged = bytearray(data)
+        for at in random.integers(0, len(data), 20):
+            damaged[at] ^= 0xFF
+        bad = [bytes(damaged), data[: random.integers(1, len(data))], bytes(random.integers(0, 256, 200, np.uint8))]
+        for candidate in bad:
+            try:
+                state.set_data(candidate)  # damage in the tensors themselves cannot be seen
+            except EngineError:
+                assert tiny_ctx.memory.seq_pos_max(0) == -1
+    with pytest.raises(EngineError, match="empty"):
+        state.set_data(b"")
+    path = tmp_path / "state.bin"
+    state.save_file(path, TOKENS)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(EngineError):
+        state.load_file(path)
+    path.write_bytes(b"\xff" * 100)
+    with pytest.raises(EngineError, match="not a state file"):
+        state.load_file(path)
+    with pytest.raises(FileNotFoundError):
+        state.load_file(tmp_path / "none")
+    tiny_ctx.memory.clear()
+    tiny_ctx.decode(LlamaBatch.from_tokens(TOKENS))
+
+
+def test_a_state_of_another_model_is_refused(tiny_ctx: LlamaContext, smol_model: LlamaModel) -> None:
+    with LlamaContext(smol_model, LlamaContextParams(n_ctx=256)) as other:
+        other.decode(LlamaBatch.from_tokens(TOKENS))
+        with pytest.raises(EngineError, match="not of this model, or damaged"):
+            tiny_ctx.state.set_data(other.state.get_data())
+
+
+def test_control_vector(tiny_ctx: LlamaContext, tiny_model: LlamaModel) -> None:
+    tiny_ctx.decode(LlamaBatch.from_tokens(TOKENS))
+    plain = tiny_ctx.get_logits_ith(-1)
+    tiny_ctx.set_adapter_cvec(np.full((tiny_model.n_layer - 1, tiny_model.n_embd), 5.0, np.float32))
+    tiny_ctx.memory.clear()
+    tiny_ctx.decode(LlamaBatch.from_tokens(TOKENS))
+    assert np.abs(tiny_ctx.get_logits_ith(-1) - plain).max() > 1e-3
+    tiny_ctx.set_adapter_cvec(None)
+    tiny_ctx.memory.clear()
+    tiny_ctx.decode(LlamaBatch.from_tokens(TOKENS))
+    np.testing.assert_allclose(tiny_ctx.get_logits_ith(-1), plain, rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="expected \\(layers, "):
+        tiny_ctx.set_adapter_cvec(np.zeros((1, 3), np.float32))
+
+
+# -------------------------------------------------------------------------------------------- cancel
+
+
+def test_cancel_during_a_prompt(smol_model: LlamaModel) -> None:
+    with LlamaContext(smol_model, LlamaContextParams(n_ctx=8192, n_batch=8192)) as ctx:
+        prompt = LlamaBatch.from_tokens([1] * 6000)
+        for _ in range(3):
+            cancel = threading.Event()
+            timer = threading.Timer(0.3, cancel.set)
+            timer.start()
+            with pytest.raises(CancelledError):
+                ctx.decode(prompt, cancel=cancel)
+            timer.join()
+            ctx.memory.clear()
+            ctx.decode(LlamaBatch.from_tokens(TOKENS))
+            assert np.isfinite(ctx.get_logits_ith(-1)).all()
+            ctx.memory.clear()
+
+
+def test_abort_callback(smol_model: LlamaModel) -> None:
+    with LlamaContext(smol_model, LlamaContextParams(n_ctx=4096, n_batch=4096)) as ctx:
+        ctx.set_abort_callback(lambda: True)
+        with pytest.raises(CancelledError):
+            ctx.decode(LlamaBatch.from_tokens([1] * 3000))
+        ctx.set_abort_callback(None)
+        ctx.memory.clear()
+        ctx.decode(LlamaBatch.from_tokens(TOKENS))
+
+
+def test_a_cancel_that_raises(smol_model: LlamaModel) -> None:
+    class Broken:
+        calls = 0
+
+        def is_set(self) -> bool:
+            self.calls += 1
+            if self.calls > 1:
+                raise OSError("cannot tell")
+            return False
+
+    with LlamaContext(smol_model, LlamaContextParams(n_ctx=4096, n_batch=4096)) as ctx:
+        with pytest.raises(OSError, match="cannot tell"):
+            ctx.decode(LlamaBatch.from_tokens([1] * 3000), cancel=Broken())
+        with pytest.raises(TypeError, match="expected an object with is_set"):
+            ctx.decode(LlamaBatch.from_tokens([1]), cancel=True)
