@@ -1,0 +1,142 @@
+"""Drafting tokens for speculative decoding."""
+
+from libcpp.string cimport string
+from libcpp.vector cimport vector
+
+from cyllama._native._core cimport engine_error, start_call
+from cyllama._native._handle cimport Handle, check_range
+from cyllama.llama cimport libcommon as lib
+from cyllama.llama cimport libllama as llama
+from cyllama.llama._common cimport CommonParams
+from cyllama.llama._context cimport LlamaContext
+
+from cyllama.errors import EngineError
+from cyllama.llama._batch import token_array
+
+
+def speculative_types() -> list[str]:
+    """Kinds of drafting that upstream knows. Source: ``common_speculative_all_types_str``, common/speculative.h."""
+    return [name.strip() for name in lib.common_speculative_all_types_str().decode().split(",")]
+
+
+cdef class Speculative(Handle):
+    """Drafts tokens that the target model then only has to verify.
+
+    The kinds that look for repetitions in the text itself (``ngram-...``) need no second model.
+
+    Parameters
+    ----------
+    target : LlamaContext
+        The context that verifies; kept open.
+    types : sequence of str
+        Of :func:`speculative_types`.
+    params : CommonParams, optional
+        Its ``speculative`` part is read.
+    draft : LlamaContext, optional
+        A context of the smaller model, for ``draft-simple``.
+
+    Notes
+    -----
+    Thread safety: one thread at a time. Source: ``common_speculative_init``, common/speculative.h.
+    """
+
+    cdef lib.speculative * _ptr
+    cdef readonly LlamaContext target
+    cdef readonly LlamaContext draft_context
+
+    def __cinit__(self, LlamaContext target not None, types=("ngram-simple",), params=None, draft=None):
+        known = speculative_types()
+        names = list(types)
+        cdef CommonParams base = CommonParams() if params is None else <CommonParams?> params
+        cdef llama.llama_context * c_draft = NULL
+        cdef vector[string] c_types
+        cdef bint ok
+        target._check()
+        for name in names:
+            if name not in known:
+                raise ValueError(f"types contains {name!r}, expected some of {known}")
+            if name.startswith("draft-") and draft is None:
+                raise ValueError(f"{name!r} needs draft, a context of the draft model")
+            c_types.push_back(name.encode())
+        if not names or names == ["none"]:
+            raise ValueError(f"types is {names}, expected at least one of {known[1:]}")
+        if draft is not None:
+            self.draft_context = <LlamaContext?> draft
+            self.draft_context._check()
+            c_draft = self.draft_context._ptr
+        self.target = target
+        self._ptr = new lib.speculative()
+        start_call()
+        ok = self._ptr.init(c_types, base._params, target._ptr, c_draft, llama.llama_n_seq_max(target._ptr))
+        if not ok:
+            raise engine_error(EngineError, f"cannot draft with {names}", "llama", "common_speculative_init", None)
+        self._opened("Speculative", target)
+
+    def __init__(self, target: LlamaContext, types: list = ("ngram-simple",), params: CommonParams | None = None,
+                 draft: LlamaContext | None = None) -> None:
+        pass
+
+    def __dealloc__(self):
+        self._dispose()
+        if self._ptr != NULL:
+            del self._ptr
+            self._ptr = NULL
+
+    cdef int _release(self) noexcept:
+        del self._ptr
+        self._ptr = NULL
+        return 0
+
+    def begin(self, prompt: list, seq_id: int = 0) -> None:
+        """Begin a new text. Source: ``common_speculative_begin``, common/speculative.h."""
+        self._check()
+        self.target._check_seq(seq_id, False)
+        cdef vector[llama.llama_token] c_prompt = token_array(prompt).tolist()
+        self._ptr.begin(seq_id, c_prompt)
+
+    def draft(self, tokens: list, last: int, seq_id: int = 0, n_max: int | None = None) -> list[int]:
+        """Draft what may follow.
+
+        Parameters
+        ----------
+        tokens : sequence of int
+            All tokens so far, without `last`.
+        last : int
+            The token sampled last.
+        n_max : int, optional
+            Most tokens to draft.
+
+        Returns
+        -------
+        list of int
+            Possibly empty.
+
+        Notes
+        -----
+        Releases the GIL. Source: ``common_speculative_draft``, common/speculative.h.
+        """
+        self._check()
+        self.target._check_seq(seq_id, False)
+        self.target.model._check_token(last)
+        cdef vector[llama.llama_token] c_tokens = token_array(tokens).tolist()
+        cdef vector[llama.llama_token] result
+        cdef int c_seq = seq_id
+        cdef llama.llama_token c_last = last
+        cdef int c_max = -1
+        if n_max is not None:
+            check_range(n_max, "n_max", 0, 2**15)
+            c_max = n_max
+        self._begin()
+        try:
+            with nogil:
+                result = self._ptr.draft(c_seq, c_tokens, c_last, c_max)
+        finally:
+            self._end()
+        return list(result)[:n_max] if n_max is not None else result
+
+    def accept(self, n_accepted: int, seq_id: int = 0) -> None:
+        """Say how many drafted tokens were right. Source: ``common_speculative_accept``, common/speculative.h."""
+        self._check()
+        self.target._check_seq(seq_id, False)
+        check_range(n_accepted, "n_accepted", 0, 2**16 - 1)
+        self._ptr.accept(seq_id, n_accepted)

@@ -1,0 +1,128 @@
+"""Model files that are none: a clear exception each time, and the next load works."""
+
+from __future__ import annotations
+
+import random
+import struct
+from pathlib import Path
+
+import pytest
+
+from cyllama.errors import EngineError, ModelLoadError
+from cyllama.llama import LlamaBatch, LlamaContext, LlamaContextParams, LlamaModel
+
+
+def still_works(path: Path) -> None:
+    with LlamaModel(path) as model, LlamaContext(model, LlamaContextParams(n_ctx=64)) as ctx:
+        ctx.decode(LlamaBatch.from_tokens([1, 2, 3]))
+
+
+def test_missing_file() -> None:
+    with pytest.raises(FileNotFoundError):
+        LlamaModel("/no/such/model.gguf")
+
+
+def test_directory(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match="a directory, expected a file"):
+        LlamaModel(tmp_path)
+
+
+def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import builtins
+
+    path = tmp_path / "m.gguf"
+    path.write_bytes(b"GGUF")
+
+    def deny(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(builtins, "open", deny)
+    with pytest.raises(PermissionError):
+        LlamaModel(path)
+
+
+@pytest.mark.parametrize("path", ["", "with\0null", 3.14, None])
+def test_not_a_path(path: object) -> None:
+    with pytest.raises((FileNotFoundError, ValueError, TypeError)):
+        LlamaModel(path)
+
+
+def test_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / "empty.gguf"
+    path.touch()
+    with pytest.raises(ModelLoadError, match="is empty"):
+        LlamaModel(path)
+
+
+def test_not_gguf(tmp_path: Path) -> None:
+    path = tmp_path / "text.gguf"
+    path.write_text("Once upon a time")
+    with pytest.raises(ModelLoadError, match=r"not a GGUF file: it begins with b'Once'"):
+        LlamaModel(path)
+    with pytest.raises(OSError):
+        LlamaModel(path)
+
+
+@pytest.mark.parametrize("kept", [4, 8, 20, 24, 100, 5000, 200_000, 0.5, 0.99])
+def test_truncated(tiny_path: Path, tmp_path: Path, kept: float) -> None:
+    data = tiny_path.read_bytes()
+    path = tmp_path / "short.gguf"
+    path.write_bytes(data[: int(kept if kept > 1 else kept * len(data))])
+    with pytest.raises(ModelLoadError) as caught:
+        LlamaModel(path)
+    assert caught.value.engine == "llama"
+    assert caught.value.log, "the engine's reason is missing"
+    assert "engine log" in str(caught.value)
+
+
+def test_random_bytes_with_the_magic(tmp_path: Path, tiny_path: Path) -> None:
+    source = random.Random(7)
+    path = tmp_path / "noise.gguf"
+    for size in (16, 64, 300, 5000):
+        for _ in range(10):
+            path.write_bytes(b"GGUF" + struct.pack("<I", 3) + source.randbytes(size))
+            with pytest.raises(ModelLoadError):
+                LlamaModel(path)
+    still_works(tiny_path)
+
+
+def test_huge_counts(tmp_path: Path) -> None:
+    path = tmp_path / "huge.gguf"
+    for n_tensors, n_kv in ((2**63 - 1, 0), (0, 2**63 - 1), (2**40, 2**40), (2**64 - 1, 2**64 - 1)):
+        path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, n_tensors, n_kv) + b"\0" * 100)
+        with pytest.raises(ModelLoadError):
+            LlamaModel(path)
+
+
+def test_damaged_metadata(tiny_path: Path, tmp_path: Path) -> None:
+    """Flipped bytes in the header: an exception, or a model that can be used; never the end of the process."""
+    data = tiny_path.read_bytes()
+    path = tmp_path / "damaged.gguf"
+    source = random.Random(3)
+    loaded = refused = 0
+    for _ in range(60):
+        damaged = bytearray(data)
+        for _ in range(source.randint(1, 4)):
+            damaged[source.randrange(8, 4000)] = source.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            still_works(path)
+            loaded += 1
+        except (EngineError, MemoryError, ValueError, IndexError):
+            refused += 1
+    assert refused > 5
+    still_works(tiny_path)
+
+
+def test_a_model_of_another_engine(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    path = root / "thirdparty/whisper.cpp/models/for-tests-silero-v6.2.0-ggml.bin"
+    with pytest.raises(ModelLoadError, match="not a GGUF file"):
+        LlamaModel(path)
+
+
+def test_an_unknown_architecture(tiny_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "other.gguf"
+    path.write_bytes(tiny_path.read_bytes().replace(b"llama", b"lamma"))
+    with pytest.raises(ModelLoadError, match="unknown model architecture"):
+        LlamaModel(path)
