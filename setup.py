@@ -183,7 +183,7 @@ def extension(pyx: Path) -> Extension:
         libraries=libraries,
         extra_objects=archives,
         extra_compile_args=["-std=c++17", "-O2", "-g0", "-fvisibility=hidden", "-ffunction-sections",
-                            "-Wno-deprecated-declarations", "-Wno-unused-function"],
+                            "-Wno-deprecated-declarations", "-Wno-unused-function", "-Wno-sign-compare"],
         extra_link_args=link_arguments(),
         depends=[*archives, *map(str, PACKAGE.glob("_native/*.hpp")), *map(str, pyx.parent.glob("*.hpp"))],
     )  # fmt: skip
@@ -204,7 +204,12 @@ class BuildExt(build_ext):
             [extension(pyx) for pyx in pyx_files],
             build_dir=str(ROOT / "build" / "cython"),
             include_path=[str(ROOT / "src")],
-            compiler_directives={"language_level": 3, "embedsignature": True, "binding": True, "annotation_typing": False},
+            compiler_directives={
+                "language_level": 3,
+                "embedsignature": True,
+                "binding": True,
+                "annotation_typing": False,
+            },
             nthreads=0,
             quiet=True,
         )

@@ -18,7 +18,9 @@ def main() -> int:
     )
     wheel = max((ROOT / "dist").glob("cyllama-*.whl"), key=lambda path: path.stat().st_mtime)
     print(f"{wheel.relative_to(ROOT)}: {wheel.stat().st_size / 1e6:.1f} MB")
-    return subprocess.run([sys.executable, str(ROOT / "scripts" / "check_built.py"), str(wheel)], check=False).returncode
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "check_built.py"), str(wheel)], check=False
+    ).returncode
 
 
 if __name__ == "__main__":

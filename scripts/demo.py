@@ -18,7 +18,9 @@ def main() -> None:
     path = cyllama.models.get("smollm2-135m-instruct")
     start = time.perf_counter()
     model = cyllama.LlamaModel(path)
-    print(f"model:  {model.desc}, {model.n_params / 1e6:.0f} M parameters, {time.perf_counter() - start:.2f} s to load\n")
+    print(
+        f"model:  {model.desc}, {model.n_params / 1e6:.0f} M parameters, {time.perf_counter() - start:.2f} s to load\n"
+    )
 
     prompt = cyllama.llama.llama_chat_apply_template(
         "chatml", [{"role": "user", "content": "What is the capital of France?"}]

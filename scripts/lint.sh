@@ -2,6 +2,8 @@
 # All static checks. usage: lint.sh FOLDER-OF-PROGRAMS
 set -eu
 bin=$1
+PATH="$bin:$PATH" # cython-lint calls pycodestyle
+export PATH
 "$bin/ruff" check .
 "$bin/ruff" format --check .
 "$bin/cython-lint" src

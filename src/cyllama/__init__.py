@@ -32,7 +32,7 @@ _LLAMA = (
     "llama_sampler_chain_default_params",
 )
 
-__all__ = [*errors.__all__, *_SUBPACKAGES, *_NATIVE, *_LLAMA, "__version__"]  # noqa: PLE0604
+__all__ = [*errors.__all__, *_SUBPACKAGES, *_NATIVE, *_LLAMA, "__version__"]  # noqa: F405
 
 
 def __getattr__(name: str) -> Any:

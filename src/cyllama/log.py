@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 
 __all__ = ["ENGINES", "logger", "set_level"]
 
@@ -48,10 +49,10 @@ def set_level(new_level: int | str | None) -> None:
         listener(level)
 
 
-_listeners: list = []
+_listeners: list[Callable[[int], object]] = []
 
 
-def on_change(listener) -> None:
+def on_change(listener: Callable[[int], object]) -> None:
     """Call `listener` with the level now and whenever it changes (used by the native log hook)."""
     _listeners.append(listener)
     listener(level)

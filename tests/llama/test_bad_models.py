@@ -27,20 +27,6 @@ def test_directory(tmp_path: Path) -> None:
         LlamaModel(tmp_path)
 
 
-def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import builtins
-
-    path = tmp_path / "m.gguf"
-    path.write_bytes(b"GGUF")
-
-    def deny(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(builtins, "open", deny)
-    with pytest.raises(PermissionError):
-        LlamaModel(path)
-
-
 @pytest.mark.parametrize("path", ["", "with\0null", 3.14, None])
 def test_not_a_path(path: object) -> None:
     with pytest.raises((FileNotFoundError, ValueError, TypeError)):

@@ -37,7 +37,9 @@ def test_the_example_runs_as_written(name: str) -> None:
 
 
 def test_both_examples_write_the_same_text() -> None:
-    texts = [script(name, "Once upon a time", "40").rsplit("\n\n", 1)[0] for name in ("simple.py", "simple_highlevel.py")]
+    texts = [
+        script(name, "Once upon a time", "40").rsplit("\n\n", 1)[0] for name in ("simple.py", "simple_highlevel.py")
+    ]
     assert texts[0].removeprefix("<|endoftext|>").strip() == texts[1].rsplit("\ndecoded", 1)[0].strip()
 
 
@@ -52,7 +54,9 @@ def test_greedy_text_equals_the_native_programs(bin_dir: Path, smol_path: Path, 
 
 def variants() -> list[str]:
     """CPU variants that this machine can run."""
-    names = sorted(p.stem.removeprefix("libggml-cpu-") for p in (Path(cyllama.__file__).parent / "lib").glob("*ggml-cpu-*"))
+    names = sorted(
+        p.stem.removeprefix("libggml-cpu-") for p in (Path(cyllama.__file__).parent / "lib").glob("*ggml-cpu-*")
+    )
     assert len(names) > 3
     return names
 
@@ -69,7 +73,9 @@ def test_greedy_text_is_the_same_on_every_cpu_variant(smol_path: Path) -> None:
     texts, refused = {}, []
     for name in variants():
         environment = os.environ | {"CYLLAMA_CPU_VARIANT": name}
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        )
         if done.returncode == 0:
             variant, text = done.stdout.split(" ", 1)
             assert variant == name

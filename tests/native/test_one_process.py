@@ -70,7 +70,14 @@ def test_another_ggml_beside_ours_changes_nothing(tmp_path: Path, tiny_path: Pat
     source = tmp_path / "stand_in.c"
     source.write_text(STAND_IN)
     libraries = []
-    for soname in ("libggml-base.so.0", "libggml.so.0", "libllama.so.0", "libggml-base.so", "libggml.so", "libllama.so"):
+    for soname in (
+        "libggml-base.so.0",
+        "libggml.so.0",
+        "libllama.so.0",
+        "libggml-base.so",
+        "libggml.so",
+        "libllama.so",
+    ):
         library = tmp_path / soname
         subprocess.run(["cc", "-shared", "-fPIC", f"-Wl,-soname,{soname}", "-o", library, source], check=True)
         libraries.append(str(library))

@@ -157,7 +157,7 @@ cdef extern from "ggml-backend.h" nogil:
         GGML_BACKEND_DEVICE_TYPE_META
 
     cdef struct ggml_backend_dev_caps:
-        bool async
+        bool async_ "async"
         bool host_buffer
         bool buffer_from_host_ptr
         bool events
@@ -242,6 +242,6 @@ cdef extern from "ggml-opt.h" nogil:
     void ggml_opt_result_loss(ggml_opt_result_t result, double * loss, double * unc) except +translate_exception
     void ggml_opt_result_accuracy(
         ggml_opt_result_t result, double * accuracy, double * unc) except +translate_exception
-    ctypedef void (
-        * ggml_opt_epoch_callback)(bool train, ggml_opt_context_t opt_ctx, ggml_opt_dataset_t dataset,
-        ggml_opt_result_t result, int64_t ibatch, int64_t ibatch_max, int64_t t_start_us) noexcept nogil
+    ctypedef void (* ggml_opt_epoch_callback)(
+        bool train, ggml_opt_context_t opt_ctx, ggml_opt_dataset_t dataset, ggml_opt_result_t result, int64_t ibatch,
+        int64_t ibatch_max, int64_t t_start_us) noexcept nogil

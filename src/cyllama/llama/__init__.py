@@ -3,7 +3,7 @@
 :func:`simple` is the shortest way from a prompt to a text; the classes are thin handles on llama.cpp's.
 """
 
-from cyllama.llama._adapter import LlamaAdapterLora, load_control_vector
+from cyllama.llama._adapter import ControlVector, LlamaAdapterLora, load_control_vector
 from cyllama.llama._backend import (
     ggml_time_us,
     llama_backend_free,
@@ -32,6 +32,7 @@ from cyllama.llama._common import (
     common_context_params_to_llama,
     common_detokenize,
     common_model_params_to_llama,
+    common_params_get_system_info,
     common_token_to_piece,
     common_tokenize,
     json_schema_to_grammar,
@@ -54,11 +55,17 @@ from cyllama.llama._enums import (
     TokenAttr,
     VocabType,
 )
-from cyllama.llama._gguf import GGUFContext
+from cyllama.llama._gguf import GGUFContext, TensorInfo
 from cyllama.llama._memory import LlamaMemory
-from cyllama.llama._model import LlamaModel, llama_chat_apply_template, llama_chat_builtin_templates
+from cyllama.llama._model import (
+    LlamaModel,
+    llama_chat_apply_template,
+    llama_chat_builtin_templates,
+    llama_model_meta_key_str,
+)
 from cyllama.llama._quantize import llama_model_quantize, llama_split_path, llama_split_prefix
-from cyllama.llama._sampler import LlamaSampler
+from cyllama.llama._sampler import LlamaSampler, TokenDataArray
+from cyllama.llama._speculative import Speculative, speculative_types
 from cyllama.llama._state import LlamaState
 from cyllama.llama._vocab import LlamaVocab
 from cyllama.llama.params import (
@@ -78,6 +85,7 @@ __all__ = [
     "CommonParams",
     "CommonSampler",
     "ContextType",
+    "ControlVector",
     "FileType",
     "FlashAttnType",
     "GGUFContext",
@@ -102,15 +110,19 @@ __all__ = [
     "RopeScalingType",
     "RopeType",
     "SimpleResult",
+    "Speculative",
     "SplitMode",
+    "TensorInfo",
     "TensorType",
     "TokenAttr",
+    "TokenDataArray",
     "VocabType",
     "common_batch_add",
     "common_batch_clear",
     "common_context_params_to_llama",
     "common_detokenize",
     "common_model_params_to_llama",
+    "common_params_get_system_info",
     "common_token_to_piece",
     "common_tokenize",
     "ggml_time_us",
@@ -127,6 +139,7 @@ __all__ = [
     "llama_max_parallel_sequences",
     "llama_max_tensor_buft_overrides",
     "llama_model_default_params",
+    "llama_model_meta_key_str",
     "llama_model_quantize",
     "llama_model_quantize_default_params",
     "llama_numa_init",
@@ -142,4 +155,5 @@ __all__ = [
     "llama_version",
     "load_control_vector",
     "simple",
+    "speculative_types",
 ]

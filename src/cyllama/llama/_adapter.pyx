@@ -1,5 +1,6 @@
 """LoRA adapters and control vectors."""
 
+import math
 import os
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from cyllama.llama cimport libllama as lib
 from cyllama.llama._model cimport LlamaModel
 
 from cyllama.errors import ModelLoadError
+from cyllama.llama._gguf import GGUFContext
 
 cdef extern from "stdio.h" nogil:
     FILE * fdopen(int fd, const char * mode)
@@ -158,6 +160,26 @@ class ControlVector:
     data: np.ndarray
 
 
+MAX_LAYER = 65535
+MAX_WIDTH = 1 << 20
+
+
+def _check_directions(path: object) -> None:
+    """Refuse what makes the engine write outside its memory, or fail without saying why."""
+    with GGUFContext.from_file(path) as file:
+        tensors = file.tensors()
+    if not tensors:
+        raise ModelLoadError(f"{path} has no tensors, expected a control vector", engine="llama")
+    for info in tensors:
+        kind, _, layer = info.name.partition(".")
+        if kind != "direction" or not layer.isascii() or not layer.isdigit() or not 1 <= int(layer) <= MAX_LAYER:
+            raise ModelLoadError(f"{path} has the tensor {info.name!r}, expected direction.1 to "
+                                 f"direction.{MAX_LAYER}", engine="llama")
+        if info.type.name != "F32" or len(info.shape) != 1 or not 1 <= info.shape[0] <= MAX_WIDTH:
+            raise ModelLoadError(f"{path}: {info.name!r} has the type {info.type.name} and the shape {info.shape}, "
+                                 "expected F32 and one dimension", engine="llama")
+
+
 def load_control_vector(vectors: list) -> ControlVector:
     """Load control vectors, scale and add them.
 
@@ -182,6 +204,9 @@ def load_control_vector(vectors: list) -> ControlVector:
         raise ValueError("vectors is empty, expected at least one file")
     for path, strength in pairs:
         info.fname = path_bytes(path, "path")
+        if not math.isfinite(strength):
+            raise ValueError(f"the strength of {path} is {strength}, expected a finite number")
+        _check_directions(path)
         info.strength = strength
         infos.push_back(info)
     start_call()

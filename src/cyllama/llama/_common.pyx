@@ -3,10 +3,10 @@
 import difflib
 import json
 import math
+import os
 
 import numpy as np
 
-from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 from cyllama._native._core cimport engine_error, start_call
@@ -20,6 +20,7 @@ from cyllama.errors import EngineError, GrammarError
 from cyllama.llama import _enums
 from cyllama.llama._batch import token_array
 from cyllama.llama._enums import enum_value
+from cyllama.llama._sampler import check_grammar
 from cyllama.llama._vocab import LlamaVocab
 from cyllama.llama.params import LlamaContextParams, LlamaModelParams
 
@@ -63,7 +64,9 @@ cdef class CommonParams:
     An unknown name raises AttributeError with the nearest one, a value that does not fit TypeError or ValueError.
 
     Beside the plain fields there are ``tensor_split`` (list of float), ``antiprompt`` (list of str), ``kv_overrides``
-    (dict), ``sampling.samplers`` (list of names), ``sampling.grammar`` (GBNF), ``sampling.logit_bias`` (dict) and
+    (dict), ``lora_adapters`` and ``control_vectors`` (lists of (path, scale)), ``cpuparams.mask`` and
+    ``cpuparams_batch.mask`` (list of CPU numbers, empty: any), ``speculative.types`` (list of names),
+    ``sampling.samplers`` (list of names), ``sampling.grammar`` (GBNF), ``sampling.logit_bias`` (dict) and
     ``sampling.dry_sequence_breakers`` (list of str).
 
     Notes
@@ -179,6 +182,60 @@ cdef class CommonParams:
     def _set_antiprompt(self, values) -> None:
         self._params.antiprompt = [str(value).encode() for value in values]
 
+    def _get_loras(self) -> list[tuple[str, float]]:
+        cdef lib.common_adapter_lora_info item
+        return [(os.fsdecode(bytes(item.path)), item.scale) for item in self._params.lora_adapters]
+
+    def _set_loras(self, pairs) -> None:
+        cdef vector[lib.common_adapter_lora_info] c_items
+        cdef lib.common_adapter_lora_info c_item
+        for path, scale in pairs:
+            c_item.path = os.fsencode(path)
+            c_item.scale = _finite(scale, "the scale of a LoRA adapter")
+            c_item.ptr = NULL
+            c_items.push_back(c_item)
+        self._params.lora_adapters = c_items
+
+    def _get_vectors(self) -> list[tuple[str, float]]:
+        cdef lib.common_control_vector_load_info item
+        return [(os.fsdecode(bytes(item.fname)), item.strength) for item in self._params.control_vectors]
+
+    def _set_vectors(self, pairs) -> None:
+        cdef vector[lib.common_control_vector_load_info] c_items
+        cdef lib.common_control_vector_load_info c_item
+        for path, strength in pairs:
+            c_item.fname = os.fsencode(path)
+            c_item.strength = _finite(strength, "the strength of a control vector")
+            c_items.push_back(c_item)
+        self._params.control_vectors = c_items
+
+    def _get_mask(self) -> list[int]:
+        return [i for i in range(512) if self._params.cpuparams.cpumask[i]]
+
+    def _set_mask(self, cpus) -> None:
+        cpus = _cpus(cpus)
+        for i in range(512):
+            self._params.cpuparams.cpumask[i] = i in cpus
+        self._params.cpuparams.mask_valid = bool(cpus)
+
+    def _get_mask_batch(self) -> list[int]:
+        return [i for i in range(512) if self._params.cpuparams_batch.cpumask[i]]
+
+    def _set_mask_batch(self, cpus) -> None:
+        cpus = _cpus(cpus)
+        for i in range(512):
+            self._params.cpuparams_batch.cpumask[i] = i in cpus
+        self._params.cpuparams_batch.mask_valid = bool(cpus)
+
+    def _get_speculative_types(self) -> list[str]:
+        return [bytes(name).decode() for name in lib.get_speculative_types(self._params)]
+
+    def _set_speculative_types(self, names) -> None:
+        cdef list raws = [str(name).encode() for name in names]
+        if not raws:
+            raws = [b"none"]
+        lib.set_speculative_types(self._params, raws)
+
     def _get_breakers(self) -> list[str]:
         return [bytes(text).decode("utf-8", "replace") for text in self._params.sampling.dry_sequence_breakers]
 
@@ -201,6 +258,8 @@ cdef class CommonParams:
     def _set_grammar(self, grammar) -> None:
         if not isinstance(grammar, str):
             raise TypeError(f"sampling.grammar is {grammar!r}, expected str")
+        if grammar:
+            check_grammar(grammar)
         lib.set_grammar(self._params.sampling, grammar.encode())
         self._grammar = grammar
 
@@ -248,7 +307,27 @@ cdef class CommonParams:
             self._params.kv_overrides.clear()
 
 
+def _finite(value: float, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{what} is {value!r}, expected a number")
+    if not math.isfinite(value):
+        raise ValueError(f"{what} is {value}, expected a finite number")
+    return value
+
+
+def _cpus(cpus: list) -> set[int]:
+    cpus = set(cpus)
+    for cpu in cpus:
+        check_range(cpu, "a CPU of the mask", 0, 511)
+    return cpus
+
+
 _LISTS = {
+    "lora_adapters": (CommonParams._get_loras, CommonParams._set_loras),
+    "control_vectors": (CommonParams._get_vectors, CommonParams._set_vectors),
+    "cpuparams.mask": (CommonParams._get_mask, CommonParams._set_mask),
+    "cpuparams_batch.mask": (CommonParams._get_mask_batch, CommonParams._set_mask_batch),
+    "speculative.types": (CommonParams._get_speculative_types, CommonParams._set_speculative_types),
     "tensor_split": (CommonParams._get_tensor_split, CommonParams._set_tensor_split),
     "antiprompt": (CommonParams._get_antiprompt, CommonParams._set_antiprompt),
     "kv_overrides": (CommonParams._get_kv_overrides, CommonParams._set_kv_overrides),
@@ -414,6 +493,7 @@ cdef class CommonSampler(Handle):
 
     cdef lib.common_sampler * _ptr
     cdef readonly LlamaModel model
+    cdef bint _sampled          # whether there are candidates
 
     def __cinit__(self, LlamaModel model not None, CommonParams params not None):
         cdef lib.common_params_sampling c_params = params._params.sampling
@@ -422,6 +502,9 @@ cdef class CommonSampler(Handle):
         self.model = model
         for pair in c_params.logit_bias:
             model._check_token(pair.token)
+        check_range(params.get_path("sampling.mirostat"), "sampling.mirostat", 0, 2)
+        for name in ("n_prev", "penalty_last_n", "dry_penalty_last_n"):  # memory is taken for them
+            check_range(params.get_path(f"sampling.{name}"), f"sampling.{name}", -1, 2**24)
         start_call()
         try:
             self._ptr = lib.common_sampler_init(model._ptr, c_params)
@@ -478,10 +561,18 @@ cdef class CommonSampler(Handle):
         cdef int c_idx = idx
         self._begin()
         try:
-            with nogil:
-                token = lib.common_sampler_sample(self._ptr, ctx._ptr, c_idx, grammar_first)
+            ctx._begin()
+            try:
+                with nogil:
+                    token = lib.common_sampler_sample(self._ptr, ctx._ptr, c_idx, grammar_first)
+            except EngineError as e:
+                self._failed(e)
+                raise
+            finally:
+                ctx._end()
         finally:
             self._end()
+        self._sampled = True
         return token
 
     def sample_and_accept_n(self, ctx: LlamaContext, idxs: list, draft: list, grammar_first: bool = False) -> list[int]:
@@ -508,10 +599,18 @@ cdef class CommonSampler(Handle):
             self._check_context(ctx, idx)
         self._begin()
         try:
-            with nogil:
-                result = lib.common_sampler_sample_and_accept_n(self._ptr, ctx._ptr, c_idxs, c_draft, grammar_first)
+            ctx._begin()
+            try:
+                with nogil:
+                    result = lib.common_sampler_sample_and_accept_n(self._ptr, ctx._ptr, c_idxs, c_draft, grammar_first)
+            except EngineError as e:
+                self._failed(e)
+                raise
+            finally:
+                ctx._end()
         finally:
             self._end()
+        self._sampled = True
         return result
 
     def reset(self) -> None:
@@ -530,10 +629,12 @@ cdef class CommonSampler(Handle):
 
     @property
     def last(self) -> int | None:
-        """The last accepted token. Source: ``common_sampler_last``, common/sampling.h."""
+        """The last accepted token, or None. Source: ``common_sampler_last``, common/sampling.h."""
         self._check()
-        token = lib.common_sampler_last(self._ptr)
-        return None if token == llama.LLAMA_TOKEN_NULL else token
+        try:
+            return lib.common_sampler_last(self._ptr)
+        except EngineError:  # nothing was accepted
+            return None
 
     @property
     def seed(self) -> int:
@@ -551,9 +652,11 @@ cdef class CommonSampler(Handle):
     def candidates(self) -> tuple[np.ndarray, np.ndarray]:
         """Ids (int32) and probabilities (float32) after the last :meth:`sample`, most likely first; copies.
 
-        Source: ``common_sampler_get_candidates``, common/sampling.h.
+        Empty before the first sample, also of a clone. Source: ``common_sampler_get_candidates``, common/sampling.h.
         """
         self._check()
+        if not self._sampled:  # there are none, and a clone's would be those of the original
+            return np.empty(0, np.int32), np.empty(0, np.float32)
         cdef llama.llama_token_data_array * c_array = lib.common_sampler_get_candidates(self._ptr, True)
         cdef size_t i
         ids = np.empty(c_array.size, np.int32)

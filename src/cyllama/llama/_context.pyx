@@ -243,8 +243,6 @@ cdef class LlamaContext(Handle):
             self._eval_callback = self.params.cb_eval
             c_params.cb_eval = <ggml.ggml_backend_sched_eval_callback> _eval
             c_params.cb_eval_user_data = <void *> self
-        c_params.abort_callback = <ggml.ggml_abort_callback> _poll
-        c_params.abort_callback_data = <void *> self
         _check_fits(model, &c_params)
         self._samplers = {}
         self._loras = []
@@ -257,6 +255,7 @@ cdef class LlamaContext(Handle):
         if self._ptr == NULL:
             raise engine_error(EngineError, "cannot make the context", "llama", "llama_init_from_model", None)
         self._opened("LlamaContext", model)
+        lib.llama_set_abort_callback(self._ptr, <ggml.ggml_abort_callback> _poll, <void *> self)
         for seq_id, sampler in dict(self.params.samplers or {}).items():
             self.set_sampler(seq_id, sampler)
 
@@ -591,6 +590,7 @@ cdef class LlamaContext(Handle):
     @property
     def backend_samplers(self) -> dict:
         """Sampler chains that run in the backend, by sequence id."""
+        self._check()
         return dict(self._samplers)
 
     def get_sampled_token_ith(self, i: int = -1) -> int | None:
@@ -772,7 +772,7 @@ cdef class LlamaContext(Handle):
         """Stop computations when ``callback()`` is true; None takes it away.
 
         Looked at every 50 ms, beside `cancel` of the call. The call then raises CancelledError.
-        Source: ``llama_set_abort_callback``, llama.h (a callback of ours is always set; it asks this one).
+        Source: ``llama_set_abort_callback``, llama.h (the context has one from the beginning; it asks this one).
         """
         if callback is not None and not callable(callback):
             raise TypeError(f"callback is {callback!r}, expected a callable or None")

@@ -1,7 +1,9 @@
 """GGUF files: metadata and tensors, reading and writing."""
 
 import os
+import secrets
 import shutil
+import struct
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,13 +20,15 @@ from cyllama._native._core cimport engine_error, start_call
 from cyllama._native._handle cimport Handle, path_bytes
 from cyllama.llama cimport libgguf as lib
 
-from cyllama.errors import EngineError, ModelLoadError
+from cyllama._native import _core
+from cyllama.errors import EngineError, ModelLoadError, UnsupportedError
 from cyllama.llama._enums import TensorType, enum_value
 
 cdef extern from "stdio.h" nogil:
     FILE * fdopen(int fd, const char * mode)
 
 ALIGNMENT_KEY = "general.alignment"
+MAX_ALIGNMENT = 1 << 20     # the engine writes padding byte by byte
 
 _DTYPES = {
     "u8": np.uint8, "i8": np.int8, "u16": np.uint16, "i16": np.int16, "u32": np.uint32, "i32": np.int32,
@@ -59,6 +63,20 @@ class TensorInfo:
     shape: tuple
     offset: int
     size: int
+
+
+cdef str _text(const char * c_text):
+    """Text of a file; what is not UTF-8 becomes surrogate escapes, so that it can be written back unchanged."""
+    return c_text.decode("utf-8", "surrogateescape")
+
+
+cdef bytes _raw(object text, str what):
+    """Text for C, which ends it at the first null character."""
+    if not isinstance(text, str):
+        raise TypeError(f"{what} is {text!r}, expected str")
+    if "\0" in text:
+        raise ValueError(f"{what} is {text!r}, expected a str without null characters")
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _check_header(raw: bytes) -> None:
@@ -101,6 +119,16 @@ cdef class GGUFContext(Handle):
         self._opened("GGUFContext", None)
         return 0
 
+    def _check_complete(self, what: str, size: int) -> None:
+        """The tensors lie within the `size` bytes; a file may also hold the metadata alone."""
+        begin = lib.gguf_get_data_offset(self._ptr)
+        if begin >= size:
+            return
+        for info in self.tensors():
+            if begin + info.offset + info.size > size:
+                raise ModelLoadError(f"{what} is truncated: tensor {info.name!r} ends at byte "
+                                     f"{begin + info.offset + info.size}, the file at {size}", engine="llama")
+
     @classmethod
     def from_file(cls, path: str | bytes | os.PathLike) -> GGUFContext:
         """Read the metadata and the tensor table of a file; tensor data is read when it is asked for.
@@ -125,6 +153,7 @@ cdef class GGUFContext(Handle):
             self._ptr = lib.gguf_init_from_file(c_path, c_params)
         self.path = os.fsdecode(raw)
         self._made(self.path)
+        self._check_complete(self.path, os.path.getsize(raw))
         return self
 
     @classmethod
@@ -142,6 +171,7 @@ cdef class GGUFContext(Handle):
         with nogil:
             self._ptr = lib.gguf_init_from_buffer(&view[0], size, c_params)
         self._made("the data")
+        self._check_complete("the data", size)
         base = lib.gguf_get_data_offset(self._ptr)
         for info in self.tensors():
             begin = base + info.offset
@@ -173,15 +203,36 @@ cdef class GGUFContext(Handle):
             finally:
                 fclose(c_file)
             self._made("the file")
+            size = os.fstat(copy.fileno()).st_size
+            self._check_complete("the file", size)
             base = lib.gguf_get_data_offset(self._ptr)
-            for info in self.tensors():
+            for info in self.tensors() if base < size else ():
                 copy.seek(base + info.offset)
                 self._data[info.name] = np.frombuffer(copy.read(info.size), np.uint8)
         return self
 
     @classmethod
-    def empty(cls) -> GGUFContext:
-        """A new one, without content. Source: ``gguf_init_empty``, gguf.h."""
+    def empty(cls, alignment: int = 32) -> GGUFContext:
+        """A new one, without content.
+
+        Parameters
+        ----------
+        alignment : int
+            Bytes that tensors are aligned to, a power of two up to 1 MiB; other than 32 it is the key
+            ``general.alignment``, which cannot be changed later.
+
+        Notes
+        -----
+        Source: ``gguf_init_empty``, gguf.h.
+        """
+        if isinstance(alignment, bool) or not isinstance(alignment, int):
+            raise TypeError(f"alignment is {alignment!r}, expected an integer")
+        if not 1 <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
+            raise ValueError(f"alignment is {alignment}, expected a power of two up to {MAX_ALIGNMENT}")
+        if alignment != 32:  # the engine takes the alignment of a context from a file only
+            key = ALIGNMENT_KEY.encode()
+            return cls.from_bytes(b"GGUF" + struct.pack("<IqqQ", 3, 0, 1, len(key)) + key
+                                  + struct.pack("<II", _TYPE_IDS["u32"], alignment))
         cdef GGUFContext self = GGUFContext.__new__(GGUFContext)
         self._ptr = lib.gguf_init_empty()
         self._made("an empty context")
@@ -228,7 +279,7 @@ cdef class GGUFContext(Handle):
     def keys(self) -> list[str]:
         """All keys, in the order of the file. Source: ``gguf_get_key``, gguf.h."""
         self._check()
-        return [lib.gguf_get_key(self._ptr, i).decode("utf-8", "replace") for i in range(lib.gguf_get_n_kv(self._ptr))]
+        return [_text(lib.gguf_get_key(self._ptr, i)) for i in range(lib.gguf_get_n_kv(self._ptr))]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())
@@ -241,9 +292,9 @@ cdef class GGUFContext(Handle):
 
     def _find(self, key: str) -> int:
         self._check()
-        if not key or "\0" in key:
+        if "\0" in key:
             return -1
-        return lib.gguf_find_key(self._ptr, key.encode())
+        return lib.gguf_find_key(self._ptr, _raw(key, "key"))
 
     cdef long long _key_id(self, object key) except -2:
         if not isinstance(key, str):
@@ -274,7 +325,7 @@ cdef class GGUFContext(Handle):
         if kind == lib.GGUF_TYPE_ARRAY:
             return self._array(i)
         if kind == lib.GGUF_TYPE_STRING:
-            return lib.gguf_get_val_str(self._ptr, i).decode("utf-8", "replace")
+            return _text(lib.gguf_get_val_str(self._ptr, i))
         if kind == lib.GGUF_TYPE_UINT8:
             return lib.gguf_get_val_u8(self._ptr, i)
         if kind == lib.GGUF_TYPE_INT8:
@@ -302,7 +353,7 @@ cdef class GGUFContext(Handle):
         cdef const void * c_data
         kind = lib.gguf_get_arr_type(self._ptr, i)
         if kind == lib.GGUF_TYPE_STRING:
-            return [lib.gguf_get_arr_str(self._ptr, i, j).decode("utf-8", "replace") for j in range(n)]
+            return [_text(lib.gguf_get_arr_str(self._ptr, i, j)) for j in range(n)]
         values = np.empty(n, _DTYPES[_TYPE_NAMES[<int> kind]])
         cdef unsigned char[::1] view
         if n:
@@ -341,13 +392,16 @@ cdef class GGUFContext(Handle):
         if type is None:
             type = _infer(value)
         if type.startswith("arr[") and type.endswith("]"):
+            if key == ALIGNMENT_KEY:
+                raise UnsupportedError(f"{ALIGNMENT_KEY} cannot be an array")
             self._set_array(key, value, type[4:-1])
             return
         if type not in _TYPE_IDS or type == "arr":
             raise ValueError(f"type is {type!r}, expected one of {sorted(_TYPE_IDS)}, or arr[...] of them")
-        if key == ALIGNMENT_KEY and (type != "u32" or value <= 0 or value & (value - 1)):
-            raise ValueError(f"{ALIGNMENT_KEY} is {value!r} ({type}), expected a power of two of type u32")
-        self._set_scalar(key.encode(), value, type)
+        if key == ALIGNMENT_KEY and (type != "u32" or value != self.alignment):
+            raise UnsupportedError(f"the engine cannot change {ALIGNMENT_KEY} (here {self.alignment}, of type u32): "
+                                   "use GGUFContext.empty(alignment)")
+        self._set_scalar(_raw(key, "key"), value, type)
 
     def __setitem__(self, key: str, value: object) -> None:
         self.set(key, value)
@@ -355,13 +409,13 @@ cdef class GGUFContext(Handle):
     def _set_scalar(self, raw: bytes, value, type: str) -> None:
         cdef const char * k = raw
         if type == "str":
-            if not isinstance(value, str) or "\0" in value:
-                raise ValueError(f"value is {value!r}, expected a str without null characters")
-            lib.gguf_set_val_str(self._ptr, k, value.encode())
+            lib.gguf_set_val_str(self._ptr, k, _raw(value, "value"))
         elif type == "bool":
+            if not isinstance(value, (bool, np.bool_)):
+                raise TypeError(f"value is {value!r}, expected True or False")
             lib.gguf_set_val_bool(self._ptr, k, bool(value))
         elif type == "f32":
-            lib.gguf_set_val_f32(self._ptr, k, value)
+            lib.gguf_set_val_f32(self._ptr, k, _array_of([value], "f32")[0])
         elif type == "f64":
             lib.gguf_set_val_f64(self._ptr, k, value)
         else:
@@ -390,11 +444,11 @@ cdef class GGUFContext(Handle):
             lib.gguf_set_val_i64(self._ptr, k, value)
 
     def _set_array(self, key: str, values, type: str) -> None:
-        cdef bytes raw = key.encode()
+        cdef bytes raw = _raw(key, "key")
         cdef const char ** c_texts
         cdef const unsigned char[::1] view
         if type == "str":
-            raws = [text.encode() for text in values]
+            raws = [_raw(text, "an element of the value") for text in values]
             c_texts = <const char **> PyMem_Calloc(len(raws) + 1, sizeof(char *))
             if c_texts == NULL:
                 raise MemoryError()
@@ -407,25 +461,33 @@ cdef class GGUFContext(Handle):
             return
         if type not in _DTYPES:
             raise ValueError(f"type is 'arr[{type}]', expected arr[...] of one of {sorted([*_DTYPES, 'str'])}")
-        given = np.asarray(values)
-        array = np.ascontiguousarray(given, _DTYPES[type])
-        if array.ndim != 1:
-            raise ValueError(f"the array has {array.ndim} dimensions, expected 1")
-        if given.dtype.kind in "iu" and type[0] in "iu" and not np.array_equal(array, given):
-            raise ValueError(f"the array has values that do not fit {type}")
+        array = _array_of(values, type)
         view = array.view(np.uint8) if array.size else np.zeros(8, np.uint8)
         lib.gguf_set_arr_data(self._ptr, raw, <lib.gguf_type> <int> _TYPE_IDS[type], &view[0], array.size)
 
     def remove(self, key: str) -> None:
         """Remove a key. KeyError when it is not there. Source: ``gguf_remove_key``, gguf.h."""
         self._key_id(key)
-        lib.gguf_remove_key(self._ptr, key.encode())
+        if key == ALIGNMENT_KEY and self.alignment != 32:
+            raise UnsupportedError(f"a file aligned to {self.alignment} bytes cannot be read without {ALIGNMENT_KEY}")
+        lib.gguf_remove_key(self._ptr, _raw(key, "key"))
+
+    def __delitem__(self, key: str) -> None:
+        self.remove(key)
 
     def copy_from(self, other: GGUFContext) -> None:
-        """Set all keys of another context here as well. Source: ``gguf_set_kv``, gguf.h."""
+        """Set all keys of another context here as well, except the alignment. Source: ``gguf_set_kv``, gguf.h."""
         self._check()
         (<GGUFContext?> other)._check()
+        if other is self:
+            return
+        if "" in other.keys():
+            raise ValueError("the other context has a key that begins with a null character")
         lib.gguf_set_kv(self._ptr, (<GGUFContext> other)._ptr)
+        if self.get(ALIGNMENT_KEY, self.alignment) != self.alignment:
+            lib.gguf_remove_key(self._ptr, b"general.alignment")
+            if self.alignment != 32:
+                lib.gguf_set_val_u32(self._ptr, b"general.alignment", self.alignment)
 
     # --------------------------------------------------------------------------------- tensors
 
@@ -435,7 +497,7 @@ cdef class GGUFContext(Handle):
             raise TypeError(f"name is {name!r}, expected str")
         cdef long long i = -1
         if "\0" not in name:
-            i = lib.gguf_find_tensor(self._ptr, name.encode())
+            i = lib.gguf_find_tensor(self._ptr, _raw(name, "name"))
         if i < 0:
             raise KeyError(name)
         return i
@@ -451,7 +513,7 @@ cdef class GGUFContext(Handle):
         while len(shape) > 1 and shape[-1] == 1:
             shape.pop()
         return TensorInfo(
-            lib.gguf_get_tensor_name(self._ptr, i).decode("utf-8", "replace"),
+            _text(lib.gguf_get_tensor_name(self._ptr, i)),
             TensorType(<int> lib.gguf_get_tensor_type(self._ptr, i)), tuple(shape[::-1]),
             lib.gguf_get_tensor_offset(self._ptr, i), lib.gguf_get_tensor_size(self._ptr, i))
 
@@ -469,8 +531,17 @@ cdef class GGUFContext(Handle):
             shape (size,). Read from the file for contexts of :meth:`from_file`.
         """
         info = self.tensor_info(name)
+        raw = self._raw_data(info)
+        dtype = _TENSOR_DTYPES.get(info.type)
+        return raw.copy() if dtype is None else raw.view(dtype).reshape(info.shape).copy()
+
+    def _raw_data(self, info: TensorInfo) -> np.ndarray:
+        """The bytes of a tensor, uint8, shape (size,)."""
+        name = info.name
         raw = self._data.get(name)
         if raw is None:
+            if lib.gguf_get_data_offset(self._ptr) == 0:
+                raise EngineError(f"tensor {name!r} has no data", engine="llama")
             if self.path is None:
                 raise EngineError(f"tensor {name!r} has no data", engine="llama")
             with open(self.path, "rb") as f:
@@ -479,8 +550,7 @@ cdef class GGUFContext(Handle):
         raw = np.asarray(raw).reshape(-1).view(np.uint8)
         if len(raw) != info.size:
             raise ModelLoadError(f"the data of tensor {name!r} has {len(raw)} of {info.size} bytes", engine="llama")
-        dtype = _TENSOR_DTYPES.get(info.type)
-        return raw.copy() if dtype is None else raw.view(dtype).reshape(info.shape).copy()
+        return raw
 
     def add_tensor(self, name: str, data: np.ndarray, type: int | str | None = None) -> None:
         """Add a tensor.
@@ -499,8 +569,8 @@ cdef class GGUFContext(Handle):
         The data is copied. Source: ``gguf_add_tensor``, gguf.h.
         """
         self._check()
-        raw = name.encode()
-        if not 0 < len(raw) < ggml.GGML_MAX_NAME or b"\0" in raw:
+        raw = _raw(name, "name")
+        if not 0 < len(raw) < ggml.GGML_MAX_NAME:
             raise ValueError(f"name is {name!r}, expected 1 to {ggml.GGML_MAX_NAME - 1} bytes")
         if lib.gguf_find_tensor(self._ptr, raw) >= 0:
             raise ValueError(f"there is a tensor {name!r} already")
@@ -518,7 +588,8 @@ cdef class GGUFContext(Handle):
             kind = TensorType(enum_value(TensorType, type, "type"))
             if array.dtype != np.uint8:
                 raise TypeError(f"data has dtype {array.dtype}, expected the raw bytes (uint8) of {kind.name}")
-            block, size = ggml.ggml_blck_size(<ggml.ggml_type> <int> kind), ggml.ggml_type_size(<ggml.ggml_type> <int> kind)
+            block = ggml.ggml_blck_size(<ggml.ggml_type> <int> kind)
+            size = ggml.ggml_type_size(<ggml.ggml_type> <int> kind)
             if shape[-1] % size:
                 raise ValueError(f"a row has {shape[-1]} bytes, expected a multiple of {size} ({kind.name})")
             shape[-1] = shape[-1] // size * block
@@ -549,23 +620,41 @@ cdef class GGUFContext(Handle):
     def _attach(self, name: str) -> None:
         """Tell the engine where the data of an added tensor lies."""
         cdef const unsigned char[::1] view = self._data[name].reshape(-1).view(np.uint8)
-        lib.gguf_set_tensor_data(self._ptr, name.encode(), &view[0])
+        lib.gguf_set_tensor_data(self._ptr, _raw(name, "name"), &view[0])
 
     def set_tensor_type(self, name: str, type: int | str) -> None:
-        """Change the type in the table; :meth:`add_tensor` data must be given anew. Source: ``gguf_set_tensor_type``."""
+        """Change the type in the table; data that was added must be given anew. Source: ``gguf_set_tensor_type``."""
         info = self.tensor_info(name)
         kind = TensorType(enum_value(TensorType, type, "type"))
         block = ggml.ggml_blck_size(<ggml.ggml_type> <int> kind)
         if info.shape[-1] % block:
             raise ValueError(f"rows of {info.shape[-1]} values cannot be {kind.name}: its blocks have {block} values")
-        lib.gguf_set_tensor_type(self._ptr, name.encode(), <ggml.ggml_type> <int> kind)
-        self._data.pop(name, None)
+        if kind == info.type:
+            return
+        for other in self.tensors():  # what the engine does to the offsets must not change what is read
+            if other.name != name and other.name not in self._data:
+                self._data[other.name] = self._raw_data(other).copy()
+        lib.gguf_set_tensor_type(self._ptr, _raw(name, "name"), <ggml.ggml_type> <int> kind)
+        self._data[name] = np.empty(0, np.uint8)
+
+    def set_tensor_data(self, name: str, data: np.ndarray) -> None:
+        """Replace a tensor's data, which must have the size in bytes of its type and shape. The data is copied.
+
+        Raises KeyError or ValueError. Source: ``gguf_set_tensor_data``, gguf.h.
+        """
+        info = self.tensor_info(name)
+        raw = np.array(data, order="C").reshape(-1).view(np.uint8)
+        if len(raw) != info.size:
+            raise ValueError(f"data has {len(raw)} bytes, expected {info.size} for {name!r}")
+        self._data[name] = raw
+        self._attach(name)
 
     # --------------------------------------------------------------------------------- writing
 
     def meta_data(self) -> bytes:
         """The metadata as it would be written. Source: ``gguf_get_meta_data``, gguf.h."""
         self._check()
+        self._check_alignment()
         data = bytearray(lib.gguf_get_meta_size(self._ptr))
         cdef unsigned char[::1] view = data
         lib.gguf_get_meta_data(self._ptr, &view[0])
@@ -589,26 +678,16 @@ cdef class GGUFContext(Handle):
         -----
         Releases the GIL. Source: ``gguf_write_to_file``, gguf.h.
         """
-        self._check()
-        if not only_meta:
-            for info in self.tensors():
-                if info.name not in self._data:
-                    self._data[info.name] = self.tensor_data(info.name)
-                self._attach(info.name)
-        target = os.fsdecode(path)
-        fd, temporary = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(target)), prefix=".cyllama-")
-        os.close(fd)
-        cdef bytes raw = os.fsencode(temporary)
-        cdef const char * c_path = raw
-        cdef bint c_meta = only_meta
-        cdef bint ok
+        self._check_alignment()
+        target = os.path.abspath(os.fsdecode(path))
+        temporary = os.path.join(os.path.dirname(target), f".cyllama-{secrets.token_hex(8)}")
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         self._begin()
-        start_call()
         try:
-            with nogil:
-                ok = lib.gguf_write_to_file(self._ptr, c_path, c_meta)
-            if not ok:
-                raise OSError(f"{target} cannot be written")
+            self._write(temporary, only_meta)
+            if self.path is not None and os.path.abspath(self.path) == target:
+                for info in self.tensors():  # the file they are read from is about to go
+                    self._data.setdefault(info.name, self._raw_data(info).copy())
             os.replace(temporary, target)
         except BaseException:
             os.unlink(temporary)
@@ -616,10 +695,59 @@ cdef class GGUFContext(Handle):
         finally:
             self._end()
 
+    def _check_alignment(self) -> None:
+        if self.alignment > MAX_ALIGNMENT:
+            raise UnsupportedError(f"the alignment is {self.alignment}, expected {MAX_ALIGNMENT} at most")
+
+    def _write(self, path: str, only_meta: bool) -> None:
+        """The metadata, then each tensor: the engine can write the data only of tensors that were added here."""
+        cdef bytes raw = os.fsencode(path)
+        cdef const char * c_path = raw
+        cdef bint ok
+        start_call()
+        with nogil:
+            ok = lib.gguf_write_to_file(self._ptr, c_path, True)
+        if not ok:
+            raise OSError(f"{path} cannot be written: {'; '.join(_core.last_log())}")
+        if only_meta:
+            return
+        alignment = self.alignment
+        with open(path, "ab") as f:
+            for info in self.tensors():
+                f.write(memoryview(self._raw_data(info)))
+                f.write(b"\0" * (-info.size % alignment))
+
     def __repr__(self) -> str:
         if not self._open:
             return "<GGUFContext (closed)>"
         return f"<GGUFContext {self.n_kv} keys, {self.n_tensors} tensors, {self.path or 'in memory'}>"
+
+
+def _array_of(values: object, type: str) -> np.ndarray:
+    """`values` as the array that GGUF stores, refused where that would change them."""
+    if type[0] in "iu" and _all_integers(values):  # NumPy would make floats of some lists
+        limits = np.iinfo(_DTYPES[type])
+        if not all(limits.min <= value <= limits.max for value in values):
+            raise ValueError(f"the value has elements that do not fit {type}")
+        return np.array(values, _DTYPES[type])
+    given = np.asarray(values)
+    if given.ndim != 1:
+        raise ValueError(f"the array has {given.ndim} dimensions, expected 1")
+    kinds = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}[type[0]]
+    if given.size and given.dtype.kind not in kinds:
+        raise TypeError(f"the value has elements of {given.dtype}, expected some for {type}")
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(given, _DTYPES[type])
+    if type[0] in "iu" and not np.array_equal(array, given):
+        raise ValueError(f"the value has elements that do not fit {type}")
+    if type[0] == "f" and not np.array_equal(np.isfinite(array), np.isfinite(given)):
+        raise ValueError(f"the value has elements that are too large for {type}")
+    return array
+
+
+def _all_integers(values: object) -> bool:
+    return isinstance(values, (list, tuple)) and len(values) > 0 and all(
+        isinstance(value, (int, np.integer)) and not isinstance(value, bool) for value in values)
 
 
 def _infer(value: object) -> str:
@@ -637,14 +765,15 @@ def _infer(value: object) -> str:
     if isinstance(value, (list, tuple, np.ndarray)):
         if len(value) and all(isinstance(v, str) for v in value):
             return "arr[str]"
+        if _all_integers(value):
+            if -2**31 <= min(value) and max(value) < 2**31:
+                return "arr[i32]"
+            return "arr[i64]" if max(value) < 2**63 else "arr[u64]"
         array = np.asarray(value)
         if array.dtype == np.float64 and not isinstance(value, np.ndarray):
             return "arr[f32]"
         if array.dtype == bool:
             return "arr[bool]"
-        if array.dtype == np.int64 and not isinstance(value, np.ndarray) and array.size and (
-                -2**31 <= array.min() and array.max() < 2**31):
-            return "arr[i32]"
         names = {np.dtype(dtype): name for name, dtype in _DTYPES.items() if name != "bool"}
         if array.dtype in names:
             return f"arr[{names[array.dtype]}]"

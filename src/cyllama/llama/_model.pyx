@@ -6,8 +6,7 @@ import tempfile
 
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdio cimport FILE, fclose
-from libc.string cimport memcpy, memset
-from libcpp cimport bool as cbool
+from libc.string cimport memcpy
 
 from cyllama._native cimport libggml as ggml
 from cyllama._native._core cimport engine_error, log_hook, start_call
@@ -612,6 +611,32 @@ cdef object _meta(const lib.llama_model * model, const char * key, int i, bint o
         if needed < size:
             return bytes(buffer[:needed]).decode("utf-8", "replace")
         size = needed + 1
+
+
+_META_KEYS = {
+    "sequence": <int> lib.LLAMA_MODEL_META_KEY_SAMPLING_SEQUENCE,
+    "top_k": <int> lib.LLAMA_MODEL_META_KEY_SAMPLING_TOP_K,
+    "top_p": <int> lib.LLAMA_MODEL_META_KEY_SAMPLING_TOP_P,
+    "min_p": <int> lib.LLAMA_MODEL_META_KEY_SAMPLING_MIN_P,
+    "xtc_probability": <int> lib.LLAMA_MODEL_META_KEY_SAMPLING_XTC_PROBABILITY,
+    "xtc_threshold": <int> lib.LLAMA_MODEL_META_KEY_SAMPLING_XTC_THRESHOLD,
+    "temp": <int> lib.LLAMA_MODEL_META_KEY_SAMPLING_TEMP,
+    "penalty_last_n": <int> lib.LLAMA_MODEL_META_KEY_SAMPLING_PENALTY_LAST_N,
+    "penalty_repeat": <int> lib.LLAMA_MODEL_META_KEY_SAMPLING_PENALTY_REPEAT,
+    "mirostat": <int> lib.LLAMA_MODEL_META_KEY_SAMPLING_MIROSTAT,
+    "mirostat_tau": <int> lib.LLAMA_MODEL_META_KEY_SAMPLING_MIROSTAT_TAU,
+    "mirostat_eta": <int> lib.LLAMA_MODEL_META_KEY_SAMPLING_MIROSTAT_ETA,
+}
+
+
+def llama_model_meta_key_str(name: str) -> str:
+    """Key under which a model file keeps the sampling setting its makers advise (``"temp"``, ``"top_p"``, ...).
+
+    Source: ``llama_model_meta_key_str``, llama.h.
+    """
+    if name not in _META_KEYS:
+        raise ValueError(f"name is {name!r}, expected one of {sorted(_META_KEYS)}")
+    return lib.llama_model_meta_key_str(<lib.llama_model_meta_key> <int> _META_KEYS[name]).decode()
 
 
 def llama_chat_builtin_templates() -> list:

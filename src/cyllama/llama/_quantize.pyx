@@ -166,7 +166,7 @@ def llama_model_quantize(path_in: str | bytes | os.PathLike, path_out: str | byt
         raise ValueError(f"path_out is {target!r}, the same file as path_in")
     _core.load_backends()
     cdef lib.llama_model_quantize_params c_params
-    cdef _Lists lists = _fill(params, &c_params)
+    cdef _Lists _lists = _fill(params, &c_params)  # lives as long as c_params
     direct = bool(params.keep_split)
     temporary = target
     if not direct:

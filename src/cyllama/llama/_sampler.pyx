@@ -1,6 +1,7 @@
 """Samplers: from logits to a token."""
 
 import math
+import re
 
 import numpy as np
 
@@ -22,6 +23,47 @@ from cyllama.llama.params import LlamaSamplerChainParams
 
 # Upstream's names of samplers that select a token; a chain must end with one.
 SELECTING = frozenset({"greedy", "dist", "mirostat", "mirostat-v2", "adaptive-p"})
+
+
+# What a grammar consists of: comments, literals, character classes, repetitions, rules, parentheses.
+_GRAMMAR_PART = re.compile(
+    r'#[^\n]*|"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]|\{\s*(?P<low>\d*)\s*,\s*(?P<high>\d+)\s*\}|(?P<rule>::=)|[()]',
+    re.DOTALL)
+MAX_GRAMMAR_DEPTH = 1000    # nested parentheses: the engine's parser is recursive
+MAX_GRAMMAR_RULES = 10_000  # the engine's search for left recursion is recursive
+
+
+def check_grammar(grammar: str) -> None:
+    """Refuse what would end or hang the engine's grammar parser.
+
+    Raises
+    ------
+    TypeError
+        Not a str.
+    GrammarError
+        Empty, with a null character, nested too deeply, of too many rules, or with a repetition ``{m,n}`` where n < m.
+    """
+    if not isinstance(grammar, str):
+        raise TypeError(f"the grammar is {grammar!r}, expected str")
+    if not grammar.strip():
+        raise GrammarError("the grammar is empty")
+    if "\0" in grammar:
+        raise GrammarError("the grammar contains a null character")
+    depth = rules = 0
+    for part in _GRAMMAR_PART.finditer(grammar):
+        text = part[0]
+        if text == "(":
+            depth += 1
+        elif text == ")":
+            depth -= 1
+        elif part["rule"]:
+            rules += 1
+        elif part["high"] and int(part["high"]) < int(part["low"] or 0):
+            raise GrammarError(f"the grammar has the repetition {text}, which is empty")
+        if depth > MAX_GRAMMAR_DEPTH:
+            raise GrammarError(f"the grammar has more than {MAX_GRAMMAR_DEPTH} nested parentheses")
+    if rules > MAX_GRAMMAR_RULES:
+        raise GrammarError(f"the grammar has {rules} rules, expected {MAX_GRAMMAR_RULES} at most")
 
 
 cdef double _number(object value, str what, double low, double high) except? -1.5:
@@ -279,7 +321,7 @@ cdef class LlamaSampler(Handle):
         self._add(lib.llama_sampler_init_greedy(), "greedy")
 
     def add_dist(self, seed: int | None = None) -> None:
-        """Select at random by probability; a seed of 0 to 2**32 - 1, None: random. Source: ``llama_sampler_init_dist``."""
+        """Select at random by probability; seed 0 to 2**32 - 1, None: random. Source: ``llama_sampler_init_dist``."""
         self._check()
         self._add(lib.llama_sampler_init_dist(_seed(seed)), "dist")
 
@@ -352,7 +394,8 @@ cdef class LlamaSampler(Handle):
         """With probability `p` leave out all above threshold `t` but the last. Source: ``llama_sampler_init_xtc``."""
         self._check()
         check_range(min_keep, "min_keep", 0, 2**31 - 1)
-        self._add(lib.llama_sampler_init_xtc(_number(p, "p", 0, 1), _number(t, "t", 0, 1), min_keep, _seed(seed)), "xtc")
+        self._add(lib.llama_sampler_init_xtc(
+            _number(p, "p", 0, 1), _number(t, "t", 0, 1), min_keep, _seed(seed)), "xtc")
 
     def add_top_n_sigma(self, n: float) -> None:
         """Keep logits within `n` standard deviations of the best. Source: ``llama_sampler_init_top_n_sigma``."""
@@ -455,12 +498,11 @@ cdef class LlamaSampler(Handle):
 
     def _add_grammar(self, LlamaVocab vocab not None, grammar, root, patterns, tokens, bint lazy) -> None:
         vocab._check_typed()
-        if not isinstance(grammar, str) or not isinstance(root, str):
-            raise TypeError("grammar and root must be str")
-        if not grammar.strip():
-            raise GrammarError("the grammar is empty")
-        if "\0" in grammar or "\0" in root:
-            raise GrammarError("the grammar contains a null character")
+        check_grammar(grammar)
+        if not isinstance(root, str):
+            raise TypeError(f"root is {root!r}, expected str")
+        if "\0" in root:
+            raise GrammarError(f"root is {root!r}, a name cannot contain a null character")
         cdef bytes raw_grammar = grammar.encode()
         cdef bytes raw_root = root.encode()
         raws = [pattern.encode() for pattern in patterns]
@@ -540,6 +582,17 @@ cdef class LlamaSampler(Handle):
         return [lib.llama_sampler_name(lib.llama_sampler_chain_get(self._ptr, i)).decode()
                 for i in range(lib.llama_sampler_chain_n(self._ptr))]
 
+    def chain_get(self, i: int) -> str:
+        """Name of sampler `i`. IndexError out of range. Source: ``llama_sampler_chain_get``, llama.h."""
+        names = self.names
+        if not 0 <= i < len(names):
+            raise IndexError(f"i is {i}, expected 0 to {len(names) - 1}")
+        return names[i]
+
+    def chain_remove(self, i: int) -> None:
+        """Take sampler `i` out of the chain and free it; the same as :meth:`remove`."""
+        self.remove(i)
+
     def remove(self, i: int) -> None:
         """Take sampler `i` out of the chain and free it. Source: ``llama_sampler_chain_remove``, llama.h."""
         self._check()
@@ -573,6 +626,10 @@ cdef class LlamaSampler(Handle):
         if "python" in self.names:
             raise UnsupportedError("the state of samplers written in Python cannot be copied; use clone()")
         lib.llama_sampler_copy((<LlamaSampler> other)._ptr, self._ptr)
+
+    def copy_to(self, other: LlamaSampler) -> None:
+        """Give the state to another chain of the same samplers. Source: ``llama_sampler_copy``, llama.h."""
+        (<LlamaSampler?> other).copy_from(self)
 
     def accept(self, token: int) -> None:
         """Tell the samplers that `token` was chosen.
@@ -679,9 +736,11 @@ cdef class LlamaSampler(Handle):
         cdef size_t capacity = len(array)
         if capacity == 0:
             raise ValueError("the array is empty, expected candidates")
-        c_array.data = <lib.llama_token_data *> PyMem_Calloc(capacity, sizeof(lib.llama_token_data))
-        if c_array.data == NULL:
+        cdef lib.llama_token_data * c_data = <lib.llama_token_data *> PyMem_Calloc(
+            capacity, sizeof(lib.llama_token_data))
+        if c_data == NULL:
             raise MemoryError()
+        c_array.data = c_data  # samplers may move it forward
         cdef TokenDataArray result
         self._begin()
         try:
@@ -694,7 +753,7 @@ cdef class LlamaSampler(Handle):
                 raise
             result = _from_c(&c_array)
         finally:
-            PyMem_Free(c_array.data)
+            PyMem_Free(c_data)
             self._end()
         self._raise_custom()
         array.id, array.logit, array.p = result.id, result.logit, result.p
@@ -723,6 +782,12 @@ cdef class LlamaSampler(Handle):
         self._check()
         cdef lib.llama_perf_sampler_data data = lib.llama_perf_sampler(self._ptr)
         return {"sample": data.t_sample_ms / 1e3, "n_sample": data.n_sample}
+
+    def print_perf(self) -> None:
+        """Write the timings to the log, level info. Releases the GIL. Source: ``llama_perf_sampler_print``, llama.h."""
+        self._check()
+        with nogil:
+            lib.llama_perf_sampler_print(self._ptr)
 
     def perf_reset(self) -> None:
         """Start the timings anew. Source: ``llama_perf_sampler_reset``, llama.h."""

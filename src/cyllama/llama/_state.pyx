@@ -106,6 +106,8 @@ cdef class LlamaState:
             with nogil:
                 if seq_id < 0:
                     n = lib.llama_state_set_data(self.context._ptr, &data[0], size)
+                elif flags == 0:
+                    n = lib.llama_state_seq_set_data(self.context._ptr, &data[0], size, seq_id)
                 else:
                     n = lib.llama_state_seq_set_data_ext(self.context._ptr, &data[0], size, seq_id, flags)
         except EngineError as e:
@@ -180,7 +182,7 @@ cdef class LlamaState:
     def seq_set_data(self, data: bytes, seq_id: int, flags: int = 0) -> int:
         """Restore one sequence's state into sequence `seq_id`; the number of bytes read.
 
-        Source: ``llama_state_seq_set_data_ext``, llama.h.
+        Source: ``llama_state_seq_set_data``, ``llama_state_seq_set_data_ext``, llama.h.
         """
         if flags not in (0, 1):
             raise ValueError(f"flags is {flags}, expected 0 or 1 (device buffers cannot be bytes)")
@@ -204,7 +206,8 @@ cdef class LlamaState:
         return self._load(path, seq_id)
 
     def _save(self, path, tokens, int seq_id) -> None:
-        cdef lib.llama_token[::1] view = np.ascontiguousarray(tokens, np.int32) if len(tokens) else np.zeros(1, np.int32)
+        found = np.ascontiguousarray(tokens, np.int32)
+        cdef lib.llama_token[::1] view = found if len(found) else np.zeros(1, np.int32)
         cdef size_t n_tokens = len(tokens)
         target = os.fsdecode(path)
         fd, temporary = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(target)), prefix=".cyllama-")
@@ -220,7 +223,8 @@ cdef class LlamaState:
                     if seq_id < 0:
                         ok = lib.llama_state_save_file(self.context._ptr, c_path, &view[0], n_tokens)
                     else:
-                        ok = lib.llama_state_seq_save_file(self.context._ptr, c_path, seq_id, &view[0], n_tokens) != 0
+                        ok = lib.llama_state_seq_save_file(
+                            self.context._ptr, c_path, seq_id, &view[0], n_tokens) != 0
             finally:
                 self.context._end()
             if not ok:

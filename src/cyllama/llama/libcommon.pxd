@@ -6,6 +6,7 @@ from libcpp.vector cimport vector
 
 from cyllama._native.libexceptions cimport translate_exception
 from cyllama.llama.libllama cimport (
+    llama_adapter_lora,
     llama_context,
     llama_context_params,
     llama_logit_bias,
@@ -22,8 +23,25 @@ cdef extern from "common.h" nogil:
         vector[llama_logit_bias] logit_bias
         vector[string] dry_sequence_breakers
 
+    cdef struct common_cpu_params:
+        bool cpumask[512]
+        bool mask_valid
+
+    cdef struct common_adapter_lora_info:
+        string path
+        float scale
+        llama_adapter_lora * ptr
+
+    cdef struct common_control_vector_load_info:
+        float strength
+        string fname
+
     cdef cppclass common_params:
+        common_cpu_params cpuparams
+        common_cpu_params cpuparams_batch
         common_params_sampling sampling
+        vector[common_adapter_lora_info] lora_adapters
+        vector[common_control_vector_load_info] control_vectors
         float tensor_split[128]
         vector[string] antiprompt
         vector[llama_model_kv_override] kv_overrides
@@ -31,10 +49,6 @@ cdef extern from "common.h" nogil:
     cdef struct common_control_vector_data:
         int n_embd
         vector[float] data
-
-    cdef struct common_control_vector_load_info:
-        float strength
-        string fname
 
     llama_model_params common_model_params_to_llama(common_params & params) except +translate_exception
     llama_context_params common_context_params_to_llama(const common_params & params) except +translate_exception
@@ -90,6 +104,8 @@ cdef extern from "shim_common.hpp" namespace "cyllama" nogil:
     void set_field(common_params & p, const string & wanted, const field_value & value) except +translate_exception
     vector[string] get_samplers(const common_params_sampling & s) except +translate_exception
     size_t set_samplers(common_params_sampling & s, const vector[string] & names) except +translate_exception
+    vector[string] get_speculative_types(const common_params & p) except +translate_exception
+    void set_speculative_types(common_params & p, const vector[string] & names) except +translate_exception
     void set_grammar(common_params_sampling & s, const string & grammar) except +translate_exception
     string schema_to_grammar(const string & schema) except +translate_exception
     void silence_common_log() except +translate_exception

@@ -346,7 +346,8 @@ cdef extern from "llama.h" nogil:
     void llama_backend_free() noexcept
     void llama_numa_init(ggml_numa_strategy numa) except +translate_exception
     void llama_attach_threadpool(
-        llama_context * ctx, ggml_threadpool_t threadpool, ggml_threadpool_t threadpool_batch) except +translate_exception
+        llama_context * ctx, ggml_threadpool_t threadpool,
+        ggml_threadpool_t threadpool_batch) except +translate_exception
     void llama_detach_threadpool(llama_context * ctx) except +translate_exception
     ctypedef void (* llama_model_set_tensor_data_t)(ggml_tensor * tensor, void * userdata) noexcept nogil
     llama_model * llama_model_init_from_user(
@@ -378,7 +379,8 @@ cdef extern from "llama.h" nogil:
     uint32_t llama_n_rs_seq(const llama_context * ctx) except +translate_exception
     const llama_model * llama_get_model(const llama_context * ctx) except +translate_exception
     llama_memory_t llama_get_memory(const llama_context * ctx) except +translate_exception
-    llama_pooling_type llama_get_pooling_type "llama_pooling_type"(const llama_context * ctx) except +translate_exception
+    llama_pooling_type llama_get_pooling_type "llama_pooling_type"(
+        const llama_context * ctx) except +translate_exception
     const llama_vocab * llama_model_get_vocab(const llama_model * model) except +translate_exception
     llama_rope_type llama_model_rope_type(const llama_model * model) except +translate_exception
     int32_t llama_model_n_ctx_train(const llama_model * model) except +translate_exception
@@ -415,7 +417,8 @@ cdef extern from "llama.h" nogil:
     bool llama_model_is_hybrid(const llama_model * model) except +translate_exception
     bool llama_model_is_diffusion(const llama_model * model) except +translate_exception
     uint32_t llama_model_quantize(
-        const char * fname_inp, const char * fname_out, const llama_model_quantize_params * params) except +translate_exception
+        const char * fname_inp, const char * fname_out,
+        const llama_model_quantize_params * params) except +translate_exception
     llama_adapter_lora * llama_adapter_lora_init(
         llama_model * model, const char * path_lora) except +translate_exception
     llama_adapter_lora * llama_adapter_lora_init_from_file_ptr(
@@ -433,17 +436,21 @@ cdef extern from "llama.h" nogil:
     const llama_token * llama_adapter_get_alora_invocation_tokens(
         const llama_adapter_lora * adapter) except +translate_exception
     int32_t llama_set_adapters_lora(
-        llama_context * ctx, llama_adapter_lora ** adapters, size_t n_adapters, float * scales) except +translate_exception
+        llama_context * ctx, llama_adapter_lora ** adapters, size_t n_adapters,
+        float * scales) except +translate_exception
     int32_t llama_set_adapter_cvec(
-        llama_context * ctx, const float * data, size_t len, int32_t n_embd, int32_t il_start, int32_t il_end) except +translate_exception
+        llama_context * ctx, const float * data, size_t len, int32_t n_embd, int32_t il_start,
+        int32_t il_end) except +translate_exception
     void llama_memory_clear(llama_memory_t mem, bool data) except +translate_exception
     bool llama_memory_seq_rm(
         llama_memory_t mem, llama_seq_id seq_id, llama_pos p0, llama_pos p1) except +translate_exception
     void llama_memory_seq_cp(
-        llama_memory_t mem, llama_seq_id seq_id_src, llama_seq_id seq_id_dst, llama_pos p0, llama_pos p1) except +translate_exception
+        llama_memory_t mem, llama_seq_id seq_id_src, llama_seq_id seq_id_dst, llama_pos p0,
+        llama_pos p1) except +translate_exception
     void llama_memory_seq_keep(llama_memory_t mem, llama_seq_id seq_id) except +translate_exception
     void llama_memory_seq_add(
-        llama_memory_t mem, llama_seq_id seq_id, llama_pos p0, llama_pos p1, llama_pos delta) except +translate_exception
+        llama_memory_t mem, llama_seq_id seq_id, llama_pos p0, llama_pos p1,
+        llama_pos delta) except +translate_exception
     void llama_memory_seq_div(
         llama_memory_t mem, llama_seq_id seq_id, llama_pos p0, llama_pos p1, int d) except +translate_exception
     llama_pos llama_memory_seq_pos_min(llama_memory_t mem, llama_seq_id seq_id) except +translate_exception
@@ -456,7 +463,8 @@ cdef extern from "llama.h" nogil:
         llama_context * ctx, const char * path_session, llama_token * tokens_out, size_t n_token_capacity, size_t *
         n_token_count_out) except +translate_exception
     bool llama_state_save_file(
-        llama_context * ctx, const char * path_session, const llama_token * tokens, size_t n_token_count) except +translate_exception
+        llama_context * ctx, const char * path_session, const llama_token * tokens,
+        size_t n_token_count) except +translate_exception
     size_t llama_state_seq_get_size(llama_context * ctx, llama_seq_id seq_id) except +translate_exception
     size_t llama_state_seq_get_data(
         llama_context * ctx, uint8_t * dst, size_t size, llama_seq_id seq_id) except +translate_exception
@@ -472,9 +480,11 @@ cdef extern from "llama.h" nogil:
     size_t llama_state_seq_get_size_ext(
         llama_context * ctx, llama_seq_id seq_id, llama_state_seq_flags flags) except +translate_exception
     size_t llama_state_seq_get_data_ext(
-        llama_context * ctx, uint8_t * dst, size_t size, llama_seq_id seq_id, llama_state_seq_flags flags) except +translate_exception
+        llama_context * ctx, uint8_t * dst, size_t size, llama_seq_id seq_id,
+        llama_state_seq_flags flags) except +translate_exception
     size_t llama_state_seq_set_data_ext(
-        llama_context * ctx, const uint8_t * src, size_t size, llama_seq_id dest_seq_id, llama_state_seq_flags flags) except +translate_exception
+        llama_context * ctx, const uint8_t * src, size_t size, llama_seq_id dest_seq_id,
+        llama_state_seq_flags flags) except +translate_exception
     llama_batch llama_batch_get_one(llama_token * tokens, int32_t n_tokens) except +translate_exception
     llama_batch llama_batch_init(int32_t n_tokens, int32_t embd, int32_t n_seq_max) except +translate_exception
     void llama_batch_free(llama_batch batch) noexcept
@@ -516,7 +526,8 @@ cdef extern from "llama.h" nogil:
     void llama_set_causal_attn(llama_context * ctx, bool causal_attn) except +translate_exception
     bool llama_get_causal_attn(const llama_context * ctx) except +translate_exception
     void llama_set_abort_callback(
-        llama_context * ctx, ggml_abort_callback abort_callback, void * abort_callback_data) except +translate_exception
+        llama_context * ctx, ggml_abort_callback abort_callback,
+        void * abort_callback_data) except +translate_exception
     void llama_synchronize(llama_context * ctx) except +translate_exception
     float * llama_get_logits(llama_context * ctx) except +translate_exception
     float * llama_get_logits_ith(llama_context * ctx, int32_t i) except +translate_exception
@@ -557,12 +568,14 @@ cdef extern from "llama.h" nogil:
         const llama_vocab * vocab, const char * text, int32_t text_len, llama_token * tokens, int32_t n_tokens_max,
         bool add_special, bool parse_special) except +translate_exception
     int32_t llama_token_to_piece(
-        const llama_vocab * vocab, llama_token token, char * buf, int32_t length, int32_t lstrip, bool special) except +translate_exception
+        const llama_vocab * vocab, llama_token token, char * buf, int32_t length, int32_t lstrip,
+        bool special) except +translate_exception
     int32_t llama_detokenize(
         const llama_vocab * vocab, const llama_token * tokens, int32_t n_tokens, char * text, int32_t text_len_max,
         bool remove_special, bool unparse_special) except +translate_exception
     int32_t llama_chat_apply_template(
-        const char * tmpl, const llama_chat_message * chat, size_t n_msg, bool add_ass, char * buf, int32_t length) except +translate_exception
+        const char * tmpl, const llama_chat_message * chat, size_t n_msg, bool add_ass, char * buf,
+        int32_t length) except +translate_exception
     int32_t llama_chat_builtin_templates(const char ** output, size_t len) except +translate_exception
     ctypedef void * llama_sampler_context_t
     cdef struct llama_sampler_data:
@@ -579,11 +592,14 @@ cdef extern from "llama.h" nogil:
         llama_sampler *(* clone)(const llama_sampler * smpl) noexcept
         void (* free)(llama_sampler * smpl) noexcept
         bool (
-            * backend_init)(llama_sampler * smpl, ggml_backend_buffer_type_t buft, uint32_t n_outputs_max_per_seq) noexcept
+            * backend_init)(llama_sampler * smpl, ggml_backend_buffer_type_t buft,
+        uint32_t n_outputs_max_per_seq) noexcept
         void (
-            * backend_accept)(llama_sampler * smpl, ggml_context * ctx, ggml_cgraph * gf, ggml_tensor * selected_token) noexcept
+            * backend_accept)(llama_sampler * smpl, ggml_context * ctx, ggml_cgraph * gf,
+        ggml_tensor * selected_token) noexcept
         void (
-            * backend_apply)(llama_sampler * smpl, ggml_context * ctx, ggml_cgraph * gf, llama_sampler_data * data) noexcept
+            * backend_apply)(llama_sampler * smpl, ggml_context * ctx, ggml_cgraph * gf,
+        llama_sampler_data * data) noexcept
         void (* backend_set_input)(llama_sampler * smpl) noexcept
         void (* backend_reset)(llama_sampler * smpl) noexcept
         void (* copy_state)(const llama_sampler * src, llama_sampler * dst) noexcept
@@ -625,9 +641,11 @@ cdef extern from "llama.h" nogil:
         const llama_vocab * vocab, const char * grammar_str, const char * grammar_root) except +translate_exception
     llama_sampler * llama_sampler_init_grammar_lazy_patterns(
         const llama_vocab * vocab, const char * grammar_str, const char * grammar_root, const char **
-        trigger_patterns, size_t num_trigger_patterns, const llama_token * trigger_tokens, size_t num_trigger_tokens) except +translate_exception
+        trigger_patterns, size_t num_trigger_patterns, const llama_token * trigger_tokens,
+        size_t num_trigger_tokens) except +translate_exception
     llama_sampler * llama_sampler_init_penalties(
-        int32_t n_vocab, int32_t penalty_last_n, float penalty_repeat, float penalty_freq, float penalty_present) except +translate_exception
+        int32_t n_vocab, int32_t penalty_last_n, float penalty_repeat, float penalty_freq,
+        float penalty_present) except +translate_exception
     llama_sampler * llama_sampler_init_dry(
         const llama_vocab * vocab, float dry_multiplier, float dry_base, int32_t dry_allowed_length, int32_t
         dry_penalty_last_n, const char ** seq_breakers, size_t num_breakers) except +translate_exception

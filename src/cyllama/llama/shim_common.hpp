@@ -130,6 +130,19 @@ inline size_t set_samplers(common_params_sampling & s, const std::vector<std::st
     return s.samplers.size();
 }
 
+inline std::vector<std::string> get_speculative_types(const common_params & p) {
+    std::vector<std::string> names;
+    for (auto type : p.speculative.types) {
+        names.push_back(common_speculative_type_to_str(type));
+    }
+    return names;
+}
+
+// Throws std::invalid_argument for an unknown name.
+inline void set_speculative_types(common_params & p, const std::vector<std::string> & names) {
+    p.speculative.types = common_speculative_types_from_names(names);
+}
+
 inline void set_grammar(common_params_sampling & s, const std::string & grammar) {
     s.grammar = grammar.empty() ? common_grammar() : common_grammar(COMMON_GRAMMAR_TYPE_USER, grammar);
 }

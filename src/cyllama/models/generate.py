@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,7 @@ def tiny_random_llama(inputs: Sequence[Path], destination: Path) -> None:
     vocabulary = GGUFContext.from_file(inputs[0])
     model = GGUFContext.empty()
     model.copy_from(vocabulary)
-    words = len(vocabulary.get("tokenizer.ggml.tokens"))
+    words = len(cast(Sized, vocabulary.get("tokenizer.ggml.tokens")))
     values: dict[str, Any] = {
         "general.name": "tiny-random-llama",
         "general.file_type": 1,
