@@ -83,6 +83,12 @@ def lock() -> dict:
     return tomllib.loads((THIRDPARTY / "engines.lock.toml").read_text())
 
 
+def share_compiler_cache() -> None:
+    """Let ccache know the same source in another checkout again."""
+    os.environ.setdefault("CCACHE_BASEDIR", str(ROOT))
+    os.environ.setdefault("CCACHE_NOHASHDIR", "true")
+
+
 def fetch_engines() -> None:
     """Get the pinned sources, unless they are there."""
     script = [sys.executable, ROOT / "scripts" / "fetch_engines.py"]
@@ -195,6 +201,7 @@ class BuildExt(build_ext):
     def run(self) -> None:
         from Cython.Build import cythonize  # after the build requirements are there
 
+        share_compiler_cache()
         fetch_engines()
         build_engines()
         copy_libraries()

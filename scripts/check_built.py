@@ -1,10 +1,11 @@
 """Look into the built package: exported symbols, run paths, SONAMEs, needed libraries, glibc floor.
 
-usage: check_built.py [FOLDER or WHEEL]    default: the package in src/
+usage: check_built.py [--glibc VERSION] [FOLDER or WHEEL]    default: the package in src/
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 import tempfile
@@ -72,9 +73,7 @@ def check_library(path: Path, package: Path) -> tuple[list[str], tuple[int, ...]
     for entry in tags["rpath"]:
         if not re.match(r"^\$ORIGIN(/|$)", entry):
             problems.append(f"run path {entry!r} is not relative")
-        elif not (path.parent / entry.replace("$ORIGIN", ".")).resolve().is_relative_to(package.resolve()) and (
-            path.parent.name != "lib"
-        ):
+        elif not (path.parent / entry.replace("$ORIGIN", ".")).resolve().is_relative_to(package.resolve()):
             problems.append(f"run path {entry!r} leaves the package")
     for needed in tags["needed"]:
         if needed not in ours and not SYSTEM.match(needed):
@@ -92,8 +91,8 @@ def check_library(path: Path, package: Path) -> tuple[list[str], tuple[int, ...]
     return [f"{path.relative_to(package)}: {problem}" for problem in problems], floor
 
 
-def check_package(package: Path) -> int:
-    """Check all libraries of a package folder."""
+def check_package(package: Path, newest: tuple[int, ...] | None = None) -> int:
+    """Check all libraries of a package folder, and that they need no newer glibc than `newest`."""
     libraries = sorted(package.rglob("*.so"))
     if not any(path.parent.name == "lib" for path in libraries) or not any(
         path.parent.name != "lib" for path in libraries
@@ -105,6 +104,8 @@ def check_package(package: Path) -> int:
     for path in libraries:
         found, needs = check_library(path, package)
         problems += found
+        if newest and needs > newest:
+            problems.append(f"{path.relative_to(package)}: needs glibc {'.'.join(map(str, needs))}")
         floor = max(floor, needs)
     extensions = sum(path.parent.name != "lib" for path in libraries)
     print(
@@ -114,11 +115,16 @@ def check_package(package: Path) -> int:
     return 1 if problems else 0
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Check a folder, or a wheel unpacked to a temporary one."""
-    target = Path(argv[0]) if argv else ROOT / "src" / "cyllama"
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("target", type=Path, nargs="?", default=ROOT / "src" / "cyllama", help="folder or wheel")
+    parser.add_argument("--glibc", metavar="VERSION", help="the newest glibc that may be asked for, such as 2.34")
+    options = parser.parse_args(argv)
+    target: Path = options.target
+    newest = tuple(int(part) for part in options.glibc.split(".")) if options.glibc else None
     if target.suffix != ".whl":
-        return check_package(target)
+        return check_package(target, newest)
     with tempfile.TemporaryDirectory() as folder:
         with zipfile.ZipFile(target) as wheel:
             names = wheel.namelist()
@@ -128,8 +134,8 @@ def main(argv: list[str]) -> int:
         if missing or not any(name.endswith("/LICENSE") for name in names):
             print(f"licences are missing: {missing or 'LICENSE'}")
             return 1
-        return check_package(Path(folder) / "cyllama")
+        return check_package(Path(folder) / "cyllama", newest)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -129,9 +129,8 @@ def source_for(header: str, declared: Declarations) -> str:
         lines.append(f"{elaborate(pointer.replace('(*P)', f'(*f{i})', 1))} = &{name};")
     for i, (struct, kind, name) in enumerate(declared.fields):
         keyword = "struct " if struct in clashes else ""
-        lines.append(
-            f"void s{i}({keyword}{struct} * s) {{ {elaborate(kind.replace('(&N)', '(&x)', 1))} = s->{name}; (void) x; }}"
-        )
+        kind = elaborate(kind.replace("(&N)", "(&x)", 1))
+        lines.append(f"void s{i}({keyword}{struct} * s) {{ {kind} = s->{name}; (void) x; }}")
     for i, name in enumerate(declared.constants):
         lines.append(f"const long long c{i} = (long long) ({name});")
     return "\n".join(lines) + "\n"

@@ -17,9 +17,25 @@ BELOW = {"errors": set(), "log": set(), "_native": {"errors", "log"}, "models": 
 }
 BELOW["llava"] |= {"llama"}  # it works on llama's model and context
 BELOW["models"] |= {"llama"}  # writes GGUF files with the public class, imported when needed
+ABOVE = {"cli", "server", "pipelines"}
 LAZY_ONLY = {("models", "llama")}
-FORBIDDEN_IN_PYX = re.compile(r"^\s*(?:import|from)\s+(argparse|http|urllib|httpx|requests|socket|ssl)\b", re.MULTILINE)
-IMPORT = re.compile(r"^(\s*)(?:from\s+(cyllama[\w.]*)\s+c?import|c?import\s+(cyllama[\w.]*))", re.MULTILINE)
+# What a .pyx may not do, and the files that do it all the same.
+FORBIDDEN_IN_PYX = {
+    "HTTP or sockets": (r"^\s*(?:import|from)\s+(?:http|urllib|httpx|requests|socket|ssl)\b", set()),
+    "argument parsing": (r"^\s*(?:import|from)\s+(?:argparse|click|typer)\b", set()),
+    "JSON": (r"^\s*(?:import|from)\s+json\b", {"_native/_core.pyx", "llama/_common.pyx"}),
+    "reading or writing of files": (
+        r"^\s*(?:import|from)\s+tempfile\b|(?<![\w.])open\(",
+        {f"llama/_{name}.pyx" for name in ("adapter", "context", "gguf", "model", "quantize", "state")}
+        | {"_native/_handle.pyx"},
+    ),
+}
+IMPORT = re.compile(
+    r"^([ \t]*)(?:from[ \t]+(cyllama[\w.]*|\.\.[\w.]*)[ \t]+c?import[ \t]+(\([^)]*\)|[^\n]*)"
+    r"|c?import[ \t]+(cyllama[\w.]*))",
+    re.MULTILINE,
+)
+EXCEPTION = re.compile(r"^\s*class (\w+)\(.*(?:Error|Exception)\b.*\):", re.MULTILINE)
 DEFINITION = re.compile(
     r"^(\s*)(?:cp?def|def|async def)\s+(?!class|extern|struct|enum|packed)(?=[^\n]*\()", re.MULTILINE
 )
@@ -66,22 +82,36 @@ def check_sizes(path: Path, text: str) -> list[str]:
     return problems
 
 
+def imported(text: str) -> list[tuple[bool, list[str]]]:
+    """(is inside of a function, names after `cyllama`) of each import of our own modules."""
+    found = []
+    for indent, module_from, names, module_import in IMPORT.findall(text):
+        module = re.sub(r"^\.\.", "cyllama.", module_from or module_import).rstrip(".")
+        path = module.split(".")[1:]
+        if path or module_import:
+            found.append((bool(indent), path))
+        else:  # from cyllama import a, b
+            words = [name.split()[0] for name in names.split("#")[0].strip("()").split(",") if name.split()]
+            found += [(bool(indent), [word]) for word in words]
+    return found
+
+
 def check_imports(part: str, text: str) -> list[str]:
     """Imports go one way; the public API of the engines is for everybody above them."""
     problems = []
-    if re.search(r"^\s*(?:from\s+\S+\s+c?import\s+\*)", text, re.MULTILINE) and part != "":
+    if re.search(r"^\s*from\s+\S+\s+c?import\s+\*", text, re.MULTILINE) and part != "":
         problems.append("import * is not allowed")
-    for indent, module_from, module_import in IMPORT.findall(text):
-        names = (module_from or module_import).split(".")
-        target = names[1] if len(names) > 1 else ""
+    for lazy, path in imported(text):
+        target = path[0] if path else ""
         if part == "" or not target or target == part:
             continue
+        name = ".".join(["cyllama", *path])
         if part in BELOW:
-            lazy = bool(indent.strip("\n"))
-            if target not in BELOW[part] or ((part, target) in LAZY_ONLY and not lazy):
-                problems.append(f"{part} must not import {'.'.join(names)}")
-        elif target in ENGINES and len(names) > 2 and names[2].startswith("_"):
-            problems.append(f"{part} must use the public API, not {'.'.join(names)}")
+            is_part = target in BELOW or target in ABOVE
+            if is_part and (target not in BELOW[part] or ((part, target) in LAZY_ONLY and not lazy)):
+                problems.append(f"{part} must not import {name}")
+        elif target in ENGINES and len(path) > 1 and path[1].startswith(("_", "lib")):
+            problems.append(f"{part} must use the public API, not {name}")
     return problems
 
 
@@ -90,17 +120,21 @@ def check_file(path: Path, package: Path) -> list[str]:
     text = path.read_text()
     relative = path.relative_to(package)
     part = relative.parts[0] if len(relative.parts) > 1 else ("" if path.stem == "__init__" else path.stem)
-    problems = check_sizes(path, text) + check_imports("" if part == "__main__" else part, text)
+    problems = check_imports("" if part == "__main__" else part, text)
+    if path.suffix != ".pxd":
+        problems += check_sizes(path, text)
     if path.suffix == ".pyx":
-        if FORBIDDEN_IN_PYX.search(text):
-            problems.append("no HTTP, sockets or argument parsing in a .pyx")
-        if re.search(r'cdef extern from "(?!stdio\.h)', text):
-            problems.append("cdef extern belongs into a lib*.pxd")
+        for what, (pattern, exempt) in FORBIDDEN_IN_PYX.items():
+            if str(relative) not in exempt and re.search(pattern, text, re.MULTILINE):
+                problems.append(f"no {what} in a .pyx")
         if not path.with_suffix(".pyi").exists():
             problems.append("there is no .pyi beside it; run `make stubs`")
-    elif part != "errors":
-        classes = re.findall(r"^class (\w+)\(.*(?:Error|Exception)\b.*\):", text, re.MULTILINE)
-        problems += [f"exception class {name} belongs into errors.py" for name in classes]
+    # the C library's own FILE may stand where it is used
+    extern = re.search(r'^\s*cdef extern (?!from "stdio\.h")', text, re.MULTILINE)
+    if extern and path.suffix != ".py" and not re.fullmatch(r"lib\w+\.pxd", path.name):
+        problems.append("cdef extern belongs into a lib*.pxd")
+    if part != "errors" and path.suffix != ".pxd":
+        problems += [f"exception class {name} belongs into errors.py" for name in EXCEPTION.findall(text)]
     return [f"{path}: {problem}" for problem in problems]
 
 
@@ -111,7 +145,7 @@ def main(argv: list[str] | None = None) -> int:
     root = parser.parse_args(argv).root
     package = root / "src" / "cyllama"
     problems: list[str] = []
-    for path in sorted([*package.rglob("*.py"), *package.rglob("*.pyx")]):
+    for path in sorted(path for suffix in ("py", "pyx", "pxd") for path in package.rglob(f"*.{suffix}")):
         problems += check_file(path, package)
     for folder in ("scripts", "tests", "benchmarks"):
         for path in sorted((root / folder).rglob("*.py")):

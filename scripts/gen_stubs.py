@@ -32,6 +32,9 @@ def tidy(text: str) -> str:
     text = re.sub(
         r"^(from cyllama\S* import lib\w+( as \w+)?|from \S*lib\w+ import .*)\n", "", text, flags=re.MULTILINE
     )
+    text = re.sub(r"^ +def __dealloc__\(.*\n", "", text, flags=re.MULTILINE)  # Python does not see it
+    if len(re.findall(r"\bcast\b", text)) == 1:  # it stood in the enums
+        text = re.sub(r"^from typing import cast\n|, cast\b|\bcast, ", "", text, flags=re.MULTILINE)
     if ": Any" in text and "import Any" not in text:
         text = "from typing import Any\n\n" + text
     return text.strip() + "\n"

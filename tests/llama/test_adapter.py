@@ -98,6 +98,7 @@ def test_the_same_from_weights(tiny_path: Path, tmp_path: Path, lora: Path) -> N
         with LlamaContext(model, params) as ctx:
             ctx.set_adapters_lora([(lora_adapter, 1.0)])
             found = logits(ctx)
+            ctx.set_adapters_lora([])
     assert np.allclose(found, expected, atol=0.02 * np.abs(expected).max())
 
 
@@ -149,6 +150,13 @@ def test_an_adapter_in_use_stays(tiny_model: LlamaModel, tiny_ctx: LlamaContext,
         adapter.close()
     del adapter
     assert np.array_equal(logits(tiny_ctx), expected)
+
+
+def test_a_closed_context_gives_its_adapters_back(tiny_model: LlamaModel, lora: Path) -> None:
+    adapter = LlamaAdapterLora(tiny_model, lora)
+    with LlamaContext(tiny_model, LlamaContextParams(n_ctx=64)) as ctx:
+        ctx.set_adapters_lora([(adapter, 1.0)])
+    adapter.close()
 
 
 def test_of_another_model(smol_model: LlamaModel, tiny_path: Path, tiny_ctx: LlamaContext, lora: Path) -> None:

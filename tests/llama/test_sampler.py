@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyllama.errors import CancelledError, ClosedError, DecodeError, GrammarError, UnsupportedError
+from cyllama.errors import CancelledError, ClosedError, DecodeError, GrammarError, InUseError, UnsupportedError
 from cyllama.llama import (
     LlamaBatch,
     LlamaContext,
@@ -108,8 +108,7 @@ def test_penalties() -> None:
     sampler.apply(array)
     assert array.logit.tolist() == [1, 4 / 2 - 0.5 - 0.25, 1, 4 / 2 - 2 * 0.5 - 0.25]
     sampler.reset()
-    array = TokenDataArray(np.arange(4), np.ones(4))
-    sampler.apply(array)
+    sampler.apply(array := TokenDataArray(np.arange(4), np.ones(4)))
     assert array.logit.tolist() == [1, 1, 1, 1]
 
 
@@ -271,13 +270,11 @@ def test_grammar_holds(smol_model: LlamaModel) -> None:
     with LlamaContext(smol_model, LlamaContextParams(n_ctx=128)) as ctx:
         sampler = chain(lambda s: s.add_grammar(vocab, 'root ::= "yes" | "no, " [a-z]{3}'), LlamaSampler.add_greedy)
         ctx.decode(LlamaBatch.from_tokens(vocab.tokenize("Is water dry? Answer:")))
-        text, n = "", 8
-        for pos in range(n):
-            token = sampler.sample(ctx)
-            if vocab.is_eog(token):
-                break
+        text, end = "", len(vocab.tokenize("Is water dry? Answer:"))
+        while not vocab.is_eog(token := sampler.sample(ctx)):
             text += vocab.token_to_piece(token)
-            ctx.decode(LlamaBatch.from_tokens([token], pos0=len(vocab.tokenize("Is water dry? Answer:")) + pos))
+            ctx.decode(LlamaBatch.from_tokens([token], pos0=end))
+            end += 1
         assert text == "yes" or (text.startswith("no, ") and len(text) == 7)
 
 
@@ -415,8 +412,6 @@ def test_custom_that_raises(decoded: LlamaContext, method: str, error: type[Base
              "clone": sampler.clone}  # fmt: skip
     with pytest.raises(error, match="from Python"):
         calls[method]()
-    if method != "apply":
-        assert sampler.sample(decoded) >= 0 if method in ("reset", "clone") else True
 
 
 @pytest.mark.parametrize(
@@ -484,8 +479,6 @@ def test_perf(decoded: LlamaContext) -> None:
 
 def test_in_use(decoded: LlamaContext) -> None:
     """A second thread is refused while a sampler runs."""
-    from cyllama.errors import InUseError
-
     inside, leave, seen = threading.Event(), threading.Event(), []
 
     class Slow(Last):

@@ -1,5 +1,6 @@
 from typing import Final
 
+
 class Handle:
     def __init__(self, *args, **kwargs): ...
     @property

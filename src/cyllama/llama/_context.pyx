@@ -267,9 +267,13 @@ cdef class LlamaContext(Handle):
 
     cdef int _release(self) noexcept:
         cdef lib.llama_context * c_ctx = self._ptr
+        cdef Handle used
         self._ptr = NULL
         with nogil:
             lib.llama_free(c_ctx)
+        for used in (*self._loras, *self._samplers.values(), *(self._threadpools or ())):
+            used._n_children -= 1
+        self._loras, self._samplers, self._threadpools = [], {}, None
         return 0
 
     # ---------------------------------------------------------------------------------- checks

@@ -2,6 +2,7 @@ from enum import IntEnum, IntFlag
 
 from _typeshed import Incomplete
 
+
 class VocabType(IntEnum):
     NONE = ...
     SPM = ...

@@ -2,6 +2,7 @@ from typing import Final
 
 from cyllama.llama._context import LlamaContext
 
+
 class LlamaMemory:
     context: Final[LlamaContext]
 

@@ -43,6 +43,7 @@ cdef class Speculative(Handle):
     cdef lib.speculative * _ptr
     cdef readonly LlamaContext target
     cdef readonly LlamaContext draft_context
+    cdef dict _lengths          # tokens of each sequence that the engine has seen
 
     def __cinit__(self, LlamaContext target not None, types=("ngram-simple",), params=None, draft=None):
         known = speculative_types()
@@ -65,6 +66,7 @@ cdef class Speculative(Handle):
             self.draft_context._check()
             c_draft = self.draft_context._ptr
         self.target = target
+        self._lengths = {}
         self._ptr = new lib.speculative()
         start_call()
         ok = self._ptr.init(c_types, base._params, target._ptr, c_draft, llama.llama_n_seq_max(target._ptr))
@@ -92,7 +94,15 @@ cdef class Speculative(Handle):
         self._check()
         self.target._check_seq(seq_id, False)
         cdef vector[llama.llama_token] c_prompt = token_array(prompt).tolist()
-        self._ptr.begin(seq_id, c_prompt)
+        self._begin()
+        try:
+            self._ptr.begin(seq_id, c_prompt)
+        except EngineError as e:
+            self._failed(e)
+            raise
+        finally:
+            self._end()
+        self._lengths[seq_id] = c_prompt.size()
 
     def draft(self, tokens: list, last: int, seq_id: int = 0, n_max: int | None = None) -> list[int]:
         """Draft what may follow.
@@ -100,7 +110,7 @@ cdef class Speculative(Handle):
         Parameters
         ----------
         tokens : sequence of int
-            All tokens so far, without `last`.
+            All tokens so far, without `last`. Fewer than the last time begin a new text.
         last : int
             The token sampled last.
         n_max : int, optional
@@ -126,10 +136,17 @@ cdef class Speculative(Handle):
         if n_max is not None:
             check_range(n_max, "n_max", 0, 2**15)
             c_max = n_max
+        if c_tokens.size() < <size_t> self._lengths.get(seq_id, 0):  # the engine asserts that a text only grows
+            self.begin(tokens, seq_id)
+        self._lengths[seq_id] = c_tokens.size()
+        start_call()
         self._begin()
         try:
             with nogil:
                 result = self._ptr.draft(c_seq, c_tokens, c_last, c_max)
+        except EngineError as e:
+            self._failed(e)
+            raise
         finally:
             self._end()
         return list(result)[:n_max] if n_max is not None else result

@@ -3,6 +3,7 @@ from typing import Any, Final
 
 from cyllama.llama._context import LlamaContext
 
+
 class LlamaState:
     context: Final[LlamaContext]
 

