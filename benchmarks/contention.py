@@ -1,13 +1,15 @@
-"""Generation beside busy processes: upstream's fixed team that spins, against the team that follows the free cores."""
+"""Generation and speech decoding beside busy processes: upstream's fixed team that spins, against ours."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
 
-from benchmarks.measure import BEFORE, N_CORES, Spread, neighbour, python, save
+import cyllama
+from benchmarks.measure import BEFORE, N_CORES, ROOT, Spread, neighbour, program, python, run, save
 
 N_GENERATE = 128
 SITUATIONS = {"idle": 0, "one busy process": 1, "a busy process on every core": N_CORES}
@@ -16,6 +18,17 @@ SITUATIONS = {"idle": 0, "one busy process": 1, "a busy process on every core": 
 def generation(environment: dict[str, str] | None) -> float:
     """Tokens per second in a process of its own."""
     return python("benchmarks.decode_loop", "0", str(N_GENERATE), environment=environment)["generation"]
+
+
+def speech(environment: dict[str, str] | None) -> float:
+    """Decoder runs per second of native whisper-cli (on the same patched ggml) for 11 s of speech."""
+    model = cyllama.models.get("whisper-tiny.en")
+    sample = ROOT / "thirdparty" / "whisper.cpp" / "samples" / "jfk.wav"
+    command = [program("whisper-cli"), "-m", str(model), "-f", str(sample), "-t", str(N_CORES), "-bs", "1", "-bo", "1"]
+    found = re.search(r"decode time = .*?\(\s*([\d.]+) ms per run\)", run(command, environment, errors=True))
+    if not found:
+        raise SystemExit("whisper-cli printed no timings")
+    return 1000 / float(found.group(1))
 
 
 GROW = """
@@ -56,15 +69,17 @@ def time_to_grow_back() -> tuple[float, float]:
 def main(runs: int) -> None:
     """Measure and keep the figures."""
     kept: dict[str, object] = {}
-    for situation, n_processes in SITUATIONS.items():
-        columns: dict[str, list[float]] = {"before": [], "after": []}
-        with neighbour(n_processes):
-            for _ in range(runs):
-                columns["before"].append(generation(BEFORE))
-                columns["after"].append(generation(None))
-        for name, values in columns.items():
-            kept[f"{situation}, {name}"] = Spread(tuple(values))
-            print(f"{situation}, {name}: {kept[f'{situation}, {name}']} t/s")
+    for what, measure in (("generation", generation), ("speech", speech)):
+        for situation, n_processes in SITUATIONS.items():
+            columns: dict[str, list[float]] = {"before": [], "after": []}
+            with neighbour(n_processes):
+                for _ in range(runs):
+                    columns["before"].append(measure(BEFORE))
+                    columns["after"].append(measure(None))
+            for name, values in columns.items():
+                key = f"{what}, {situation}, {name}"
+                kept[key] = Spread(tuple(values))
+                print(f"{key}: {kept[key]} per second", flush=True)
     seconds = [time_to_grow_back()[0] for _ in range(min(runs, 3))]
     kept["grow"] = Spread(tuple(seconds))
     print(f"grows back in {kept['grow']} s")

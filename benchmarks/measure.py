@@ -54,14 +54,14 @@ def program(name: str) -> str:
     return str(path)
 
 
-def run(command: list[str], environment: dict[str, str] | None = None) -> str:
-    """Output of a command that must succeed."""
+def run(command: list[str], environment: dict[str, str] | None = None, *, errors: bool = False) -> str:
+    """Output of a command that must succeed, with `errors` that of its standard error as well."""
     done = subprocess.run(
         command, env=os.environ | (environment or {}), capture_output=True, text=True, check=False, cwd=ROOT
     )
     if done.returncode != 0:
         raise SystemExit(f"{command[0]} failed: {done.stderr.strip()[-500:]}")
-    return done.stdout
+    return done.stdout + done.stderr if errors else done.stdout
 
 
 def python(module: str, *arguments: str, environment: dict[str, str] | None = None) -> dict[str, float]:

@@ -89,27 +89,29 @@ def contention_section(charts: Path) -> list[str]:
     lines = [
         "## Beside busy processes",
         "",
-        "Generation, tokens per second. *Before*: upstream's fixed team whose barrier spins (`GGML_TEAM_FIXED=1 "
+        "Generation in tokens per second; speech in decoder runs per second (native whisper-cli, tiny.en, on the same "
+        "ggml). *Before*: upstream's fixed team whose barrier spins (`GGML_TEAM_FIXED=1 "
         "GGML_BARRIER_SPINS=-1`). *After*: the team that follows the free cores. `python -m benchmarks contention`",
         "",
         "| | before | of idle | after | of idle |",
         "|---|---|---|---|---|",
     ]
-    idle = {when: spread(found[f"idle, {when}"]).median for when in ("before", "after")}
-    for situation in SITUATIONS:
-        cells = []
-        for when in ("before", "after"):
-            value = spread(found[f"{situation}, {when}"])
-            cells += [str(value), f"{100 * value.median / idle[when]:.0f}%"]
-        lines.append(f"| {situation} | {' | '.join(cells)} |")
-    series = {
-        when: [spread(found[f"{situation}, {when}"]).median for situation in SITUATIONS] for when in ("before", "after")
-    }
+    whens = ("before", "after")
+    for what in ("generation", "speech"):
+        idle = {when: spread(found[f"{what}, idle, {when}"]).median for when in whens}
+        for situation in SITUATIONS:
+            cells = []
+            for when in whens:
+                value = spread(found[f"{what}, {situation}, {when}"])
+                cells += [str(value), f"{100 * value.median / idle[when]:.0f}%"]
+            lines.append(f"| {what}, {situation} | {' | '.join(cells)} |")
+    series = {when: [spread(found[f"generation, {name}, {when}"]).median for name in SITUATIONS] for when in whens}
     bars(charts / "contention.svg", list(SITUATIONS), series, "tokens/s")
+    idle = {when: spread(found[f"generation, idle, {when}"]).median for when in whens}
     return [
         *lines,
         "",
-        f"Idle, after is {idle['after'] / idle['before']:.3f} of before. When the neighbours leave, the speed is back "
+        f"Idle, generation after is {idle['after'] / idle['before']:.3f} of before. When the neighbours leave, the speed is back "
         f"after {found['grow']} s (80% of the final speed in a window of 0.1 s).",
         "",
         "![Beside busy processes](benchmarks/contention.svg)",

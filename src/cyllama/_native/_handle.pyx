@@ -3,6 +3,7 @@
 import os
 import threading
 
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 
 from cyllama._native cimport libnative as lib
@@ -23,6 +24,7 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
+@cython.no_gc_clear  # a child is freed while it still has its parent
 cdef class Handle:
     """A native object: freed once, never used after it is closed, by one thread at a time.
 

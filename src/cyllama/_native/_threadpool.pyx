@@ -1,5 +1,6 @@
 """Thread pools of the caller's own, with a place and a priority."""
 
+cimport cython
 from cyllama._native cimport libggml as ggml
 from cyllama._native._handle cimport Handle, check_range
 
@@ -9,6 +10,7 @@ ctypedef ggml.ggml_threadpool_t (*pool_new_t)(ggml.ggml_threadpool_params * para
 ctypedef void (*pool_free_t)(ggml.ggml_threadpool_t pool) noexcept nogil
 
 
+@cython.no_gc_clear  # freeing needs the fields, the parent above all
 cdef class ThreadPool(Handle):
     """Threads to compute with, for :meth:`LlamaContext.attach_threadpool`.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+cimport cython
 from libc.stdio cimport FILE, fclose
 from libc.string cimport memcpy
 from libcpp.vector cimport vector
@@ -25,6 +26,7 @@ cdef extern from "stdio.h" nogil:
     FILE * fdopen(int fd, const char * mode)
 
 
+@cython.no_gc_clear  # freeing needs the fields, the parent above all
 cdef class LlamaAdapterLora(Handle):
     """A LoRA adapter of a model; used with :meth:`LlamaContext.set_adapters_lora`.
 

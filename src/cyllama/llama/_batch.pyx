@@ -2,6 +2,7 @@
 
 import numpy as np
 
+cimport cython
 from cyllama._native._handle cimport Handle, check_range
 from cyllama.llama cimport libllama as lib
 from cyllama.llama._context cimport LlamaContext
@@ -21,6 +22,7 @@ def token_array(tokens) -> np.ndarray:
     return np.ascontiguousarray(found, np.int32)
 
 
+@cython.no_gc_clear  # freeing needs the fields, the parent above all
 cdef class LlamaBatch(Handle):
     """Tokens or embeddings for :meth:`LlamaContext.decode`.
 
@@ -236,6 +238,7 @@ cdef class LlamaBatch(Handle):
         return flags
 
 
+@cython.no_gc_clear  # freeing needs the fields, the parent above all
 cdef class LlamaBatchExt(Handle):
     """A batch whose entries can carry a token, an embedding, or both (for :meth:`LlamaContext.process`).
 

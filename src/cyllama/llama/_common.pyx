@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 
+cimport cython
 from libcpp.vector cimport vector
 
 from cyllama._native._core cimport engine_error, start_call
@@ -471,6 +472,7 @@ def json_schema_to_grammar(schema: dict | str) -> str:
 
 # ------------------------------------------------------------------------------------------- sampler
 
+@cython.no_gc_clear  # freeing needs the fields, the parent above all
 cdef class CommonSampler(Handle):
     """Upstream's ready-made sampler: a chain from ``params.sampling``, with grammar and history.
 

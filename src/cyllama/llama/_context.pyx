@@ -2,6 +2,7 @@
 
 import numpy as np
 
+cimport cython
 from libc.string cimport memcpy
 
 from cyllama._native cimport libggml as ggml
@@ -200,6 +201,7 @@ class _EitherSignal:
         return bool(self.callback()) or (self.cancel is not None and self.cancel.is_set())
 
 
+@cython.no_gc_clear  # freeing needs the fields, the parent above all
 cdef class LlamaContext(Handle):
     """A context: the KV cache of a model and what is computed with it.
 
@@ -271,7 +273,7 @@ cdef class LlamaContext(Handle):
         self._ptr = NULL
         with nogil:
             lib.llama_free(c_ctx)
-        for used in (*self._loras, *self._samplers.values(), *(self._threadpools or ())):
+        for used in (*(self._loras or ()), *(self._samplers or {}).values(), *(self._threadpools or ())):
             used._n_children -= 1
         self._loras, self._samplers, self._threadpools = [], {}, None
         return 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+cimport cython
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int64_t
 from libc.stdio cimport FILE, fclose
@@ -87,6 +88,7 @@ def _check_header(raw: bytes) -> None:
         raise ModelLoadError(f"{os.fsdecode(raw)} {what}, expected a GGUF file", engine="llama")
 
 
+@cython.no_gc_clear  # freeing needs the fields, the parent above all
 cdef class GGUFContext(Handle):
     """The content of a GGUF file: a mapping of metadata, and tensors.
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 
+cimport cython
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdio cimport FILE, fclose
 from libc.string cimport memcpy
@@ -186,6 +187,7 @@ def _check_magic(raw: bytes) -> None:
         raise ModelLoadError(f"{name} is not a GGUF file: it begins with {magic!r}", engine="llama")
 
 
+@cython.no_gc_clear  # freeing needs the fields, the parent above all
 cdef class LlamaModel(Handle):
     """A model: weights and vocabulary.
 

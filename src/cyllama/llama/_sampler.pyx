@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 
+cimport cython
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint32_t
@@ -263,6 +264,7 @@ cdef lib.llama_sampler * _make_custom(_Custom custom) except NULL:
     return c_sampler
 
 
+@cython.no_gc_clear  # freeing needs the fields, the parent above all
 cdef class LlamaSampler(Handle):
     """A chain of samplers.
 

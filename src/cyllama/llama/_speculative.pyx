@@ -1,5 +1,6 @@
 """Drafting tokens for speculative decoding."""
 
+cimport cython
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
@@ -19,6 +20,7 @@ def speculative_types() -> list[str]:
     return [name.strip() for name in lib.common_speculative_all_types_str().decode().split(",")]
 
 
+@cython.no_gc_clear  # freeing needs the fields, the parent above all
 cdef class Speculative(Handle):
     """Drafts tokens that the target model then only has to verify.
 
