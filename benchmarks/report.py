@@ -111,8 +111,8 @@ def contention_section(charts: Path) -> list[str]:
     return [
         *lines,
         "",
-        f"Idle, generation after is {idle['after'] / idle['before']:.3f} of before. When the neighbours leave, the speed is back "
-        f"after {found['grow']} s (80% of the final speed in a window of 0.1 s).",
+        f"Idle, generation after is {idle['after'] / idle['before']:.3f} of before. When the neighbours leave, "
+        f"the speed is back after {found['grow']} s (80% of the final speed in a window of 0.1 s).",
         "",
         "![Beside busy processes](benchmarks/contention.svg)",
         "",
