@@ -27,6 +27,7 @@ _core.check_abi(__name__, (ggml.ggml_version().decode(), sizeof(ggml.ggml_tensor
 lib.llama_log_set(log_hook, <void *> <const char *> b"llama")
 
 
+@cython.no_gc_clear  # __dealloc__ frees what the list names
 cdef class _Buffers:
     """Memory that a C parameter struct points to; freed with this object."""
 
