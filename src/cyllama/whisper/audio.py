@@ -300,6 +300,8 @@ def _checked_path(audio: str | os.PathLike[Any]) -> Path:
     text = os.fspath(audio)
     if "\0" in os.fsdecode(text):
         raise ValueError(f"audio is {text!r}, a path cannot contain a null character")
+    if not text:
+        raise FileNotFoundError("audio is an empty path")
     path = Path(os.fsdecode(text))
     mode = os.stat(path).st_mode  # FileNotFoundError, PermissionError
     if stat.S_ISDIR(mode):

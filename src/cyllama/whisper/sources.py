@@ -87,6 +87,14 @@ class ArraySource:
             yield block
 
 
+class _Forward(soundfile.SoundFile):
+    """A sound file that is read without seeking: soundfile seeks after each block, which MP3 and Opus can hear."""
+
+    def seekable(self) -> bool:
+        """Tell soundfile that there is no need."""
+        return False
+
+
 class SoundFileSource:
     """A file that libsndfile reads.
 
@@ -113,7 +121,7 @@ class SoundFileSource:
             if file.frames >= UNKNOWN_FRAMES or (file.format == "MP3" and not _mp3_says_its_length(data)):
                 self.frames = None
             # Ogg is only found by pages, and a decoder of its codecs starts differently in the middle
-            self.seeks = file.seekable() and file.format != "OGG"
+            self.seeks = soundfile.SoundFile.seekable(file) and file.format != "OGG"
             self.slack = int(SLACK_SECONDS * self.rate)
             notes = file.extra_info
             is_ogg = file.format == "OGG"
@@ -146,11 +154,11 @@ class SoundFileSource:
     @contextlib.contextmanager
     def _open(self) -> Iterator[soundfile.SoundFile]:
         if isinstance(self.data, bytes):
-            with soundfile.SoundFile(io.BytesIO(self.data)) as file:
+            with _Forward(io.BytesIO(self.data)) as file:
                 yield file
             return
         # by descriptor: libsndfile then judges by the content, not by the ending of the name
-        with open(self.data, "rb", buffering=0) as raw, soundfile.SoundFile(raw.fileno(), closefd=False) as file:
+        with open(self.data, "rb", buffering=0) as raw, _Forward(raw.fileno(), closefd=False) as file:
             yield file
 
     def _call(self, function: Any, *args: object, **kwargs: object) -> Any:
@@ -186,6 +194,8 @@ class AvSource:
             if not container.streams.audio:
                 raise MediaError(f"{name} has no sound track")
             stream = container.streams.audio[0]
+            if stream.codec_context is None:
+                raise MediaError(f"{name} has sound in a format that FFmpeg cannot decode")
             self.rate, self.channels = _plausible(stream.rate or 0, stream.channels, name)
             self.frames: int | None = None
             if container.format.name.startswith(SAY_THEIR_LENGTH):
