@@ -4,10 +4,7 @@ from libc.stdint cimport int64_t, uint8_t
 
 from cyllama._native cimport libggml as ggml
 
-QNT_VERSION: int = ggml.GGML_QNT_VERSION
-QNT_VERSION_FACTOR: int = ggml.GGML_QNT_VERSION_FACTOR
-# name -> (number of the file type, number of the tensor type)
-TYPES: dict[str, tuple[int, int]] = {
+_TYPES = {
     "q4_0": (ggml.GGML_FTYPE_MOSTLY_Q4_0, ggml.GGML_TYPE_Q4_0),
     "q4_1": (ggml.GGML_FTYPE_MOSTLY_Q4_1, ggml.GGML_TYPE_Q4_1),
     "q5_0": (ggml.GGML_FTYPE_MOSTLY_Q5_0, ggml.GGML_TYPE_Q5_0),
@@ -16,9 +13,24 @@ TYPES: dict[str, tuple[int, int]] = {
 }
 
 
+def type_names() -> tuple[str, ...]:
+    """The types of numbers that can be made, the smallest first."""
+    return tuple(_TYPES)
+
+
+def file_type(name: str) -> int:
+    """The number that a model of this type has in its header, with the version of the format."""
+    return ggml.GGML_QNT_VERSION * ggml.GGML_QNT_VERSION_FACTOR + _TYPES[name][0]
+
+
+def tensor_type(name: str) -> int:
+    """The number that a matrix of this type has."""
+    return _TYPES[name][1]
+
+
 def block_size(name: str) -> int:
     """How many numbers share a scale; rows are a multiple of it. Source: ``ggml_blck_size``, ggml.h."""
-    return ggml.ggml_blck_size(<ggml.ggml_type> <int> TYPES[name][1])
+    return ggml.ggml_blck_size(<ggml.ggml_type> <int> _TYPES[name][1])
 
 
 def quantize_rows(rows: object, name: str) -> bytes:
@@ -29,7 +41,7 @@ def quantize_rows(rows: object, name: str) -> bytes:
     rows : array of float32, shape (n, width)
         C order; `width` is a multiple of `block_size`.
     name : str
-        One of `TYPES`.
+        One of `type_names`.
 
     Returns
     -------
@@ -45,7 +57,7 @@ def quantize_rows(rows: object, name: str) -> bytes:
     -----
     Releases the GIL. Source: ``ggml_quantize_chunk``, ggml.h.
     """
-    cdef ggml.ggml_type c_type = <ggml.ggml_type> <int> TYPES[name][1]
+    cdef ggml.ggml_type c_type = <ggml.ggml_type> <int> _TYPES[name][1]
     cdef const float[:, ::1] c_rows = rows
     cdef int64_t n = c_rows.shape[0], width = c_rows.shape[1]
     if width == 0 or width % ggml.ggml_blck_size(c_type) != 0:

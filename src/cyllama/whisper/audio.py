@@ -9,10 +9,8 @@ array([...], dtype=float32)
 
 from __future__ import annotations
 
-import io
 import math
 import os
-import shutil
 import stat
 import tempfile
 import weakref
@@ -172,7 +170,7 @@ class AudioStream:
         path = Path(name)
         weakref.finalize(self, path.unlink, missing_ok=True)
         with open(handle, "wb") as out:
-            shutil.copyfileobj(_Binary(file), out, 1 << 20)
+            _copy(file, out)
         return path
 
     def _samples(self, first: int, last: int | None) -> Iterator[Samples]:
@@ -311,19 +309,15 @@ def _checked_path(audio: str | os.PathLike[Any]) -> Path:
     return path
 
 
-class _Binary:
-    """The `read` of a file object, which has to give bytes."""
-
-    def __init__(self, file: BinaryIO | io.RawIOBase) -> None:
-        self._file = file
-
-    def read(self, size: int) -> bytes:
-        data = self._file.read(size)
+def _copy(file: Any, out: BinaryIO) -> None:
+    while True:
+        data = file.read(1 << 20)
         if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(
-                f"the file object gave {type(data).__name__}, expected bytes; open it in binary mode ('rb')"
-            )
-        return bytes(data)
+            kind = type(data).__name__
+            raise TypeError(f"the file object gave {kind}, expected bytes; open it in binary mode ('rb')")
+        if not data:
+            return
+        out.write(data)
 
 
 def _sample_range(start: float, end: float | None) -> tuple[int, int | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -14,12 +15,12 @@ import numpy as np
 from cyllama import models
 from cyllama.errors import CancelledError, ModelLoadError
 
-from ._quantize import QNT_VERSION, QNT_VERSION_FACTOR, TYPES, block_size, quantize_rows
+from ._quantize import block_size, file_type, quantize_rows, tensor_type, type_names
 from .files import replacing
 
 __all__ = ["QUANTIZE_TYPES", "quantize"]
 
-QUANTIZE_TYPES = tuple(TYPES)
+QUANTIZE_TYPES = type_names()
 MAGIC = 0x67676D6C  # GGML_FILE_MAGIC
 N_HEADER = 11  # the sizes of the model and the file type
 F32, F16 = 0, 1
@@ -79,6 +80,8 @@ def quantize(
     name = _type_name(type)
     if cancel is not None and not callable(getattr(cancel, "is_set", None)):
         raise TypeError(f"cancel is {cancel!r}, expected an object with is_set(), such as threading.Event")
+    if on_progress is not None and not callable(on_progress):
+        raise TypeError(f"on_progress is {on_progress!r}, expected a callable")
     path, target = models.resolve(source), Path(destination)
     if path.is_dir():
         raise IsADirectoryError(f"source is {str(path)!r}, a directory, expected a model file")
@@ -129,12 +132,10 @@ def _header(reader: _Reader, name: str) -> tuple[bytes, int]:
     if any(size < 1 for size in sizes[:-1]):
         raise reader.wrong(f"is no model of whisper.cpp: its sizes are {sizes[:-1]}")
     if sizes[-1] not in (F32, F16):
-        old = sizes[-1] % QNT_VERSION_FACTOR
-        known = [other for other, (number, _) in TYPES.items() if number == old]
+        known = [other for other in QUANTIZE_TYPES if file_type(other) == sizes[-1]]
         raise reader.wrong(f"is quantized already ({known[0] if known else f'file type {sizes[-1]}'}); "
                            "take the model in 16 or 32 bit floats")  # fmt: skip
-    file_type = QNT_VERSION * QNT_VERSION_FACTOR + TYPES[name][0]
-    parts = [struct.pack(f"<I{N_HEADER}i", MAGIC, *sizes[:-1], file_type)]
+    parts = [struct.pack(f"<I{N_HEADER}i", MAGIC, *sizes[:-1], file_type(name))]
     n_mel, n_fft = reader.numbers(2)
     if n_mel < 1 or n_fft < 1:
         raise reader.wrong(f"is no model of whisper.cpp: mel filters of {n_mel} x {n_fft}")
@@ -165,12 +166,12 @@ def _tensors(reader: _Reader, name: str, expected: int) -> Iterator[bytes]:
             raise reader.wrong(f"is damaged: {raw.decode('utf-8', 'replace')} has the shape {shape}")
         if n_dims != 2 or raw.decode("utf-8", "replace") in KEPT:
             yield struct.pack(f"<3i{n_dims}i", n_dims, length, kind, *shape) + raw
-            yield from _copied(reader, WIDTH_OF[kind] * int(np.prod(shape, dtype=np.int64)))
+            yield from _copied(reader, WIDTH_OF[kind] * math.prod(shape))
             continue
         if shape[0] % block_size(name):
             raise reader.wrong(f"cannot be {name}: {raw.decode('utf-8', 'replace')} has rows of {shape[0]} numbers, "
                                f"which is no multiple of {block_size(name)}")  # fmt: skip
-        yield struct.pack("<5i", n_dims, length, TYPES[name][1], *shape) + raw
+        yield struct.pack("<5i", n_dims, length, tensor_type(name), *shape) + raw
         yield from _quantized(reader, shape, kind, name)
 
 
@@ -194,11 +195,11 @@ def _quantized(reader: _Reader, shape: tuple[int, ...], kind: int, name: str) ->
 
 def _type_name(type: object) -> str:
     if not isinstance(type, str):
-        raise TypeError(f"type is {type!r}, expected one of {', '.join(TYPES)}")
+        raise TypeError(f"type is {type!r}, expected one of {', '.join(QUANTIZE_TYPES)}")
     name = type.casefold()
-    if name not in TYPES:
-        near = difflib.get_close_matches(name, TYPES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(TYPES)}"
+    if name not in QUANTIZE_TYPES:
+        near = difflib.get_close_matches(name, QUANTIZE_TYPES, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(QUANTIZE_TYPES)}"
         raise ValueError(f"type is {type!r}; {hint}")
     return name
 

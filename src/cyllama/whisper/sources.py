@@ -87,7 +87,7 @@ class ArraySource:
             yield block
 
 
-class _Forward(soundfile.SoundFile):
+class _Forward(soundfile.SoundFile):  # type: ignore[misc]
     """A sound file that is read without seeking: soundfile seeks after each block, which MP3 and Opus can hear."""
 
     def seekable(self) -> bool:
