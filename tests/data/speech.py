@@ -3,8 +3,8 @@
 Where the texts come from:
 
 * jfk: the words of President Kennedy's inaugural address, 20 January 1961.
-* moon: nobody wrote it down; the text is what Whisper tiny.en and base heard, who agree in every word. The headline and
-  the date are those of the newspaper in the picture beside it (test-1.jpeg).
+* moon: nobody wrote it down; the text is what whisper-cli hears with timestamps, with tiny.en and with base, which agree
+  in every word. The headline and the date are those of the newspaper in the picture beside it (test-1.jpeg).
 * asterisk: the sheet that the speakers read from (core-sounds-en.txt and core-sounds-fr.txt of the packages
   asterisk-core-sounds-en and -fr; CC-BY-SA-3.0, Allison Smith and June Wallack).
 * espeak: the text that espeak-ng was given.
@@ -77,12 +77,12 @@ def spoken(folder: Path) -> tuple[Speech, ...]:
 
 
 def recorded() -> tuple[Speech, ...]:
-    """Recordings of people. The moon text was read by a synthetic voice, as far as one can hear."""
+    """Recordings that lie in files."""
     samples = THIRDPARTY / "whisper.cpp" / "samples"
     found = (
         Speech("jfk", samples / "jfk.wav", JFK, "en", "John F. Kennedy"),
         Speech("jfk-mp3", samples / "jfk.mp3", JFK, "en", "John F. Kennedy"),
-        Speech("moon", THIRDPARTY / "llama.cpp" / "tools" / "mtmd" / "test-2.mp3", MOON, "en", "unknown, male"),
+        Speech("moon", THIRDPARTY / "llama.cpp" / "tools" / "mtmd" / "test-2.mp3", MOON, "en", "unknown"),
         Speech("busy-en", ASTERISK / "en" / "tt-allbusy.wav", BUSY_EN, "en", "Allison Smith"),
         Speech("echo-en", ASTERISK / "en" / "demo-echotest.wav", ECHO_EN, "en", "Allison Smith"),
         Speech("busy-fr", ASTERISK / "fr" / "tt-allbusy.wav", BUSY_FR, "fr", "June Wallack"),
@@ -98,9 +98,9 @@ def recorded() -> tuple[Speech, ...]:
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, without case, punctuation, and the difference between apostrophes."""
+    """The words of a text, without case and punctuation; 21st and 21 are the same, as is each kind of apostrophe."""
     plain = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'")
-    return re.findall(r"[^\W_]+(?:'[^\W_]+)*", plain)
+    return re.findall(r"[^\W_]+(?:'[^\W_]+)*", re.sub(r"\b(\d+)(?:st|nd|rd|th)\b", r"\1", plain))
 
 
 def word_errors(said: str, heard: str) -> int:

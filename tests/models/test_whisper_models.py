@@ -52,7 +52,7 @@ def test_out_of_the_archive_too(name: str, tmp_path: Path, monkeypatch: pytest.M
 
 # Errors in words that are allowed, as counted with whisper.cpp's own program.
 ALLOWED = {
-    "tiny.en": {"jfk": 0, "jfk-mp3": 0, "moon": 0, "busy-en": 0, "echo-en": 0, "espeak-door": 0, "espeak-car": 0},
+    "tiny.en": {"jfk": 0, "jfk-mp3": 0, "moon": 1, "busy-en": 0, "echo-en": 0, "espeak-door": 0, "espeak-car": 0},
     "base": {
         "jfk": 0, "jfk-mp3": 0, "moon": 0, "busy-en": 0, "echo-en": 2, "espeak-door": 0, "espeak-car": 0,
         "busy-fr": 1, "new-user-fr": 2, "no-service-fr": 2, "espeak-park": 2,
@@ -101,7 +101,7 @@ def test_missing_recordings_fail(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ("said", "heard", "errors"),
     [
         ("a b c", "a b c", 0), ("a b c", "A, B - c!", 0), ("a b c", "", 3), ("a b c", "a c", 1), ("a b", "a x b y", 2),
-        ("isn't", "isn\u2019t", 0), ("à côté", "à cote", 1), ("one two three", "two three four", 2),
+        ("isn't", "isn\u2019t", 0), ("July 21st, 1969", "July 21 1969", 0), ("à côté", "à cote", 1), ("one two three", "two three four", 2),
     ],
 )  # fmt: skip
 def test_word_errors(said: str, heard: str, errors: int) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cyllama.whisper._quantize import block_size, quantize_rows
 
 from cyllama import models
 from cyllama.errors import CancelledError, ModelLoadError
+from cyllama.whisper._quantize import block_size, quantize_rows
 from cyllama.whisper.quantize import QUANTIZE_TYPES, quantize
 
 JFK = Path(__file__).resolve().parents[2] / "thirdparty" / "whisper.cpp" / "samples" / "jfk.wav"
