@@ -9,6 +9,8 @@ cdef extern from "ggml.h" nogil:
     const int GGML_MAX_DIMS
     const int GGML_MAX_NAME
     const int GGML_MAX_N_THREADS
+    const int GGML_QNT_VERSION
+    const int GGML_QNT_VERSION_FACTOR
 
     cdef struct ggml_context:
         pass
@@ -63,6 +65,13 @@ cdef extern from "ggml.h" nogil:
         GGML_TYPE_Q2_0
         GGML_TYPE_COUNT
 
+    cdef enum ggml_ftype:
+        GGML_FTYPE_MOSTLY_Q4_0
+        GGML_FTYPE_MOSTLY_Q4_1
+        GGML_FTYPE_MOSTLY_Q8_0
+        GGML_FTYPE_MOSTLY_Q5_0
+        GGML_FTYPE_MOSTLY_Q5_1
+
     cdef enum ggml_log_level:
         GGML_LOG_LEVEL_NONE
         GGML_LOG_LEVEL_DEBUG
@@ -105,6 +114,9 @@ cdef extern from "ggml.h" nogil:
     ctypedef void (* ggml_log_callback)(ggml_log_level level, const char * text, void * user_data) noexcept nogil
     void ggml_log_get(ggml_log_callback * log_callback, void ** user_data) except +translate_exception
     void ggml_log_set(ggml_log_callback log_callback, void * user_data) except +translate_exception
+    size_t ggml_quantize_chunk(
+        ggml_type type, const float * src, void * dst, int64_t start, int64_t nrows, int64_t n_per_row,
+        const float * imatrix) except +translate_exception
     cdef enum ggml_sched_priority:
         GGML_SCHED_PRIO_LOW
         GGML_SCHED_PRIO_NORMAL
