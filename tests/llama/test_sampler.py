@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from cyllama.errors import CancelledError, ClosedError, DecodeError, GrammarError, InUseError, UnsupportedError
 from cyllama.llama import (
+    GGUFContext,
     LlamaBatch,
     LlamaContext,
     LlamaContextParams,
@@ -23,6 +24,7 @@ from cyllama.llama import (
     LlamaModelParams,
     LlamaSampler,
     LlamaSamplerChainParams,
+    TensorType,
     TokenDataArray,
     llama_sampler_chain_default_params,
 )
@@ -66,6 +68,28 @@ def test_greedy(decoded: LlamaContext) -> None:
     for i in range(3):
         assert sampler.sample(decoded, i) == int(decoded.get_logits_ith(i).argmax())
     assert sampler.sample(decoded) == sampler.sample(decoded, -1) == sampler.sample(decoded, 2)
+
+
+def test_greedy_alone_selects_as_in_a_longer_chain(decoded: LlamaContext) -> None:
+    alone, longer = chain(LlamaSampler.add_greedy), chain(lambda s: s.add_top_k(0), LlamaSampler.add_greedy)
+    for token in range(100):
+        decoded.decode(LlamaBatch.from_tokens([token], pos0=3 + token))
+        assert alone.sample(decoded) == longer.sample(decoded) == int(decoded.get_logits_ith().argmax())
+
+
+@pytest.mark.parametrize("weight", [0.0, NAN])
+def test_greedy_takes_the_first_of_equals(tiny_path: Path, weight: float) -> None:
+    source = GGUFContext.from_file(tiny_path)
+
+    def weights(name: str, kind: TensorType, shape: tuple[int, ...]) -> np.ndarray:
+        return np.full(shape, weight, np.float16 if kind == TensorType.F16 else np.float32)
+
+    model = LlamaModel.from_user(source, weights)
+    ctx = LlamaContext(model, LlamaContextParams(n_ctx=64))
+    ctx.decode(LlamaBatch.from_tokens([1, 2]))
+    assert len(set(map(str, ctx.get_logits_ith()))) == 1
+    assert chain(LlamaSampler.add_greedy).sample(ctx) == 0
+    assert chain(lambda s: s.add_top_k(0), LlamaSampler.add_greedy).sample(ctx) == 0
 
 
 def test_top_k() -> None:
