@@ -61,6 +61,25 @@ def run(command: list[str], what: str, **kwargs: object) -> None:
         fail(f"{what} failed (exit code {error.returncode}); the reason stands above")
 
 
+def compile_engines(command: list[str]) -> None:
+    """Run ninja: its progress is shown; what the compilers say goes to a file, and is shown if they fail."""
+    what, log = "building the engines", ENGINES / "build.log"
+    print(f"-- {what} (the compilers' messages go to {log.relative_to(ROOT)})", flush=True)
+    show = "\r\033[K{}" if sys.stdout.isatty() else "{}\n"
+    failed: list[str] = []
+    with log.open("w") as file, subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace") as ninja:
+        for line in ninja.stdout or ():
+            file.write(line)
+            if failed or line.startswith(("FAILED", "ninja: error")):
+                failed.append(line)
+            elif line.startswith("["):
+                print(show.format(line.rstrip()), end="", flush=True)
+    print(show.format(""), end="")
+    if ninja.returncode != 0:
+        print("".join(failed))
+        fail(f"{what} failed (exit code {ninja.returncode}); the reason stands above")
+
+
 def program(name: str) -> str:
     """A build program, from the build environment's packages or from PATH."""
     beside = Path(sys.executable).parent / name
@@ -121,7 +140,7 @@ def build_engines() -> None:
                 stdout=subprocess.DEVNULL,
             )
             stamp.write_text(wanted)
-    run([ninja, "-C", ENGINES, "engines", *(["tools"] if tools else [])], "building the engines")
+    compile_engines([ninja, "-C", str(ENGINES), "engines", *(["tools"] if tools else [])])
 
 
 def copy_libraries() -> None:

@@ -1,1 +1,7 @@
-"""Comparisons of the package with the engines' native programs (make bench)."""
+"""Comparisons of the package with the engines' native programs (make bench).
+
+One module for each benchmark, with ``measure(rounds)`` and ``section(figures, charts)``; `measure.py` runs
+processes, `show.py` draws tables and charts, `report.py` writes docs/benchmarks.md.
+"""
+
+NAMES = ("generation", "variants", "contention", "overhead", "startup")

@@ -1,90 +1,183 @@
-"""Generation and speech decoding beside busy processes: upstream's fixed team that spins, against ours."""
+"""Beside busy neighbours: upstream's fixed team that spins, against the team that follows the free cores.
+
+Generation through Python and whisper's decoder (native whisper-cli), idle, beside one busy thread, and beside a
+busy process with as many threads as cores; and how soon the team grows back when the neighbour leaves.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import re
+import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
-import cyllama
-from benchmarks.measure import BEFORE, N_CORES, ROOT, Spread, neighbour, program, python, run, save
+from benchmarks import command, contention_page
+from benchmarks.measure import (
+    ROOT,
+    Environment,
+    Figures,
+    Missing,
+    Rounds,
+    Spread,
+    clean,
+    figures_of,
+    in_turn,
+    model,
+    neighbour,
+    program,
+    python,
+    run,
+    spell,
+    threads,
+)
 
-N_GENERATE = 128
-SITUATIONS = {"idle": 0, "one busy process": 1, "a busy process on every core": N_CORES}
-
-
-def generation(environment: dict[str, str] | None) -> float:
-    """Tokens per second in a process of its own."""
-    return python("benchmarks.decode_loop", "0", str(N_GENERATE), environment=environment)["generation"]
-
-
-def speech(environment: dict[str, str] | None) -> float:
-    """Decoder runs per second of native whisper-cli (on the same patched ggml) for 11 s of speech."""
-    model = cyllama.models.get("whisper-tiny.en")
-    sample = ROOT / "thirdparty" / "whisper.cpp" / "samples" / "jfk.wav"
-    command = [program("whisper-cli"), "-m", str(model), "-f", str(sample), "-t", str(N_CORES), "-bs", "1", "-bo", "1"]
-    found = re.search(r"decode time = .*?\(\s*([\d.]+) ms per run\)", run(command, environment, errors=True))
-    if not found:
-        raise SystemExit("whisper-cli printed no timings")
-    return 1000 / float(found.group(1))
-
-
-GROW = """
-import json, sys, time
-import cyllama
-from cyllama.llama import LlamaBatch, LlamaContext, LlamaContextParams, LlamaModel
-model = LlamaModel(cyllama.models.get("smollm2-135m-instruct"))
-ctx = LlamaContext(model, LlamaContextParams(n_ctx=4096))
-batch = LlamaBatch.from_tokens([1])
-ctx.decode(batch)
-stamps, position, end = [], 1, time.time() + 6
-while time.time() < end:
-    batch.set_batch([500], position)
-    ctx.decode(batch)
-    stamps.append(time.time())
-    position = position + 1 if position < 500 else 1
-    if position == 1:
-        ctx.memory.clear()
-print(json.dumps(stamps))
-"""
+TITLE = "Beside busy processes"
+# A fixed team, and a barrier that spins for ever: what upstream does.
+WHEN: dict[str, Environment] = {"before": {"GGML_TEAM_FIXED": "1", "GGML_BARRIER_SPINS": "-1"}, "after": {}}
+N_CORES = len(os.sched_getaffinity(0))
+SITUATIONS = {"idle": 0, "one busy thread": 1, f"{N_CORES} busy threads": N_CORES}
+WINDOW, STEP = 0.1, 0.02  # seconds
+BEFORE_LEAVING, AFTER_LEAVING = 2.0, 3.0
+BACK = 0.8  # of the final speed
 
 
-def time_to_grow_back() -> tuple[float, float]:
-    """Seconds after the neighbours left until the speed is 80% of the final one; and that one, tokens/s."""
+def generation_command(rounds: Rounds) -> list[str]:
+    """Generate 128 tokens, or as many as come within a few seconds."""
+    n_generate, seconds = rounds.pick(128, 32), rounds.pick(4, 1)
+    return python("decode_loop", "--generate", n_generate, "--seconds", seconds, "--threads", threads())
+
+
+def whisper_command() -> list[str]:
+    """Transcribe 11 seconds of speech, greedy, without a second try."""
+    speech = ROOT / "thirdparty" / "whisper.cpp" / "samples" / "jfk.wav"
+    if not speech.exists():
+        raise Missing("thirdparty/whisper.cpp/samples/jfk.wav is missing; unpack the engines' sources with: make")
+    chosen = ["-t", str(threads()), "-bs", "1", "-bo", "1", "-nf", "-nt"]
+    return [program("whisper-cli"), "-m", model("whisper-tiny.en"), "-f", str(speech), *chosen]
+
+
+def whisper_times(words: list[str], environment: Environment) -> dict[str, float]:
+    """Milliseconds per token of the decoder, and of the encoder, as whisper-cli prints them."""
+    text = run(words, environment).stderr
+    found = {}
+    for part in ("decode", "encode"):
+        match = re.search(rf"{part} time = .*?/\s*\d+ runs\s*\(\s*([\d.]+) ms per run\)", text)
+        if match is None:
+            raise Missing(f"whisper-cli printed no {part} time")
+        found[part] = float(match.group(1))
+    return found
+
+
+def measure(rounds: Rounds) -> Figures:
+    """Measure all situations in turn, then what the cure costs when idle, then how the team grows back."""
+    model()
+    generate, transcribe = generation_command(rounds), whisper_command()
+
+    def generation(when: str) -> dict[str, float]:
+        return figures_of(generate, WHEN[when])
+
+    def whisper(when: str) -> dict[str, float]:
+        return whisper_times(transcribe, WHEN[when])
+
+    return {
+        "commands": [f"{spell(words, WHEN[when])}   # {when}" for words in (generate, transcribe) for when in WHEN],
+        "situations": list(SITUATIONS),
+        "generation": beside(rounds, generation),
+        "whisper": beside(rounds, whisper),
+        "idle": {
+            "generation": in_turn(2 * rounds.count, {when: functools.partial(generation, when) for when in WHEN}),
+            "whisper": in_turn(2 * rounds.count, {when: functools.partial(whisper, when) for when in WHEN}),
+        },
+        "growth": growth(rounds),
+    }
+
+
+def beside(rounds: Rounds, once: Callable[[str], dict[str, float]]) -> Figures:
+    """Measure `once` before and after in each situation; figures by situation and when."""
+
+    def with_neighbour(n_threads: int, when: str) -> dict[str, float]:
+        with neighbour(n_threads):
+            return once(when)
+
+    measurements = {
+        f"{situation}/{when}": functools.partial(with_neighbour, n_threads, when)
+        for situation, n_threads in SITUATIONS.items()
+        for when in WHEN
+    }
+    found = in_turn(rounds.count, measurements)
+    return {situation: {when: found[f"{situation}/{when}"] for when in WHEN} for situation in SITUATIONS}
+
+
+# ------------------------------------------------------------------------------------- growing back
+
+
+def growth(rounds: Rounds) -> Figures:
+    """Return speed around the moment when the neighbour leaves, and when the team and the speed are back."""
+    starts = windows(-1.0, AFTER_LEAVING - 2 * WINDOW, WINDOW)
+    speeds: dict[str, list[list[float]]] = {when: [] for when in WHEN}
+    seconds: dict[str, list[float]] = {"team": [], "speed": []}
+    for _ in range(rounds.count):
+        for when in WHEN:
+            trace = trace_leaving(WHEN[when])
+            speeds[when].append([speed(trace, start) for start in starts])
+            if when == "after":
+                seconds["team"].append(team_is_back(trace))
+                seconds["speed"].append(speed_is_back(trace))
+    return {
+        "command": spell(python("decode_trace", BEFORE_LEAVING + AFTER_LEAVING)),
+        "window": WINDOW,
+        "back": BACK,
+        "starts": starts,
+        "speed": {when: [statistics.median(at) for at in zip(*rows, strict=True)] for when, rows in speeds.items()},
+        "seconds": {name: Spread(tuple(values)) for name, values in seconds.items()},
+    }
+
+
+def trace_leaving(environment: Environment) -> list[tuple[float, int]]:
+    """Return (seconds since a neighbour on all cores left, threads of the team) of each token."""
+    words = python("decode_trace", BEFORE_LEAVING + AFTER_LEAVING)
     with neighbour(N_CORES):
-        process = subprocess.Popen([sys.executable, "-c", GROW], stdout=subprocess.PIPE, text=True)
-        time.sleep(3)
-    left = time.time()
+        process = subprocess.Popen(words, cwd=ROOT, env=clean(environment), stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(BEFORE_LEAVING)
+    left = time.monotonic()
     out, _ = process.communicate()
-    stamps = json.loads(out)
-    final = sum(stamp > stamps[-1] - 1 for stamp in stamps)
-    begin = left
-    while sum(begin <= stamp < begin + 0.1 for stamp in stamps) < 0.08 * final and begin < stamps[-1]:
-        begin += 0.02
-    return begin - left, final
+    if process.returncode != 0:
+        raise Missing(f"`{spell(words, environment)}` failed ({process.returncode})")
+    return [(stamp - left, n_threads) for stamp, n_threads in json.loads(out)]
 
 
-def main(runs: int) -> None:
-    """Measure and keep the figures."""
-    kept: dict[str, object] = {}
-    for what, measure in (("generation", generation), ("speech", speech)):
-        for situation, n_processes in SITUATIONS.items():
-            columns: dict[str, list[float]] = {"before": [], "after": []}
-            with neighbour(n_processes):
-                for _ in range(runs):
-                    columns["before"].append(measure(BEFORE))
-                    columns["after"].append(measure(None))
-            for name, values in columns.items():
-                key = f"{what}, {situation}, {name}"
-                kept[key] = Spread(tuple(values))
-                print(f"{key}: {kept[key]} per second", flush=True)
-    seconds = [time_to_grow_back()[0] for _ in range(min(runs, 3))]
-    kept["grow"] = Spread(tuple(seconds))
-    print(f"grows back in {kept['grow']} s")
-    save("contention", **kept)
+def windows(begin: float, end: float, step: float) -> list[float]:
+    """Return the starts of windows of time."""
+    return [round(begin + i * step, 3) for i in range(round((end - begin) / step))]
 
+
+def speed(trace: list[tuple[float, int]], start: float) -> float:
+    """Tokens per second in the window that begins at `start`."""
+    return sum(start <= stamp < start + WINDOW for stamp, _ in trace) / WINDOW
+
+
+def team_is_back(trace: list[tuple[float, int]]) -> float:
+    """Seconds until the team has its full size; the end of the trace if it never has."""
+    full = threads()
+    return next((stamp for stamp, n_threads in trace if stamp > 0 and n_threads >= full), trace[-1][0])
+
+
+def speed_is_back(trace: list[tuple[float, int]]) -> float:
+    """Seconds until a window has most of the speed of the last second; the end of the trace if none has."""
+    end = trace[-1][0]
+    final = sum(stamp >= end - 1 for stamp, _ in trace)
+    starts = windows(0, end - WINDOW, STEP)
+    return next((start for start in starts if speed(trace, start) >= BACK * final), end)
+
+
+section = contention_page.section
 
 if __name__ == "__main__":
-    main(5)
+    sys.exit(command.main(["contention", *sys.argv[1:]]))

@@ -1,44 +1,78 @@
-"""One process: prompt and generation speed through the low-level API; prints JSON.
+"""One process that reads prompts and generates through the low-level API; prints tokens per second as JSON.
 
-usage: python -m benchmarks.decode_loop N_PROMPT N_GENERATE [SECONDS]
+It does what llama-bench does: one test at a time, in a context of the size of the test, after a warm-up, and
+nothing is printed inside of the timed loop. Beside that it picks each token (greedy), as a program would.
+
+usage: python -m benchmarks.decode_loop --prompt N --generate N [--threads N] [--model NAME] [--seconds S]
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import time
 
 import cyllama
 from cyllama.llama import LlamaBatch, LlamaContext, LlamaContextParams, LlamaModel, LlamaSampler
 
+SETTLE = 0.3  # seconds of warm-up of a generation with a limit of time: the thread team finds its size
 
-def main(n_prompt: int, n_generate: int) -> dict[str, float]:
-    """Tokens per second, as llama-bench counts them: each part by itself, after a warm-up."""
-    model = LlamaModel(cyllama.models.get("smollm2-135m-instruct"))
-    ctx = LlamaContext(model, LlamaContextParams(n_ctx=max(n_prompt, n_generate) + 8, n_batch=2048))
-    sampler = LlamaSampler()
-    sampler.add_greedy()
-    result = {}
-    if n_prompt:
-        batch = LlamaBatch.from_tokens([1] + [500] * (n_prompt - 1))
+
+def read_prompt(model: LlamaModel, n_prompt: int, n_threads: int | None) -> float:
+    """Tokens per second of one batch."""
+    params = LlamaContextParams(n_ctx=n_prompt, n_threads=n_threads, n_threads_batch=n_threads)
+    with LlamaContext(model, params) as ctx:
+        batch = LlamaBatch.from_tokens([(1 + 7919 * i) % model.n_vocab for i in range(n_prompt)])
         ctx.decode(batch)
         ctx.memory.clear()
         start = time.perf_counter()
         ctx.decode(batch)
-        result["prompt"] = n_prompt / (time.perf_counter() - start)
-        ctx.memory.clear()
-    batch = LlamaBatch.from_tokens([1])
-    ctx.decode(batch)
-    token = sampler.sample(ctx, -1)
-    start = time.perf_counter()
-    for position in range(1, n_generate + 1):
-        batch.set_batch([token], position)
+        return n_prompt / (time.perf_counter() - start)
+
+
+def generate(model: LlamaModel, n_generate: int, n_threads: int | None, limit: float | None) -> float:
+    """Tokens per second, each decoded and then sampled; with `limit` at most so many seconds."""
+    params = LlamaContextParams(n_ctx=n_generate, n_threads=n_threads, n_threads_batch=n_threads)
+    with LlamaContext(model, params) as ctx:
+        sampler = LlamaSampler()
+        sampler.add_greedy()
+        batch = LlamaBatch.from_tokens([1])
         ctx.decode(batch)
+        if limit is not None:
+            settled = time.perf_counter() + SETTLE
+            while time.perf_counter() < settled:
+                ctx.memory.clear()
+                ctx.decode(batch)
         token = sampler.sample(ctx, -1)
-    result["generation"] = n_generate / (time.perf_counter() - start)
-    return result
+        ctx.memory.clear()
+        start = time.perf_counter()
+        end = start + (limit or 1e9)
+        done = 0
+        while done < n_generate and time.perf_counter() < end:
+            batch.set_batch([token], done)
+            ctx.decode(batch)
+            token = sampler.sample(ctx, -1)
+            done += 1
+        return done / (time.perf_counter() - start)
+
+
+def main() -> None:
+    """Print the figures that were asked for."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--prompt", type=int, default=0)
+    parser.add_argument("--generate", type=int, default=0)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--seconds", type=float)
+    chosen = parser.parse_args()
+    model = LlamaModel(cyllama.models.get(chosen.model))
+    found = {}
+    if chosen.prompt:
+        found["prompt"] = read_prompt(model, chosen.prompt, chosen.threads)
+    if chosen.generate:
+        found["generation"] = generate(model, chosen.generate, chosen.threads, chosen.seconds)
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(int(sys.argv[1]), int(sys.argv[2]))))
+    main()

@@ -1,70 +1,127 @@
-"""Tokens per second of the low-level API against native llama-bench, side by side, for each CPU variant."""
+"""Tokens per second of the low-level API against native llama-bench, side by side."""
 
 from __future__ import annotations
 
 import json
 import re
+import statistics
+import sys
 from pathlib import Path
 
-import cyllama
-from benchmarks.measure import N_CORES, ROOT, Spread, program, python, ratio, run, save, side_by_side
+from benchmarks import command, show
+from benchmarks.measure import (
+    MODEL,
+    ROOT,
+    Figures,
+    Rounds,
+    digits,
+    figures_of,
+    in_turn,
+    model,
+    program,
+    python,
+    run,
+    spell,
+    threads,
+)
 
-N_PROMPT, N_GENERATE = 256, 128
-
-
-def native(test: str, environment: dict[str, str] | None = None) -> float:
-    """llama-bench's tokens per second."""
-    n_prompt, n_generate = (N_PROMPT, 0) if test == "prompt" else (0, N_GENERATE)
-    model = cyllama.models.get("smollm2-135m-instruct")
-    command = [program("llama-bench"), "-m", str(model), "-t", str(N_CORES), "-p", str(n_prompt), "-n", str(n_generate)]
-    out = run([*command, "-r", "1", "-o", "json"], environment)
-    return float(json.loads(out[out.index("[") :])[0]["avg_ts"])
-
-
-def ours(test: str, environment: dict[str, str] | None = None) -> float:
-    """The same through Python."""
-    n_prompt, n_generate = (N_PROMPT, 1) if test == "prompt" else (0, N_GENERATE)
-    found = python("benchmarks.decode_loop", str(n_prompt), str(n_generate), environment=environment)
-    return found[test]
-
-
-def example() -> float:
-    """What tests/simple.py says of itself, with as many tokens."""
-    import sys
-
-    out = run([sys.executable, str(ROOT / "tests" / "simple.py"), "Once upon a time", str(N_GENERATE)])
-    return float(re.findall(r"speed: ([\d.]+)", out)[-1])
+TITLE = "Generation and prompts, against llama-bench"
+EXAMPLE = ROOT / "tests" / "simple.py"
+EXAMPLE_PROMPT = "Once upon a time"
+BEST_OF = 4  # runs for each value
 
 
-def variants() -> list[str]:
-    """CPU variants of this build."""
-    names = (Path(cyllama.__file__).parent / "lib").glob("libggml-cpu-*.so")
-    return sorted(path.stem.removeprefix("libggml-cpu-") for path in names)
+def native(
+    test: str, n_tokens: int, *, name: str = MODEL, n_threads: int | None = None, repetitions: int = 1
+) -> list[str]:
+    """Return the command of llama-bench for one test."""
+    n_prompt, n_generate = (n_tokens, 0) if test == "prompt" else (0, n_tokens)
+    sizes = ["-t", str(n_threads or threads()), "-p", str(n_prompt), "-n", str(n_generate)]
+    return [program("llama-bench"), "-m", model(name), *sizes, "-r", str(repetitions), "-o", "json"]
 
 
-def main(runs: int) -> None:
-    """Measure and keep the figures."""
-    for test in ("prompt", "generation"):
-        a, b = side_by_side(runs, lambda test=test: ours(test), lambda test=test: native(test))
-        print(f"{test}: ours {a} t/s, native {b} t/s, ratio {ratio(a, b)}")
-        save(f"generation-{test}", ours=a, native=b, ratio=ratio(a, b))
-    a, b = side_by_side(runs, example, lambda: native("generation"))
-    print(f"tests/simple.py: {a} t/s, native {b} t/s, ratio {ratio(a, b)}")
-    save("generation-simple", ours=a, native=b, ratio=ratio(a, b))
-    table: dict[str, object] = {}
-    for name in variants():
-        environment = {"CYLLAMA_CPU_VARIANT": name}
-        try:
-            found = [
-                python("benchmarks.decode_loop", "256", "64", environment=environment) for _ in range(min(runs, 3))
-            ]
-        except SystemExit as error:
-            table[name] = f"does not run on this machine ({str(error).strip().splitlines()[-1][:80]})"
-            continue
-        table[name] = {test: Spread(tuple(f[test] for f in found)).median for test in ("prompt", "generation")}
-        print(name, table[name])
-    save("variants", **table)
+def native_speed(words: list[str]) -> float:
+    """Tokens per second that llama-bench measured; the median of its repetitions."""
+    out = run(words).stdout
+    samples: list[float] = json.loads(out[out.index("[") :])[0]["samples_ts"]
+    return statistics.median(samples)
+
+
+def example_speed(words: list[str]) -> float:
+    """What tests/simple.py says of itself in its last line."""
+    return float(re.findall(r"speed: ([\d.]+) t/s", run(words).stdout)[-1])
+
+
+def measure(rounds: Rounds) -> Figures:
+    """Measure ours, native and the example in turn."""
+    n_prompt, n_generate = rounds.pick(256, 64), rounds.pick(128, 24)
+    model()
+    ours = {
+        "prompt": python("decode_loop", "--prompt", n_prompt, "--threads", threads()),
+        "generation": python("decode_loop", "--generate", n_generate, "--threads", threads()),
+    }
+    theirs = {"prompt": native("prompt", n_prompt), "generation": native("generation", n_generate)}
+    example = [sys.executable, str(EXAMPLE), EXAMPLE_PROMPT, str(n_generate)]
+    found = in_turn(
+        rounds.count,
+        {
+            "ours, prompt": lambda: figures_of(ours["prompt"]),
+            "native, prompt": lambda: {"prompt": native_speed(theirs["prompt"])},
+            "ours, generation": lambda: figures_of(ours["generation"]),
+            "native, generation": lambda: {"generation": native_speed(theirs["generation"])},
+            "example": lambda: {"generation": example_speed(example)},
+        },
+        best_of=rounds.pick(BEST_OF, 1),
+    )
+    return {
+        "best_of": rounds.pick(BEST_OF, 1),
+        "n_prompt": n_prompt,
+        "n_generate": n_generate,
+        "commands": [spell(words) for words in (*ours.values(), *theirs.values(), example)],
+        "prompt": {"ours": found["ours, prompt"]["prompt"], "native": found["native, prompt"]["prompt"]},
+        "generation": {
+            "ours": found["ours, generation"]["generation"],
+            "native": found["native, generation"]["generation"],
+            "example": found["example"]["generation"],
+        },
+    }
+
+
+def section(figures: Figures, charts: Path) -> list[str]:
+    """Return the part of the page."""
+    prompt, generation = figures["prompt"], figures["generation"]
+    rows = [
+        (f"prompt of {figures['n_prompt']} tokens", prompt["ours"], prompt["native"]),
+        (f"generation of {figures['n_generate']} tokens", generation["ours"], generation["native"]),
+        ("`tests/simple.py`", generation["example"], generation["native"]),
+    ]
+    show.bars(
+        charts / "generation.svg",
+        [name.replace("`", "") for name, _, _ in rows],
+        {
+            "cyllama (Python)": [ours.median for _, ours, _ in rows],
+            "llama-bench (native)": [theirs.median for _, _, theirs in rows],
+        },
+        "tokens/s",
+    )
+    ratios = [ours / theirs for _, ours, theirs in rows]
+    medians = [digits(ratio.median) for ratio in ratios]
+    return [
+        "SmolLM2 135M (Q4_1), tokens per second. Each run is a process of its own; the programs run in turn, and each "
+        f"value is the best of {figures['best_of']} runs: what else the machine does can only slow one down.",
+        "",
+        *show.commands(figures["commands"]),
+        *show.table(
+            ("", "cyllama", "llama-bench", "ratio"),
+            [(*row, ratio) for row, ratio in zip(rows, ratios, strict=True)],
+        ),
+        *show.image(charts / "generation.svg", "Tokens per second of cyllama and llama-bench"),
+        f"The Python loop generates at {medians[1]} and reads prompts at {medians[0]} of the native program's speed; "
+        f"`tests/simple.py` at {medians[2]}. The Python loop also picks each token (greedy) and the example prints it "
+        "as well; llama-bench does neither, it decodes random tokens.",
+        "",
+    ]
 
 
 if __name__ == "__main__":
-    main(5)
+    sys.exit(command.main(["generation", *sys.argv[1:]]))

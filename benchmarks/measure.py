@@ -1,23 +1,52 @@
-"""What the benchmarks share: paths, neighbours, medians, side-by-side runs."""
+"""What the benchmarks share: processes side by side, neighbours, medians, and figures that are kept."""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
+import functools
 import json
 import os
+import platform
+import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import cyllama
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "build" / "benchmarks"
-N_CORES = len(os.sched_getaffinity(0))
-# What brings upstream's behaviour back: a fixed team, and a barrier that spins for ever.
-BEFORE = {"GGML_TEAM_FIXED": "1", "GGML_BARRIER_SPINS": "-1"}
+MODEL = "smollm2-135m-instruct"
+TINY_MODEL = "tiny-random-llama"
+TIMEOUT = 600.0
+# What would change the measurement if it stood in the caller's environment.
+OURS = ("GGML_TEAM_FIXED", "GGML_BARRIER_SPINS", "CYLLAMA_CPU_VARIANT", "LLAMA_ARG_THREADS")
+
+Environment = Mapping[str, str]
+Figures = dict[str, Any]
+
+
+class Missing(Exception):
+    """Something that a benchmark needs is not there, in one sentence."""
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How often to measure."""
+
+    count: int
+    quick: bool
+
+    def pick(self, normal: int, quick: int) -> int:
+        """Return the size of the work."""
+        return quick if self.quick else normal
 
 
 @dataclass(frozen=True)
@@ -32,71 +61,237 @@ class Spread:
         return statistics.median(self.values)
 
     def __str__(self) -> str:
-        return f"{self.median:.4g} ({min(self.values):.4g} to {max(self.values):.4g})"
+        return f"{digits(self.median)} ({digits(min(self.values))} to {digits(max(self.values))})"
+
+    def __truediv__(self, other: Spread) -> Spread:
+        """Return the ratios, pair by pair."""
+        return Spread(tuple(a / b for a, b in zip(self.values, other.values, strict=True)))
+
+    def __sub__(self, other: Spread) -> Spread:
+        """Return the differences, pair by pair."""
+        return Spread(tuple(a - b for a, b in zip(self.values, other.values, strict=True)))
 
 
-def ratio(a: Spread, b: Spread) -> Spread:
-    """a / b, pair by pair."""
-    return Spread(tuple(x / y for x, y in zip(a.values, b.values, strict=True)))
+def digits(value: float) -> str:
+    """Return a number with as many digits as mean something."""
+    if value == 0 or abs(value) >= 100:
+        return f"{value:,.0f}"
+    if abs(value) < 0.1:
+        return f"{value:.2g}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def side_by_side(runs: int, *measurements: Callable[[], float]) -> list[Spread]:
-    """Run the measurements in turn, A B A B ..., after one round that is not counted."""
-    rounds = [[measure() for measure in measurements] for _ in range(runs + 1)][1:]
-    return [Spread(tuple(column)) for column in zip(*rounds, strict=True)]
+def in_turn(
+    rounds: int, measurements: Mapping[str, Callable[[], Mapping[str, float]]], *, best_of: int = 1
+) -> dict[str, dict[str, Spread]]:
+    """Run all measurements in turn, A B A B ..., after one round that is not counted.
+
+    Each gives one or more figures by name; the result is the spread of each, by measurement and figure. With `best_of`
+    each value is the highest of so many rounds: what else runs on the machine can only slow a program down.
+    """
+    found: dict[str, list[Mapping[str, float]]] = {name: [] for name in measurements}
+    for i in range(rounds * best_of + 1):
+        for name, run_once in measurements.items():
+            figures = run_once()
+            if i > 0:
+                found[name].append(figures)
+        print(f"   round {i} of {rounds * best_of}" if i else "   warmed up", flush=True)
+    return {
+        name: {
+            key: Spread(tuple(max(row[key] for row in rows[i : i + best_of]) for i in range(0, len(rows), best_of)))
+            for key in rows[0]
+        }
+        for name, rows in found.items()
+    }
+
+
+# --------------------------------------------------------------------------------------- processes
+
+
+def threads() -> int:
+    """Return the threads of all measurements: the package's default, given to the native programs as well."""
+    return int(cyllama.get_threads())
 
 
 def program(name: str) -> str:
-    """A native program of ``make tools``."""
-    path = ROOT / "bin" / name
-    if not path.exists():
-        raise SystemExit(f"bin/{name} is missing; build it with: make tools")
-    return str(path)
+    """Return a native program of ``make tools``."""
+    for folder in (ROOT / "bin", ROOT / "build" / "engines" / "bin"):
+        if (folder / name).exists():
+            return str(folder / name)
+    raise Missing(f"bin/{name} is missing; build it with: make tools")
 
 
-def run(command: list[str], environment: dict[str, str] | None = None, *, errors: bool = False) -> str:
-    """Output of a command that must succeed, with `errors` that of its standard error as well."""
-    done = subprocess.run(
-        command, env=os.environ | (environment or {}), capture_output=True, text=True, check=False, cwd=ROOT
-    )
+@functools.cache
+def model(name: str = MODEL) -> str:
+    """Return a model by name, fetched if need be."""
+    try:
+        return str(cyllama.models.get(name))
+    except (cyllama.DownloadError, ValueError) as error:
+        raise Missing(f"the model {name} cannot be had: {error}") from error
+
+
+def run(command: list[str], environment: Environment | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command that must succeed.
+
+    What it writes goes to files: reading it from a pipe meanwhile would take a core from it now and then.
+    """
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        try:
+            code = subprocess.run(
+                command, env=clean(environment), stdout=out, stderr=err, check=False, cwd=ROOT, timeout=TIMEOUT
+            ).returncode
+        except subprocess.TimeoutExpired:
+            raise Missing(f"`{spell(command, environment)}` did not end within {TIMEOUT:.0f} s") from None
+        out.seek(0)
+        err.seek(0)
+        done = subprocess.CompletedProcess(command, code, out.read(), err.read())
     if done.returncode != 0:
-        raise SystemExit(f"{command[0]} failed: {done.stderr.strip()[-500:]}")
-    return done.stdout + done.stderr if errors else done.stdout
+        last = (done.stderr.strip() or "it says nothing").splitlines()[-1]
+        raise Missing(f"`{spell(command, environment)}` failed ({done.returncode}): {last}")
+    return done
 
 
-def python(module: str, *arguments: str, environment: dict[str, str] | None = None) -> dict[str, float]:
-    """A module of this folder in a process of its own; it prints JSON."""
-    result: dict[str, float] = json.loads(run([sys.executable, "-m", module, *arguments], environment))
-    return result
+def python(module: str, *arguments: object) -> list[str]:
+    """Return the command for a module of this folder, which prints JSON."""
+    return [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
+
+
+def figures_of(command: list[str], environment: Environment | None = None) -> dict[str, float]:
+    """Run a command of :func:`python`."""
+    found: dict[str, float] = json.loads(run(command, environment).stdout)
+    return found
+
+
+def clean(environment: Environment | None = None) -> dict[str, str]:
+    """Return the caller's environment without the settings that are compared, and with those given."""
+    return {key: value for key, value in os.environ.items() if key not in OURS} | dict(environment or {})
+
+
+def spell(command: list[str], environment: Environment | None = None) -> str:
+    """Return a command as one would type it in the checkout, without the folders of this machine."""
+    words = [f"{key}={value}" for key, value in (environment or {}).items()]
+    for word in command:
+        if word == sys.executable:
+            words.append("python")
+        elif word.startswith(f"{ROOT}{os.sep}"):
+            words.append(str(Path(word).relative_to(ROOT)))
+        else:
+            words.append(Path(word).name if os.path.isabs(word) else word)
+    return " ".join(f"'{word}'" if " " in word else word for word in words)
 
 
 @contextlib.contextmanager
-def neighbour(n_processes: int) -> Iterator[None]:
-    """Processes that keep a core busy each."""
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n_processes)]
-    time.sleep(0.5)
+def neighbour(n_threads: int) -> Iterator[None]:
+    """Have another process that keeps as many threads busy; none for 0."""
+    if n_threads == 0:
+        yield
+        return
+    process = subprocess.Popen(python("busy", n_threads), cwd=ROOT, stdout=subprocess.PIPE)
     try:
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            raise Missing("the busy neighbour did not start")
+        time.sleep(0.5)
         yield
     finally:
-        for process in busy:
-            process.kill()
-            process.wait()
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
-def save(name: str, **results: object) -> None:
-    """Keep the figures for the report."""
+# ------------------------------------------------------------------------------ figures and machine
+
+
+def save(name: str, figures: Figures, rounds: Rounds, others: float) -> None:
+    """Keep the figures for the page."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    plain = {key: asdict(value) if isinstance(value, Spread) else value for key, value in results.items()}
-    (RESULTS / f"{name}.json").write_text(json.dumps(plain, indent=1))
+    kept = {
+        "machine": machine(),
+        "date": datetime.date.today().isoformat(),
+        "runs": rounds.count,
+        "quick": rounds.quick,
+        "others": others,
+        "figures": figures,
+    }
+    text = json.dumps(kept, indent=1, default=lambda value: {"values": value.values})
+    (RESULTS / f"{name}.json").write_text(text + "\n")
 
 
-def load(name: str) -> dict[str, object]:
-    """The figures that :func:`save` kept."""
+def load(name: str) -> Figures | None:
+    """Return what :func:`save` kept, or None."""
+
+    def spreads(value: dict[str, Any]) -> Any:
+        return Spread(tuple(value["values"])) if value.keys() == {"values"} else value
+
     path = RESULTS / f"{name}.json"
     if not path.exists():
-        raise SystemExit(f"no figures of {name!r}; run: python -m benchmarks {name}")
-    found = json.loads(path.read_text())
+        return None
+    found: Figures = json.loads(path.read_text(), object_hook=spreads)
+    return found if "machine" in found else None
+
+
+class Others:
+    """What other processes took of the processor since this was made."""
+
+    def __init__(self) -> None:
+        self.start, self.busy, self.own = time.monotonic(), busy_seconds(), own_seconds()
+
+    def cores(self) -> float:
+        """Return how many cores they kept busy on average (0 where that is not known)."""
+        busy, own = busy_seconds() - self.busy, own_seconds() - self.own
+        return max(0.0, busy - own) / (time.monotonic() - self.start)
+
+
+def busy_seconds() -> float:
+    """Return what all cores have worked since the machine started, what a hypervisor took of them included."""
+    try:
+        words = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    except OSError:
+        return 0.0
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, words[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def own_seconds() -> float:
+    """Return what this process and its children that have ended took."""
+    return sum(os.times()[:4])
+
+
+def machine() -> dict[str, str]:
+    """Return what the figures depend on, in words."""
+    info = cyllama.build_info()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    engines = ", ".join(f"{name} {engine['version']}" for name, engine in info["engines"].items())
     return {
-        key: Spread(tuple(value["values"])) if isinstance(value, dict) and "values" in value else value
-        for key, value in found.items()
+        "processor": processor(),
+        "cores": f"{len(os.sched_getaffinity(0))}, {info['threads']} threads used",
+        "memory": f"{memory:.1f} GiB",
+        "system": f"{platform.system()} {platform.release()}, Python {info['python']}",
+        "compiler": compiler(),
+        "CPU variant": f"{info['cpu']['variant']} ({', '.join(info['cpu']['features'])})",
+        "versions": f"cyllama {info['version']}, ggml {info['ggml']['version']} (packages: {engines})",
     }
+
+
+def processor() -> str:
+    """Return the processor's name."""
+    with contextlib.suppress(OSError):
+        name = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if name:
+            return name.group(1)
+    return platform.processor() or platform.machine()
+
+
+def compiler() -> str:
+    """Return what the CPU backend was compiled with, as the compiler wrote it into the file."""
+    for path in sorted(library_folder().glob("*ggml-cpu-*.so")):
+        name = re.search(rb"GCC: \([^)\0]*\) [\d.]+|clang version [\d.]+", path.read_bytes())
+        if name:
+            return name.group(0).decode()
+    return "unknown"
+
+
+def library_folder() -> Path:
+    """Return where the package's shared libraries are."""
+    return Path(cyllama.__file__).parent / "lib"

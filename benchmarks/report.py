@@ -1,160 +1,73 @@
-"""docs/benchmarks.md and its charts, from the figures that the benchmarks kept."""
+"""docs/benchmarks.md and its charts, from the figures that were kept."""
 
 from __future__ import annotations
 
-import datetime
-import platform
+import importlib
 from pathlib import Path
 
-import cyllama
-from benchmarks.contention import SITUATIONS
-from benchmarks.measure import N_CORES, ROOT, Spread, load
+from benchmarks import NAMES, show
+from benchmarks.measure import Figures, Missing, load
+
+QUIET = 0.3  # cores that other processes may keep busy: the system itself takes some
 
 
-def machine() -> list[str]:
-    """The machine and the build, in words."""
-    info = cyllama.build_info()
-    cpu = next((d["description"] for d in info["devices"] if d["type"] == "cpu"), "unknown")
-    memory = max(d["memory_total"] for d in info["devices"]) / 2**30
-    engines = ", ".join(f"{name} {engine['version']}" for name, engine in info["engines"].items())
-    return [
-        f"Measured on {datetime.date.today()}: {cpu}, {N_CORES} cores, {memory:.0f} GiB, Linux {platform.release()}, ",
-        f"Python {platform.python_version()}. cyllama {info['version']} with ggml {info['ggml']['version']} "
-        f"({engines}; package versions), CPU variant `{info['cpu']['variant']}`.",
-    ]
-
-
-def spread(value: object) -> Spread:
-    """A figure that was kept."""
-    assert isinstance(value, Spread)
-    return value
-
-
-def generation_section() -> list[str]:
-    """Against native llama-bench."""
-    lines = [
-        "## Against the native program",
-        "",
-        "SmolLM2 135M Q4_1, tokens per second, median (range) of runs taken in turn; each run is a process of its own.",
-        "`python -m benchmarks generation`",
-        "",
-        "| | cyllama | native llama-bench | ratio |",
-        "|---|---|---|---|",
-    ]
-    names = {"prompt": "prompt of 256 tokens", "generation": "generation of 128 tokens", "simple": "tests/simple.py"}
-    for key, name in names.items():
-        found = load(f"generation-{key}")
-        lines.append(f"| {name} | {found['ours']} | {found['native']} | {found['ratio']} |")
-    return [
-        *lines,
-        "",
-        "`tests/simple.py` prints as it generates: its figure includes printing and sampling, llama-bench's neither.",
-        "",
-    ]
-
-
-def variants_section(charts: Path) -> list[str]:
-    """What the choice of the CPU variant brings."""
-    found = load("variants")
-    runs = {name: value for name, value in found.items() if isinstance(value, dict)}
-    lines = [
-        "## CPU variants",
-        "",
-        "The same build, held to one variant by `CYLLAMA_CPU_VARIANT`. `python -m benchmarks generation`",
-        "",
-        "| variant | prompt, tokens/s | generation, tokens/s | prompt, of haswell | generation, of haswell |",
-        "|---|---|---|---|---|",
-    ]
-    base = runs["haswell"]
-    for name, value in sorted(found.items(), key=lambda item: runs.get(item[0], {}).get("prompt", 0)):
-        if name not in runs:
-            lines.append(f"| {name} | {value} | | | |")
-            continue
-        speed = runs[name]
-        lines.append(
-            f"| {name} | {speed['prompt']:.0f} | {speed['generation']:.0f} "
-            f"| {speed['prompt'] / base['prompt']:.2f} | {speed['generation'] / base['generation']:.2f} |"
-        )
-    order = sorted(runs, key=lambda name: runs[name]["prompt"])
-    series = {test: [runs[name][test] for name in order] for test in ("prompt", "generation")}
-    bars(charts / "variants.svg", order, series, "tokens/s")
-    amx = "sapphirerapids" in runs
-    note = "" if amx else "This machine has no AMX, so the variant `sapphirerapids` could not be measured on it."
-    return [*lines, "", "![CPU variants](benchmarks/variants.svg)", "", note, ""]
-
-
-def contention_section(charts: Path) -> list[str]:
-    """Beside busy neighbours."""
-    found = load("contention")
-    lines = [
-        "## Beside busy processes",
-        "",
-        "Generation in tokens per second; speech in decoder runs per second (native whisper-cli, tiny.en, on the same "
-        "ggml). *Before*: upstream's fixed team whose barrier spins (`GGML_TEAM_FIXED=1 "
-        "GGML_BARRIER_SPINS=-1`). *After*: the team that follows the free cores. `python -m benchmarks contention`",
-        "",
-        "| | before | of idle | after | of idle |",
-        "|---|---|---|---|---|",
-    ]
-    whens = ("before", "after")
-    for what in ("generation", "speech"):
-        idle = {when: spread(found[f"{what}, idle, {when}"]).median for when in whens}
-        for situation in SITUATIONS:
-            cells = []
-            for when in whens:
-                value = spread(found[f"{what}, {situation}, {when}"])
-                cells += [str(value), f"{100 * value.median / idle[when]:.0f}%"]
-            lines.append(f"| {what}, {situation} | {' | '.join(cells)} |")
-    series = {when: [spread(found[f"generation, {name}, {when}"]).median for name in SITUATIONS] for when in whens}
-    bars(charts / "contention.svg", list(SITUATIONS), series, "tokens/s")
-    idle = {when: spread(found[f"generation, idle, {when}"]).median for when in whens}
-    return [
-        *lines,
-        "",
-        f"Idle, generation after is {idle['after'] / idle['before']:.3f} of before. When the neighbours leave, "
-        f"the speed is back after {found['grow']} s (80% of the final speed in a window of 0.1 s).",
-        "",
-        "![Beside busy processes](benchmarks/contention.svg)",
-        "",
-    ]
-
-
-def bars(path: Path, labels: list[str], series: dict[str, list[float]], unit: str) -> None:
-    """A bar chart."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "cyllama"
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 0.5 + 0.45 * len(labels)))
-    height = 0.8 / len(series)
-    for i, (name, values) in enumerate(series.items()):
-        axes.barh([y + i * height for y in range(len(labels))], values, height, label=name)
-    axes.set_yticks([y + 0.4 - height / 2 for y in range(len(labels))], labels)
-    axes.set_xlabel(unit)
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
-    pyplot.close(figure)
-
-
-def write() -> Path:
-    """Write the page."""
-    target = ROOT / "docs" / "benchmarks.md"
-    charts = target.parent / "benchmarks"
+def write(folder: Path) -> Path:
+    """Write the page into `folder`, its charts into ``folder/benchmarks``."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise Missing("the charts need matplotlib; install it with: pip install --group bench") from None
+    kept = {name: load(name) for name in NAMES}
+    found = {name: value for name, value in kept.items() if value is not None}
+    if not found:
+        raise Missing("no figures are kept; measure first: python -m benchmarks")
     lines = [
         "# Benchmarks",
         "",
-        "Written by `make bench`. Figures of one machine; the ratios are what carries over.",
+        "Written by `make bench`; the ratios are what carries over to another machine. Whole processes are run side "
+        "by side, in turn (A B A B ...), after one round that does not count. A figure is the median, with the "
+        "lowest and the highest; a ratio is that of the pairs, not of the medians. Nothing here is a test: no speed "
+        "is asserted anywhere.",
         "",
-        *machine(),
-        "",
-        *generation_section(),
-        *variants_section(charts),
-        *contention_section(charts),
+        *machines(found),
     ]
+    for name in NAMES:
+        module = importlib.import_module(f"benchmarks.{name}")
+        lines += [f"## {module.TITLE}", ""]
+        if name not in found:
+            lines += [f"Not measured yet: `python -m benchmarks {name}`.", ""]
+            continue
+        lines += [f"`python -m benchmarks {name}`: {conditions(found[name])}", ""]
+        try:
+            lines += module.section(found[name]["figures"], folder / "benchmarks")
+        except KeyError as error:
+            lines += [f"The figures that were kept have no {error}: measure again.", ""]
+    target = folder / "benchmarks.md"
+    target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text("\n".join(lines).rstrip() + "\n")
     return target
+
+
+def machines(found: dict[str, Figures]) -> list[str]:
+    """Return the table of the machine; one more for each other machine or build that figures come from."""
+    lines: list[str] = []
+    described: list[dict[str, str]] = []
+    for value in found.values():
+        if value["machine"] in described:
+            continue
+        described.append(value["machine"])
+        names = [name for name, other in found.items() if other["machine"] == value["machine"]]
+        title = "Machine and build" if len(names) == len(found) else f"Machine and build of {', '.join(names)}"
+        lines += show.table((title, ""), list(value["machine"].items()))
+    return [line.replace("|---|---:|", "|---|---|") for line in lines]
+
+
+def conditions(kept: Figures) -> str:
+    """Return when and how the figures were taken, and what speaks against them."""
+    text = f"{kept['date']}, {kept['runs']} runs each"
+    if kept["quick"]:
+        text += ", with `--quick`: **short runs, only to see that all works**"
+    if kept["others"] > QUIET:
+        busy = f"other processes kept {kept['others']:.1f} cores busy"
+        text += f". **The machine was not quiet ({busy}): do not rely on these figures**"
+    return text + "."

@@ -206,7 +206,8 @@ class Declarations:
             case "CEnumDef" | "CStructOrUnionDef" | "CppClass":
                 tag = {"CEnumDef": "enum", "CStructOrUnionDef": getattr(node, "kind", "")}.get(kind(node), "")
                 tag = f"{tag} " if tag and not node.typedef_flag else ""
-                self.types[node.name] = tag + (node.cname or f"{namespace}{node.name}")
+                unnamed = (node.cname or "").startswith("decltype(")  # a struct without a name, inside of another
+                self.types[node.name] = ("" if unnamed else tag) + (node.cname or f"{namespace}{node.name}")
             case "CTypeDef":
                 name = named(node.declarator)
                 self.types[name.name] = name.cname or f"{namespace}{name.name}"

@@ -26,8 +26,8 @@ FORBIDDEN_IN_PYX = {
     "JSON": (r"^\s*(?:import|from)\s+json\b", {"_native/_core.pyx", "llama/_common.pyx"}),
     "reading or writing of files": (
         r"^\s*(?:import|from)\s+tempfile\b|(?<![\w.])open\(",
-        {f"llama/_{name}.pyx" for name in ("adapter", "context", "gguf", "model", "quantize", "state")}
-        | {"_native/_handle.pyx"},
+        {f"llama/_{name}.pyx" for name in ("context", "gguf", "model", "state")}
+        | {f"_native/_{name}.pyx" for name in ("files", "handle")},
     ),
 }
 IMPORT = re.compile(

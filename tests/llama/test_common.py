@@ -34,7 +34,6 @@ from cyllama.llama import (
     common_token_to_piece,
     common_tokenize,
     json_schema_to_grammar,
-    speculative_types,
 )
 
 NAN, INF = float("nan"), float("inf")
@@ -392,43 +391,6 @@ def test_nothing_on_the_terminal(tiny_path: Path, capfd: pytest.CaptureFixture[s
             sampler.accept(sampler.sample(ctx))
             drafter.draft([1, 2], 3)
     assert capfd.readouterr() == ("", "")
-
-
-# ------------------------------------------------------------------------------------- drafting
-
-REPEATED = list(range(100, 120)) * 5
-
-
-@pytest.mark.parametrize("kind", [kind for kind in speculative_types() if kind.startswith("ngram")])
-def test_drafting_by_repetition(tiny_ctx: LlamaContext, kind: str) -> None:
-    drafter = Speculative(tiny_ctx, [kind])
-    drafter.begin(REPEATED[:-1])
-    draft = drafter.draft(REPEATED[:-1], REPEATED[-1])
-    expected = (REPEATED * 2)[: len(draft)]
-    assert draft == expected and draft
-    drafter.accept(len(draft))
-    assert len(drafter.draft(REPEATED[:-1], REPEATED[-1], n_max=2)) <= 2
-    for tokens in ([], [5]):
-        assert drafter.draft(tokens, 7) == []
-    assert len(drafter.draft(REPEATED[:-1], REPEATED[-1])) > 0, "it still drafts after a shorter text"
-    drafter.begin(REPEATED)
-    drafter.draft(REPEATED[:-1], REPEATED[-1])
-
-
-def test_bad_drafters(tiny_ctx: LlamaContext) -> None:
-    for kinds in ([], ["none"], ["nope"], ["draft-simple"]):
-        with pytest.raises(ValueError):
-            Speculative(tiny_ctx, kinds)
-    drafter = Speculative(tiny_ctx)
-    for call in (lambda: drafter.draft([1], -1), lambda: drafter.draft([1], 32000), lambda: drafter.draft([1], 5, 2),
-                 lambda: drafter.begin([1], -1), lambda: drafter.accept(1, 99)):  # fmt: skip
-        with pytest.raises(IndexError):
-            call()
-    with pytest.raises(ValueError):
-        drafter.accept(-1)
-    drafter.close()
-    with pytest.raises(ClosedError):
-        drafter.draft([1], 5)
 
 
 def test_flat_names() -> None:

@@ -5,6 +5,9 @@ import threading
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
+from cpython.number cimport PyIndex_Check, PyNumber_Index
+from cpython.pythread cimport PyThread_get_thread_ident
 
 from cyllama._native cimport libnative as lib
 
@@ -14,11 +17,13 @@ from cyllama.errors import CancelledError, ClosedError, InUseError, UnsupportedE
 cdef double POLL_INTERVAL = 0.05
 
 cdef unsigned long fork_generation = 0
+cdef long main_thread = threading.main_thread().ident
 
 
 def _after_fork() -> None:
-    global fork_generation
+    global fork_generation, main_thread
     fork_generation += 1
+    main_thread = threading.main_thread().ident
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -142,7 +147,7 @@ cdef class CallState:
             raise TypeError(f"the callback is {callback!r}, expected a callable")
         self._cancel = cancel
         self._callback = callback
-        self._polls = cancel is not None or threading.current_thread() is threading.main_thread()
+        self._polls = cancel is not None or PyThread_get_thread_ident() == main_thread
         self._next_poll = lib.now() + POLL_INTERVAL
         if cancel is not None and cancel.is_set():
             self._stop = True
@@ -235,8 +240,13 @@ cdef bytes path_bytes(object path, str what):
 
 cdef int check_range(object value, str what, long long low, long long high) except -1:
     """`value` is an integer in [low, high]."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{what} is {value!r}, expected an integer")
-    if not low <= value <= high:
+    cdef int overflow = 0
+    cdef long long number
+    if not PyLong_CheckExact(value):
+        if isinstance(value, bool) or not PyIndex_Check(value):
+            raise TypeError(f"{what} is {value!r}, expected an integer")
+        value = PyNumber_Index(value)
+    number = PyLong_AsLongLongAndOverflow(value, &overflow)
+    if overflow or not low <= number <= high:
         raise ValueError(f"{what} is {value}, expected {low} to {high}")
     return 0

@@ -9,6 +9,8 @@ cdef extern from "ggml.h" nogil:
     const int GGML_MAX_DIMS
     const int GGML_MAX_NAME
     const int GGML_MAX_N_THREADS
+    const int GGML_QNT_VERSION
+    const int GGML_QNT_VERSION_FACTOR
 
     cdef struct ggml_context:
         pass
@@ -63,6 +65,13 @@ cdef extern from "ggml.h" nogil:
         GGML_TYPE_Q2_0
         GGML_TYPE_COUNT
 
+    cdef enum ggml_ftype:
+        GGML_FTYPE_MOSTLY_Q4_0
+        GGML_FTYPE_MOSTLY_Q4_1
+        GGML_FTYPE_MOSTLY_Q8_0
+        GGML_FTYPE_MOSTLY_Q5_0
+        GGML_FTYPE_MOSTLY_Q5_1
+
     cdef enum ggml_log_level:
         GGML_LOG_LEVEL_NONE
         GGML_LOG_LEVEL_DEBUG
@@ -105,6 +114,9 @@ cdef extern from "ggml.h" nogil:
     ctypedef void (* ggml_log_callback)(ggml_log_level level, const char * text, void * user_data) noexcept nogil
     void ggml_log_get(ggml_log_callback * log_callback, void ** user_data) except +translate_exception
     void ggml_log_set(ggml_log_callback log_callback, void * user_data) except +translate_exception
+    size_t ggml_quantize_chunk(
+        ggml_type type, const float * src, void * dst, int64_t start, int64_t nrows, int64_t n_per_row,
+        const float * imatrix) except +translate_exception
     cdef enum ggml_sched_priority:
         GGML_SCHED_PRIO_LOW
         GGML_SCHED_PRIO_NORMAL
@@ -222,7 +234,6 @@ cdef extern from "ggml-opt.h" nogil:
         ggml_type type_data, ggml_type type_label, int64_t ne_datapoint, int64_t ne_label, int64_t ndata, int64_t
         ndata_shard) except +translate_exception
     void ggml_opt_dataset_free(ggml_opt_dataset_t dataset) noexcept
-    int64_t ggml_opt_dataset_ndata(ggml_opt_dataset_t dataset) except +translate_exception
     ggml_tensor * ggml_opt_dataset_data(ggml_opt_dataset_t dataset) except +translate_exception
     ggml_tensor * ggml_opt_dataset_labels(ggml_opt_dataset_t dataset) except +translate_exception
     cdef enum ggml_opt_optimizer_type:
@@ -230,14 +241,25 @@ cdef extern from "ggml-opt.h" nogil:
         GGML_OPT_OPTIMIZER_TYPE_SGD
         GGML_OPT_OPTIMIZER_TYPE_COUNT
 
+    cdef struct ggml_opt_adamw_params "decltype(ggml_opt_optimizer_params::adamw)":
+        float alpha
+        float beta1
+        float beta2
+        float eps
+        float wd
+
+    cdef struct ggml_opt_sgd_params "decltype(ggml_opt_optimizer_params::sgd)":
+        float alpha
+        float wd
+
     cdef struct ggml_opt_optimizer_params:
-        pass
+        ggml_opt_adamw_params adamw
+        ggml_opt_sgd_params sgd
 
     ctypedef ggml_opt_optimizer_params (* ggml_opt_get_optimizer_params)(void * userdata) noexcept nogil
-    ggml_opt_optimizer_params ggml_opt_get_default_optimizer_params(void * userdata) except +translate_exception
+    ggml_opt_optimizer_params ggml_opt_get_constant_optimizer_params(void * userdata) noexcept
     ggml_opt_result_t ggml_opt_result_init() except +translate_exception
     void ggml_opt_result_free(ggml_opt_result_t result) noexcept
-    void ggml_opt_result_reset(ggml_opt_result_t result) except +translate_exception
     void ggml_opt_result_ndata(ggml_opt_result_t result, int64_t * ndata) except +translate_exception
     void ggml_opt_result_loss(ggml_opt_result_t result, double * loss, double * unc) except +translate_exception
     void ggml_opt_result_accuracy(

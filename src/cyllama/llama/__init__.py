@@ -67,6 +67,7 @@ from cyllama.llama._quantize import llama_model_quantize, llama_split_path, llam
 from cyllama.llama._sampler import LlamaSampler, TokenDataArray
 from cyllama.llama._speculative import Speculative, speculative_types
 from cyllama.llama._state import LlamaState
+from cyllama.llama._training import Trainer, TrainingResult, training_windows
 from cyllama.llama._vocab import LlamaVocab
 from cyllama.llama.params import (
     LlamaContextParams,
@@ -116,6 +117,8 @@ __all__ = [
     "TensorType",
     "TokenAttr",
     "TokenDataArray",
+    "Trainer",
+    "TrainingResult",
     "VocabType",
     "common_batch_add",
     "common_batch_clear",
@@ -156,4 +159,5 @@ __all__ = [
     "load_control_vector",
     "simple",
     "speculative_types",
+    "training_windows",
 ]

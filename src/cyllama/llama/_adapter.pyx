@@ -2,18 +2,16 @@
 
 import math
 import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 
 import numpy as np
 
 cimport cython
-from libc.stdio cimport FILE, fclose
 from libc.string cimport memcpy
 from libcpp.vector cimport vector
 
 from cyllama._native._core cimport engine_error, start_call
+from cyllama._native._files cimport CFile
 from cyllama._native._handle cimport Handle, path_bytes
 from cyllama.llama cimport libcommon as common
 from cyllama.llama cimport libllama as lib
@@ -21,9 +19,6 @@ from cyllama.llama._model cimport LlamaModel
 
 from cyllama.errors import ModelLoadError
 from cyllama.llama._gguf import GGUFContext
-
-cdef extern from "stdio.h" nogil:
-    FILE * fdopen(int fd, const char * mode)
 
 
 @cython.no_gc_clear  # freeing needs the fields, the parent above all
@@ -90,22 +85,10 @@ cdef class LlamaAdapterLora(Handle):
     def from_fileobj(cls, model: LlamaModel, fileobj) -> LlamaAdapterLora:
         """Load from an open binary file. Source: ``llama_adapter_lora_init_from_file_ptr``, llama.h."""
         cdef LlamaAdapterLora self = LlamaAdapterLora.__new__(LlamaAdapterLora, model)
-        cdef FILE * c_file
-        with tempfile.TemporaryFile() as copy:
-            shutil.copyfileobj(fileobj, copy)
-            copy.flush()
-            fd = os.dup(copy.fileno())
-            os.lseek(fd, 0, os.SEEK_SET)
-            c_file = fdopen(fd, b"rb")
-            if c_file == NULL:
-                os.close(fd)
-                raise OSError(f"cannot read from {fileobj!r}")
-            start_call()
-            try:
-                with nogil:
-                    self._ptr = lib.llama_adapter_lora_init_from_file_ptr(self.model._ptr, c_file)
-            finally:
-                fclose(c_file)
+        cdef CFile stream = CFile(fileobj)
+        start_call()
+        with nogil:
+            self._ptr = lib.llama_adapter_lora_init_from_file_ptr(self.model._ptr, stream.ptr)
         self._loaded("the file")
         return self
 

@@ -11,6 +11,8 @@ cdef class LlamaBatch(Handle):
 
     cdef int _room(self, Py_ssize_t n) except -1
     cdef int _place(self, int i, int pos, object seq_ids, bint logits) except -1
+    cdef int _check_for(self, LlamaContext ctx, bint encode) except -1
+    cdef bytearray _output_flags(self, bint output_all)
 
 
 cdef class LlamaBatchExt(Handle):
@@ -23,3 +25,4 @@ cdef class LlamaBatchExt(Handle):
     cdef lib.llama_embd _row(self, const float[:, ::1] rows) except *
     cdef int _index(self, object idx) except -1
     cdef int _missing_position(self) except? -2
+    cdef bytearray _output_flags(self, bint output_all)

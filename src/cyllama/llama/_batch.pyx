@@ -8,6 +8,7 @@ from cyllama.llama cimport libllama as lib
 from cyllama.llama._context cimport LlamaContext
 
 cdef int MAX_CAPACITY = 1 << 22
+cdef int MAX_SHORT = 8
 
 
 def token_array(tokens) -> np.ndarray:
@@ -144,9 +145,17 @@ cdef class LlamaBatch(Handle):
         ----------
         tokens : sequence of int or int32 array, shape (n,)
         """
-        cdef const lib.llama_token[::1] view = token_array(tokens)
-        cdef int n = <int> view.shape[0]
-        cdef int first, i
+        # A list of one token is what a generation loop gives each time: NumPy would take longer than all the rest.
+        cdef list short_list = tokens if type(tokens) is list and len(tokens) <= MAX_SHORT else None
+        cdef const lib.llama_token[::1] view
+        cdef int n, first, i
+        if short_list is None:
+            view = token_array(tokens)
+            n = <int> view.shape[0]
+        else:
+            n = <int> len(short_list)
+            for i in range(n):
+                check_range(short_list[i], "token", -2**31, 2**31 - 1)
         self._room(n)
         if self._batch.token == NULL:
             raise ValueError("this batch takes embeddings, not tokens: use add_embeddings()")
@@ -157,7 +166,7 @@ cdef class LlamaBatch(Handle):
         cdef bint c_all = logits_all
         first = self._batch.n_tokens
         for i in range(n):
-            self._batch.token[first + i] = view[i]
+            self._batch.token[first + i] = short_list[i] if short_list is not None else view[i]
             self._batch.pos[first + i] = c_pos + i
             self._batch.n_seq_id[first + i] = 1
             self._batch.seq_id[first + i][0] = c_seq
@@ -205,9 +214,9 @@ cdef class LlamaBatch(Handle):
         self._check()
         self._batch.n_tokens = 0
 
-    def _check_for(self, LlamaContext ctx not None, bint encode) -> None:
+    cdef int _check_for(self, LlamaContext ctx, bint encode) except -1:
         """What the engine would assert is checked here: sizes, ids, sequences."""
-        cdef int i, s
+        cdef int i, s, limit
         cdef int n = self._batch.n_tokens
         cdef int n_vocab = ctx.model.n_vocab
         cdef int n_seq = lib.llama_n_seq_max(ctx._ptr)
@@ -228,8 +237,9 @@ cdef class LlamaBatch(Handle):
                 if not 0 <= self._batch.seq_id[i][s] < n_seq:
                     raise IndexError(f"token {i} of the batch is in sequence {self._batch.seq_id[i][s]}, expected 0 to "
                                      f"{n_seq - 1} (n_seq_max of the context is {n_seq})")
+        return 0
 
-    def _output_flags(self, bint output_all) -> bytearray:
+    cdef bytearray _output_flags(self, bint output_all):
         """One byte for each token: whether it has an output."""
         cdef int i
         flags = bytearray(self._batch.n_tokens)
@@ -378,5 +388,5 @@ cdef class LlamaBatchExt(Handle):
         """The first entry without a position, or -1."""
         return self._placed.find(b"\0")
 
-    def _output_flags(self, bint output_all) -> bytearray:
+    cdef bytearray _output_flags(self, bint output_all):
         return bytearray([1] * len(self._outputs)) if output_all else self._outputs

@@ -18,6 +18,7 @@ cdef class LlamaContext(Handle):
     cdef bint _kv_unified
     cdef bint _embeddings
     cdef bytearray _has_output          # one byte for each token of the last batch
+    cdef bint _has_optimizer
     cdef int _n_outputs                 # outputs of the last batch, -1 before the first
 
     cdef int _check_seq(self, object seq_id, bint any_allowed) except -1
@@ -25,4 +26,6 @@ cdef class LlamaContext(Handle):
     cdef int _check_memory(self) except -1
     cdef int _call_begin(self, object cancel) except -1
     cdef bint _all_outputs(self) noexcept
+    cdef int _note_outputs(self, bytearray flags) noexcept
+    cdef object _stop_signal(self, object cancel)
     cdef int _finish(self, int code, str function, CallState state) except -1

@@ -291,8 +291,7 @@ cdef class LlamaContext(Handle):
 
     cdef int _check_output(self, object i) except -1:
         """Output `i` (a batch index, or negative from the end) exists."""
-        if isinstance(i, bool) or not hasattr(i, "__index__"):
-            raise TypeError(f"the index of an output is {i!r}, expected an integer")
+        check_range(i, "the index of an output", -2**31, 2**31 - 1)
         if self._n_outputs < 0:
             raise DecodeError("no output yet: call decode() first", engine="llama")
         if i < 0:
@@ -332,7 +331,7 @@ cdef class LlamaContext(Handle):
         what = {2: "the computation was aborted", -1: "invalid batch"}.get(code, "the computation failed")
         raise engine_error(DecodeError, what, "llama", function, code)
 
-    def _stop_signal(self, cancel):
+    cdef object _stop_signal(self, object cancel):
         """`cancel`, or with an abort callback an object that asks both."""
         return cancel if self._abort is None else _EitherSignal(self._abort, cancel)
 
@@ -399,8 +398,15 @@ cdef class LlamaContext(Handle):
             self._call = NULL
             self._end()
         self._finish(code, "llama_encode" if encode else "llama_decode", state)
-        self._has_output = batch._output_flags(encode or self._all_outputs())
-        self._n_outputs = sum(self._has_output)
+        self._note_outputs(batch._output_flags(encode or self._all_outputs()))
+
+    cdef int _note_outputs(self, bytearray flags) noexcept:
+        cdef unsigned char flag
+        self._has_output = flags
+        self._n_outputs = 0
+        for flag in flags:
+            self._n_outputs += flag != 0
+        return 0
 
     cdef bint _all_outputs(self) noexcept:
         """Whether the engine overrides the flags of the batch and outputs every token."""
@@ -441,8 +447,7 @@ cdef class LlamaContext(Handle):
             self._call = NULL
             self._end()
         self._finish(code, "llama_process", state)
-        self._has_output = batch._output_flags(self._all_outputs())
-        self._n_outputs = sum(self._has_output)
+        self._note_outputs(batch._output_flags(self._all_outputs()))
 
     def synchronize(self) -> None:
         """Wait until all computations are finished. Releases the GIL. Source: ``llama_synchronize``, llama.h."""

@@ -1,7 +1,6 @@
 """GGUF files: metadata and tensors, reading and writing."""
 
 import os
-import secrets
 import shutil
 import struct
 import tempfile
@@ -13,20 +12,18 @@ import numpy as np
 cimport cython
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int64_t
-from libc.stdio cimport FILE, fclose
 from libc.string cimport memcpy
 
 from cyllama._native cimport libggml as ggml
 from cyllama._native._core cimport engine_error, start_call
+from cyllama._native._files cimport CFile
 from cyllama._native._handle cimport Handle, path_bytes
 from cyllama.llama cimport libgguf as lib
 
 from cyllama._native import _core
+from cyllama._native.files import atomic_path
 from cyllama.errors import EngineError, ModelLoadError, UnsupportedError
 from cyllama.llama._enums import TensorType, enum_value
-
-cdef extern from "stdio.h" nogil:
-    FILE * fdopen(int fd, const char * mode)
 
 ALIGNMENT_KEY = "general.alignment"
 MAX_ALIGNMENT = 1 << 20     # the engine writes padding byte by byte
@@ -185,25 +182,17 @@ cdef class GGUFContext(Handle):
     def from_fileobj(cls, fileobj) -> GGUFContext:
         """Read from an open binary file, from its present position. Source: ``gguf_init_from_file_ptr``, gguf.h."""
         cdef lib.gguf_init_params c_params
-        cdef FILE * c_file
+        cdef CFile stream
         c_params.no_alloc = True
         c_params.ctx = NULL
         cdef GGUFContext self = GGUFContext.__new__(GGUFContext)
         with tempfile.TemporaryFile() as copy:
             shutil.copyfileobj(fileobj, copy)
-            copy.flush()
-            fd = os.dup(copy.fileno())
-            os.lseek(fd, 0, os.SEEK_SET)
-            c_file = fdopen(fd, b"rb")
-            if c_file == NULL:
-                os.close(fd)
-                raise OSError(f"cannot read from {fileobj!r}")
+            copy.seek(0)
+            stream = CFile(copy)
             start_call()
-            try:
-                with nogil:
-                    self._ptr = lib.gguf_init_from_file_ptr(c_file, c_params)
-            finally:
-                fclose(c_file)
+            with nogil:
+                self._ptr = lib.gguf_init_from_file_ptr(stream.ptr, c_params)
             self._made("the file")
             size = os.fstat(copy.fileno()).st_size
             self._check_complete("the file", size)
@@ -682,18 +671,13 @@ cdef class GGUFContext(Handle):
         """
         self._check_alignment()
         target = os.path.abspath(os.fsdecode(path))
-        temporary = os.path.join(os.path.dirname(target), f".cyllama-{secrets.token_hex(8)}")
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         self._begin()
         try:
-            self._write(temporary, only_meta)
-            if self.path is not None and os.path.abspath(self.path) == target:
-                for info in self.tensors():  # the file they are read from is about to go
-                    self._data.setdefault(info.name, self._raw_data(info).copy())
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+            with atomic_path(target) as temporary:
+                self._write(temporary, only_meta)
+                if self.path is not None and os.path.abspath(self.path) == target:
+                    for info in self.tensors():  # the file they are read from is about to go
+                        self._data.setdefault(info.name, self._raw_data(info).copy())
         finally:
             self._end()
 

@@ -1,4 +1,4 @@
-from cyllama._native._handle cimport Handle
+from cyllama._native._handle cimport CallState, Handle
 from cyllama.llama cimport libllama as lib
 
 
@@ -10,6 +10,7 @@ cdef class LlamaModel(Handle):
     cdef object _buffers                # what the C parameters point to (device lists, overrides)
     cdef readonly int n_vocab
 
+    cdef CallState _prepare(self, object params, object cancel, lib.llama_model_params * c_params)
     cdef int _loaded(self, object state) except -1
     cdef int _check_token(self, object token) except -1
 

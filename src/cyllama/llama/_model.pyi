@@ -3,6 +3,7 @@ from typing import Any, Final
 
 from cyllama._native._handle import Handle
 from cyllama.llama._enums import FileType, RopeType
+from cyllama.llama._gguf import GGUFContext
 from cyllama.llama.params import LlamaModelParams
 
 
@@ -14,6 +15,8 @@ class LlamaModel(Handle):
     def __init__(self, path_model: str | bytes | os.PathLike | None=None, params: LlamaModelParams | None=None, *, cancel: object | None=None) -> None: ...
     @classmethod
     def from_splits(cls: type, paths: list[Any], params: LlamaModelParams | None=None, *, cancel: object | None=None) -> LlamaModel: ...
+    @classmethod
+    def from_user(cls: type, metadata: GGUFContext, set_tensor_data: object, params: LlamaModelParams | None=None, *, cancel: object | None=None) -> LlamaModel: ...
     @classmethod
     def from_fileobj(cls: type, fileobj, params: LlamaModelParams | None=None, *, cancel: object | None=None) -> LlamaModel: ...
     @property

@@ -1,27 +1,26 @@
 """The model: loading, what it is, and saving."""
 
 import os
-import shutil
-import tempfile
+from dataclasses import replace
+
+import numpy as np
 
 cimport cython
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
-from libc.stdio cimport FILE, fclose
 from libc.string cimport memcpy
 
 from cyllama._native cimport libggml as ggml
 from cyllama._native._core cimport engine_error, log_hook, start_call
+from cyllama._native._files cimport CFile
 from cyllama._native._handle cimport CallState, check_range, path_bytes, progress_call
 from cyllama.llama cimport libllama as lib
+from cyllama.llama._gguf cimport GGUFContext
 
 from cyllama._native import _core
+from cyllama._native.files import atomic_path
 from cyllama.errors import ModelLoadError, UnsupportedError
-from cyllama.llama._enums import FileType, LazyMode, LoadMode, RopeType, SplitMode, enum_value
+from cyllama.llama._enums import FileType, LazyMode, LoadMode, RopeType, SplitMode, TensorType, enum_value
 from cyllama.llama.params import LlamaModelParams
-
-cdef extern from "stdio.h" nogil:
-    FILE * fdopen(int fd, const char * mode)
-
 
 _core.check_abi(__name__, (ggml.ggml_version().decode(), sizeof(ggml.ggml_tensor), ggml.GGML_MAX_NAME))
 lib.llama_log_set(log_hook, <void *> <const char *> b"llama")
@@ -188,6 +187,40 @@ def _check_magic(raw: bytes) -> None:
         raise ModelLoadError(f"{name} is not a GGUF file: it begins with {magic!r}", engine="llama")
 
 
+cdef class _TensorSource:
+    """The function that gives the weights, asked from C."""
+
+    cdef object give
+    cdef object error
+    cdef CallState state
+
+
+cdef void _set_tensor(ggml.ggml_tensor * tensor, void * data) noexcept with gil:
+    cdef _TensorSource self = <_TensorSource> data
+    cdef const unsigned char[::1] view
+    if self.error is not None or self.state._poll_gil():
+        return
+    try:
+        name = ggml.ggml_get_name(tensor).decode()
+        kind = TensorType(<int> tensor.type)
+        n_dims = max([i + 1 for i in range(ggml.GGML_MAX_DIMS) if i == 0 or tensor.ne[i] > 1])
+        shape = tuple([tensor.ne[i] for i in range(n_dims)])[::-1]
+        dtype = {"F32": np.float32, "F16": np.float16, "I32": np.int32}.get(kind.name)
+        values = np.asarray(self.give(name, kind, shape))
+        wanted = (np.dtype(np.uint8), ggml.ggml_nbytes(tensor)) if dtype is None else (np.dtype(dtype), shape)
+        if (values.dtype, values.size if dtype is None else values.shape) != wanted:
+            raise ValueError(f"set_tensor_data gave {values.dtype} of the shape {values.shape} for {name!r} "
+                             f"({kind.name}), expected {wanted[0]} of {wanted[1]}")
+        view = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+        ggml.ggml_backend_tensor_set(tensor, &view[0], 0, len(view))
+    except BaseException as e:
+        self.error = e
+
+
+cdef void _set_tensor_nogil(ggml.ggml_tensor * tensor, void * data) noexcept nogil:
+    _set_tensor(tensor, data)
+
+
 @cython.no_gc_clear  # freeing needs the fields, the parent above all
 cdef class LlamaModel(Handle):
     """A model: weights and vocabulary.
@@ -222,12 +255,7 @@ cdef class LlamaModel(Handle):
         cdef lib.llama_model_params c_params
         cdef CallState state
         _check_magic(raw)
-        self.params = LlamaModelParams() if params is None else params
-        _core.load_backends()
-        self._buffers = _fill(self.params, &c_params)
-        state = CallState(cancel, self.params.progress_callback)
-        c_params.progress_callback = <lib.llama_progress_callback> progress_call
-        c_params.progress_callback_user_data = <void *> state
+        state = self._prepare(params, cancel, &c_params)
         self.path_model = os.fsdecode(raw)
         start_call()
         with nogil:
@@ -249,6 +277,16 @@ cdef class LlamaModel(Handle):
         with nogil:
             lib.llama_model_free(c_model)
         return 0
+
+    cdef CallState _prepare(self, object params, object cancel, lib.llama_model_params * c_params):
+        """The C parameters, and the state of the call that loads with them."""
+        self.params = LlamaModelParams() if params is None else params
+        _core.load_backends()
+        self._buffers = _fill(self.params, c_params)
+        state = CallState(cancel, self.params.progress_callback)
+        c_params.progress_callback = <lib.llama_progress_callback> progress_call
+        c_params.progress_callback_user_data = <void *> state
+        return state
 
     cdef int _loaded(self, object state) except -1:
         """Raise what went wrong, or take the loaded model over."""
@@ -289,21 +327,66 @@ cdef class LlamaModel(Handle):
         cdef lib.llama_model_params c_params
         cdef size_t c_n = len(raws)
         cdef const char ** c_paths
-        self.params = LlamaModelParams() if params is None else params
-        _core.load_backends()
-        buffers = _fill(self.params, &c_params)
-        self._buffers = buffers
+        cdef CallState state = self._prepare(params, cancel, &c_params)
+        buffers = self._buffers
         c_paths = <const char **> buffers.alloc(c_n, sizeof(char *))
         for i, raw in enumerate(raws):
             c_paths[i] = raw
-        cdef CallState state = CallState(cancel, self.params.progress_callback)
-        c_params.progress_callback = <lib.llama_progress_callback> progress_call
-        c_params.progress_callback_user_data = <void *> state
         self.path_model = os.fsdecode(raws[0])
         start_call()
         with nogil:
             self._ptr = lib.llama_model_load_from_splits(c_paths, c_n, c_params)
         self._loaded(state)
+        return self
+
+    @classmethod
+    def from_user(cls, metadata: GGUFContext, set_tensor_data: object, params: LlamaModelParams | None = None, *,
+                  cancel: object | None = None) -> LlamaModel:
+        """Make a model out of metadata and a function that gives the weights.
+
+        Parameters
+        ----------
+        metadata : GGUFContext
+            The keys of a model, its vocabulary among them. A tensor in it only says of which type the weights of
+            that name are; all others are F32.
+        set_tensor_data : callable
+            ``set_tensor_data(name, type, shape)`` returns an array of `shape` (rows first); for types other than
+            F32, F16 and I32 its bytes as a uint8 array. It is asked for the optional weights of the architecture too
+            (``output.weight`` of tied embeddings, biases, scales). ``load_mode`` and ``use_extra_bufts`` of
+            `params` are not used.
+
+        Raises
+        ------
+        ValueError
+            An array does not have the type or the size that was asked for.
+        ModelLoadError
+
+        Notes
+        -----
+        Releases the GIL as the constructor does. Source: ``llama_model_init_from_user``, llama.h.
+        """
+        cdef LlamaModel self = LlamaModel.__new__(LlamaModel)
+        cdef GGUFContext source = <GGUFContext?> metadata
+        cdef _TensorSource tensors = _TensorSource()
+        cdef lib.llama_model_params c_params
+        source._check()
+        if not callable(set_tensor_data):
+            raise TypeError(f"set_tensor_data is {set_tensor_data!r}, expected a callable")
+        tensors.give = set_tensor_data
+        tensors.state = self._prepare(params, cancel, &c_params)
+        self.params = replace(self.params, load_mode=LoadMode.NONE)
+        start_call()
+        source._begin()
+        try:
+            with nogil:
+                self._ptr = lib.llama_model_init_from_user(
+                    source._ptr, _set_tensor_nogil, <void *> tensors, c_params)
+        finally:
+            source._end()
+        self._loaded(tensors.state)
+        if tensors.error is not None:
+            self.close()
+            raise tensors.error
         return self
 
     @classmethod
@@ -322,32 +405,11 @@ cdef class LlamaModel(Handle):
         """
         cdef LlamaModel self = LlamaModel.__new__(LlamaModel)
         cdef lib.llama_model_params c_params
-        cdef FILE * c_file
-        self.params = LlamaModelParams() if params is None else params
-        _core.load_backends()
-        self._buffers = _fill(self.params, &c_params)
-        cdef CallState state = CallState(cancel, self.params.progress_callback)
-        c_params.progress_callback = <lib.llama_progress_callback> progress_call
-        c_params.progress_callback_user_data = <void *> state
-        with tempfile.TemporaryFile() as copy:
-            try:
-                source, position = fileobj.fileno(), fileobj.tell()
-            except (AttributeError, OSError):
-                shutil.copyfileobj(fileobj, copy)
-                copy.flush()
-                source, position = copy.fileno(), 0
-            fd = os.open(f"/proc/self/fd/{source}", os.O_RDONLY) if os.path.isdir("/proc/self/fd") else os.dup(source)
-            os.lseek(fd, position, os.SEEK_SET)
-            c_file = fdopen(fd, b"rb")
-            if c_file == NULL:
-                os.close(fd)
-                raise OSError(f"cannot read from {fileobj!r}")
-            start_call()
-            try:
-                with nogil:
-                    self._ptr = lib.llama_model_load_from_file_ptr(c_file, c_params)
-            finally:
-                fclose(c_file)
+        cdef CFile stream = CFile(fileobj)
+        cdef CallState state = self._prepare(params, cancel, &c_params)
+        start_call()
+        with nogil:
+            self._ptr = lib.llama_model_load_from_file_ptr(stream.ptr, c_params)
         self._loaded(state)
         return self
 
@@ -573,20 +635,14 @@ cdef class LlamaModel(Handle):
         Releases the GIL. Source: ``llama_model_save_to_file``, llama.h.
         """
         self._check()
-        target = os.fsdecode(path)
-        folder = os.path.dirname(os.path.abspath(target))
-        fd, temporary = tempfile.mkstemp(dir=folder, prefix=".cyllama-", suffix=".gguf")
-        os.close(fd)
-        cdef bytes raw = os.fsencode(temporary)
-        cdef const char * c_path = raw
+        cdef bytes raw
+        cdef const char * c_path
         start_call()
-        try:
+        with atomic_path(path) as temporary:
+            raw = os.fsencode(temporary)
+            c_path = raw
             with nogil:
                 lib.llama_model_save_to_file(self._ptr, c_path)
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
 
     def __repr__(self) -> str:
         if not self._open:

@@ -1,7 +1,6 @@
 """Quantising and splitting model files."""
 
 import os
-import tempfile
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from cyllama.llama cimport libllama as lib
 from cyllama.llama._model cimport fill_kv_overrides
 
 from cyllama._native import _core
+from cyllama._native.files import atomic_path
 from cyllama.errors import EngineError
 from cyllama.llama._enums import FileType, TensorType, enum_value
 from cyllama.llama.params import LlamaQuantizeParams
@@ -167,27 +167,24 @@ def llama_model_quantize(path_in: str | bytes | os.PathLike, path_out: str | byt
     _core.load_backends()
     cdef lib.llama_model_quantize_params c_params
     cdef _Lists _lists = _fill(params, &c_params)  # lives as long as c_params
-    direct = bool(params.keep_split)
-    temporary = target
-    if not direct:
-        fd, temporary = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(target)), prefix=".cyllama-")
-        os.close(fd)
-    cdef bytes raw_out = os.fsencode(temporary)
+    if params.keep_split or params.dry_run:
+        _quantize(raw_in, target, &c_params)
+    else:
+        with atomic_path(target) as temporary:
+            _quantize(raw_in, temporary, &c_params)
+
+
+cdef int _quantize(bytes raw_in, str path_out, lib.llama_model_quantize_params * c_params) except -1:
+    cdef bytes raw_out = os.fsencode(path_out)
     cdef const char * c_in = raw_in
     cdef const char * c_out = raw_out
     cdef uint32_t code
     start_call()
-    try:
-        with nogil:
-            code = lib.llama_model_quantize(c_in, c_out, &c_params)
-        if code != 0:
-            raise engine_error(EngineError, f"cannot quantise {os.fsdecode(raw_in)}", "llama",
-                               "llama_model_quantize", code)
-        if not direct and not params.dry_run:
-            os.replace(temporary, target)
-    finally:
-        if not direct and os.path.exists(temporary):
-            os.unlink(temporary)
+    with nogil:
+        code = lib.llama_model_quantize(c_in, c_out, c_params)
+    if code != 0:
+        raise engine_error(EngineError, f"cannot quantise {os.fsdecode(raw_in)}", "llama", "llama_model_quantize", code)
+    return 0
 
 
 def llama_split_path(path_prefix: str, split_no: int, split_count: int) -> str:

@@ -5,6 +5,7 @@ from cyllama.llama cimport libllama as lib
 cdef class LlamaSampler(Handle):
     cdef lib.llama_sampler * _ptr
     cdef readonly object params
+    cdef bint _selecting        # the chain as it is has been seen to select a token
     cdef list _kept             # vocabularies and Python samplers that the chain uses
     cdef readonly object _custom   # Python samplers in the chain
 

@@ -601,6 +601,7 @@ cdef class LlamaSampler(Handle):
         n = lib.llama_sampler_chain_n(self._ptr)
         if not 0 <= i < n:
             raise IndexError(f"i is {i}, expected 0 to {n - 1}")
+        self._selecting = False
         lib.llama_sampler_free(lib.llama_sampler_chain_remove(self._ptr, i))
 
     def clone(self) -> LlamaSampler:
@@ -668,9 +669,12 @@ cdef class LlamaSampler(Handle):
         self._raise_custom()
 
     cdef int _selects(self) except -1:
+        if self._selecting:
+            return 0
         names = self.names
         if not names or not (SELECTING.intersection(name.lstrip("+?") for name in names) or "python" in names):
             raise ValueError(f"the chain {names} selects no token: end it with add_greedy(), add_dist(), ...")
+        self._selecting = True
         return 0
 
     def sample(self, ctx: LlamaContext, idx: int = -1) -> int:

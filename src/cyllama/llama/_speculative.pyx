@@ -8,10 +8,11 @@ from cyllama._native._core cimport engine_error, start_call
 from cyllama._native._handle cimport Handle, check_range
 from cyllama.llama cimport libcommon as lib
 from cyllama.llama cimport libllama as llama
+from cyllama.llama._batch cimport LlamaBatch
 from cyllama.llama._common cimport CommonParams
 from cyllama.llama._context cimport LlamaContext
 
-from cyllama.errors import EngineError
+from cyllama.errors import DecodeError, EngineError
 from cyllama.llama._batch import token_array
 
 
@@ -35,7 +36,15 @@ cdef class Speculative(Handle):
     params : CommonParams, optional
         Its ``speculative`` part is read.
     draft : LlamaContext, optional
-        A context of the smaller model, for ``draft-simple``.
+        A context of the smaller model, for ``draft-simple``; kept open. It has the target's vocabulary and as many
+        sequences. The caller feeds it with :meth:`process` and removes refused tokens from its memory.
+
+    Raises
+    ------
+    ValueError
+        An unknown kind, or one without the draft context it needs.
+    EngineError
+        The draft model does not fit the target. Kinds such as ``draft-mtp`` need models made for them.
 
     Notes
     -----
@@ -70,11 +79,15 @@ cdef class Speculative(Handle):
         self.target = target
         self._lengths = {}
         self._ptr = new lib.speculative()
+        if self.draft_context is not None and draft is target:
+            raise ValueError("draft is the target itself, expected a context of its own")
         start_call()
         ok = self._ptr.init(c_types, base._params, target._ptr, c_draft, llama.llama_n_seq_max(target._ptr))
         if not ok:
             raise engine_error(EngineError, f"cannot draft with {names}", "llama", "common_speculative_init", None)
         self._opened("Speculative", target)
+        if self.draft_context is not None:
+            self.draft_context._n_children += 1
 
     def __init__(self, target: LlamaContext, types: list = ("ngram-simple",), params: CommonParams | None = None,
                  draft: LlamaContext | None = None) -> None:
@@ -89,6 +102,27 @@ cdef class Speculative(Handle):
     cdef int _release(self) noexcept:
         del self._ptr
         self._ptr = NULL
+        if self.draft_context is not None:
+            self.draft_context._n_children -= 1
+        return 0
+
+    cdef int _begin_both(self) except -1:
+        """Take this handle, and the draft context that the engine computes with."""
+        if self.draft_context is not None:
+            self.draft_context._begin()
+            self.draft_context._n_outputs = -1
+        try:
+            self._begin()
+        except BaseException:
+            if self.draft_context is not None:
+                self.draft_context._end()
+            raise
+        return 0
+
+    cdef int _end_both(self) noexcept:
+        self._end()
+        if self.draft_context is not None:
+            self.draft_context._end()
         return 0
 
     def begin(self, prompt: list, seq_id: int = 0) -> None:
@@ -105,6 +139,47 @@ cdef class Speculative(Handle):
         finally:
             self._end()
         self._lengths[seq_id] = c_prompt.size()
+
+    def process(self, LlamaBatch batch not None) -> None:
+        """Tell the draft model what the target decoded; the kinds that search the text need no such call.
+
+        Parameters
+        ----------
+        batch : LlamaBatch
+            Tokens that :attr:`target` has just decoded.
+
+        Raises
+        ------
+        DecodeError
+            The draft model cannot decode them, for example because its context is full.
+        ValueError, IndexError
+            The batch does not fit the draft context.
+
+        Notes
+        -----
+        Releases the GIL. Source: ``common_speculative_process``, common/speculative.h.
+        """
+        cdef bint ok
+        self._check()
+        batch._check()
+        batch._check_for(self.target, False)
+        if batch.embd:
+            raise ValueError("the batch holds embeddings, expected tokens")
+        if self.draft_context is not None:
+            batch._check_for(self.draft_context, False)
+        start_call()
+        self._begin_both()
+        try:
+            with nogil:
+                ok = self._ptr.process(batch._batch)
+        except EngineError as e:
+            self._failed(e)
+            raise
+        finally:
+            self._end_both()
+        if not ok:
+            raise engine_error(DecodeError, f"the draft model cannot process {batch.n_tokens} tokens", "llama",
+                               "common_speculative_process", None)
 
     def draft(self, tokens: list, last: int, seq_id: int = 0, n_max: int | None = None) -> list[int]:
         """Draft what may follow.
@@ -142,7 +217,7 @@ cdef class Speculative(Handle):
             self.begin(tokens, seq_id)
         self._lengths[seq_id] = c_tokens.size()
         start_call()
-        self._begin()
+        self._begin_both()
         try:
             with nogil:
                 result = self._ptr.draft(c_seq, c_tokens, c_last, c_max)
@@ -150,7 +225,7 @@ cdef class Speculative(Handle):
             self._failed(e)
             raise
         finally:
-            self._end()
+            self._end_both()
         return list(result)[:n_max] if n_max is not None else result
 
     def accept(self, n_accepted: int, seq_id: int = 0) -> None:

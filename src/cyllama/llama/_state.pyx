@@ -2,7 +2,6 @@
 
 import os
 import struct
-import tempfile
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from cyllama._native._handle cimport path_bytes
 from cyllama.llama cimport libllama as lib
 from cyllama.llama._context cimport LlamaContext
 
+from cyllama._native.files import atomic_path
 from cyllama.errors import EngineError
 
 
@@ -209,13 +209,12 @@ cdef class LlamaState:
         found = np.ascontiguousarray(tokens, np.int32)
         cdef lib.llama_token[::1] view = found if len(found) else np.zeros(1, np.int32)
         cdef size_t n_tokens = len(tokens)
-        target = os.fsdecode(path)
-        fd, temporary = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(target)), prefix=".cyllama-")
-        os.close(fd)
-        cdef bytes raw = os.fsencode(temporary)
-        cdef const char * c_path = raw
+        cdef bytes raw
+        cdef const char * c_path
         cdef bint ok
-        try:
+        with atomic_path(path) as temporary:
+            raw = os.fsencode(temporary)
+            c_path = raw
             self.context._begin()
             start_call()
             try:
@@ -228,12 +227,8 @@ cdef class LlamaState:
             finally:
                 self.context._end()
             if not ok:
-                raise engine_error(EngineError, f"the state cannot be written to {target}", "llama",
+                raise engine_error(EngineError, f"the state cannot be written to {os.fsdecode(path)}", "llama",
                                    "llama_state_save_file", None)
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
 
     def _load(self, path, int seq_id) -> list:
         cdef bytes raw = path_bytes(path, "path")

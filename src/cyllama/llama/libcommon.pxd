@@ -7,6 +7,7 @@ from libcpp.vector cimport vector
 from cyllama._native.libexceptions cimport translate_exception
 from cyllama.llama.libllama cimport (
     llama_adapter_lora,
+    llama_batch,
     llama_context,
     llama_context_params,
     llama_logit_bias,
@@ -115,6 +116,7 @@ cdef extern from "shim_common.hpp" namespace "cyllama" nogil:
         bool init(const vector[string] & types, const common_params & base, llama_context * target,
                   llama_context * draft, uint32_t n_seq) except +translate_exception
         void begin(int32_t seq_id, const vector[llama_token] & prompt) except +translate_exception
+        bool process(const llama_batch & batch) except +translate_exception
         vector[llama_token] draft(int32_t seq_id, const vector[llama_token] & prompt, llama_token id_last,
                                   int32_t n_max) except +translate_exception
         void accept(int32_t seq_id, uint16_t n_accepted) except +translate_exception

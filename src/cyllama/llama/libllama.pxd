@@ -684,7 +684,7 @@ cdef extern from "llama.h" nogil:
     void llama_perf_sampler_print(const llama_sampler * chain) except +translate_exception
     void llama_perf_sampler_reset(llama_sampler * chain) except +translate_exception
     ctypedef bool (* llama_opt_param_filter)(const ggml_tensor * tensor, void * userdata) noexcept nogil
-    bool llama_opt_param_filter_all(const ggml_tensor * tensor, void * userdata) except +translate_exception
+    bool llama_opt_param_filter_all(const ggml_tensor * tensor, void * userdata) noexcept
     cdef struct llama_opt_params:
         uint32_t n_ctx_train
         llama_opt_param_filter param_filter

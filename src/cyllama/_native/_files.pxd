@@ -1,0 +1,5 @@
+from libc.stdio cimport FILE
+
+
+cdef class CFile:
+    cdef FILE * ptr

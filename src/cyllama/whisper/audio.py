@@ -1,0 +1,335 @@
+"""Any sound to what the engine hears: mono, float32, 16,000 Hz.
+
+>>> from cyllama.whisper.audio import AudioStream, load_audio
+>>> load_audio("talk.mp3")                               # doctest: +SKIP
+array([...], dtype=float32)
+>>> for start, samples in AudioStream("ten hours.flac"):  # doctest: +SKIP
+...     print(start, len(samples) / 16_000)
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator
+from numbers import Real
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import soxr
+
+from cyllama.errors import MediaError
+
+from .samples import Samples, as_array, check_rate
+from .sources import ArraySource, Source, open_encoded
+
+__all__ = ["SAMPLE_RATE", "AudioStream", "Clips", "load_audio", "parse_clips"]
+
+SAMPLE_RATE = 16_000  # Hz, WHISPER_SAMPLE_RATE
+WINDOW_SECONDS = 30.0
+MARGIN_SECONDS = 1  # heard before a clip, so that the resampler has settled; far longer than its filter
+
+Clips = str | float | Iterable[float] | Iterable[tuple[float, float | None]]
+
+
+class AudioStream:
+    """Sound that is read, mixed down and resampled piece by piece; memory does not grow with its length.
+
+    Parameters
+    ----------
+    audio : path, bytes, binary file object, array, or (sample_rate, array)
+        A ``str`` or ``os.PathLike`` names a file. ``bytes``, ``bytearray`` and a ``memoryview`` of bytes are the
+        content of one. A file object is read from where it stands to its end, and left open. WAV, FLAC, Ogg, MP3 and
+        all else that libsndfile reads; containers such as m4a, mp4 and webm with ``pip install 'cyllama[av]'``.
+
+        An array (ndarray, or anything with the buffer protocol or ``__array__``) has the shape (n,), (n, channels) or
+        (channels, n): of two dimensions the shorter is the channels, of a square array the last is. Integers
+        of 8, 16 and 32 bits are scaled by their range (without a sign they are offset by half of it), floats are
+        taken as they are. Strides and byte order do not matter. It is not copied: change it only afterwards.
+
+        Channels are averaged.
+    sample_rate : int, optional
+        Of an array, in Hz; 16,000 by default. A file says its own.
+    clip : see `parse_clips`, optional
+        The ranges of seconds that iteration gives; by default all.
+    allow_empty : bool
+        Take sound without any samples.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, PermissionError
+        The path cannot be read.
+    MediaError
+        It is no sound, is truncated, or needs the extra.
+    TypeError
+        `audio` is of another type, or its numbers are.
+    ValueError
+        No samples, a wrong rate, a shape that is not sound, a clip outside of it; while reading: a sample that is
+        NaN, infinite or was not scaled.
+
+    Notes
+    -----
+    It can be read many times, and by several iterators at once. Thread safety: one thread at a time for each
+    iterator. The GIL is released while decoding and resampling.
+    """
+
+    def __init__(
+        self, audio: object, *, sample_rate: int | None = None, clip: Clips | None = None, allow_empty: bool = False
+    ) -> None:
+        if isinstance(audio, tuple):
+            sample_rate, audio = _pair(audio, sample_rate)
+        self._source = self._open(audio, sample_rate)
+        if not allow_empty and self._source.frames == 0:
+            raise ValueError(f"{self._source.name} has no samples")
+        self.clips = ((0.0, None),) if clip is None else parse_clips(clip, self.duration)
+
+    @property
+    def sample_rate(self) -> int:
+        """The rate of the source in Hz; what is read has 16,000."""
+        return self._source.rate
+
+    @property
+    def channels(self) -> int:
+        """The number of channels of the source."""
+        return self._source.channels
+
+    @property
+    def duration(self) -> float:
+        """The length of the source in seconds. A file that does not say it is decoded once to know."""
+        if self._source.frames is None:
+            self._source.frames = sum(len(block) for block in self._source.blocks(0))
+        return self._source.frames / self._source.rate
+
+    def blocks(
+        self, start: float = 0.0, end: float | None = None, *, seconds: float = WINDOW_SECONDS
+    ) -> Iterator[Samples]:
+        """Yield the sound of a range in blocks of one length.
+
+        Parameters
+        ----------
+        start, end : float
+            In seconds; `end` is the end of the sound by default.
+        seconds : float
+            The length of a block; the last may be shorter.
+
+        Yields
+        ------
+        ndarray of float32
+            Mono, 16,000 Hz, shape (n,). Together exactly the samples of the whole between
+            ``round(start * 16000)`` and ``round(end * 16000)``.
+        """
+        size = round(seconds * SAMPLE_RATE)
+        if size < 1:
+            raise ValueError(f"seconds is {seconds!r}, expected the length of a block, such as 30")
+        parts: list[Samples] = []
+        have = 0
+        for samples in self._samples(*_sample_range(start, end)):
+            while have + len(samples) >= size:
+                cut = size - have
+                parts.append(samples[:cut])
+                yield _joined(parts)
+                parts, have, samples = [], 0, samples[cut:]
+            if len(samples):
+                parts.append(samples)
+                have += len(samples)
+        if parts:
+            yield _joined(parts)
+
+    def read(self, start: float = 0.0, end: float | None = None) -> Samples:
+        """Return the sound of a range at once; see `blocks`."""
+        return _joined(list(self._samples(*_sample_range(start, end))))
+
+    def __iter__(self) -> Iterator[tuple[float, Samples]]:
+        """Yield (seconds at which it begins, samples) for blocks of at most 30 s; none crosses the end of a clip."""
+        for start, end in self.clips:
+            for i, samples in enumerate(self.blocks(start, end)):
+                yield start + i * WINDOW_SECONDS, samples
+
+    def _open(self, audio: object, sample_rate: int | None) -> Source:
+        if not _is_encoded(audio):
+            return ArraySource(as_array(audio), SAMPLE_RATE if sample_rate is None else check_rate(sample_rate))
+        if sample_rate is not None:
+            raise ValueError(f"sample_rate is {sample_rate!r}, but only an array needs one; a file says its own")
+        if isinstance(audio, (bytes, bytearray, memoryview)):
+            return open_encoded(bytes(audio), f"the audio of {memoryview(audio).nbytes:,} bytes")
+        if isinstance(audio, (str, os.PathLike)):
+            path = _checked_path(audio)
+            if stat.S_ISREG(os.stat(path).st_mode):
+                return open_encoded(path, repr(str(path)))
+            with open(path, "rb") as pipe:
+                return open_encoded(self._kept(pipe), repr(str(path)))
+        return open_encoded(self._kept(audio), f"the file object {getattr(audio, 'name', '') or type(audio).__name__}")
+
+    def _kept(self, file: Any) -> Path:
+        """Copy what can be read only once to a file, which goes when the stream does."""
+        handle, name = tempfile.mkstemp(prefix="cyllama-audio-")
+        path = Path(name)
+        weakref.finalize(self, path.unlink, missing_ok=True)
+        with open(handle, "wb") as out:
+            _copy(file, out)
+        return path
+
+    def _samples(self, first: int, last: int | None) -> Iterator[Samples]:
+        """16,000 Hz from sample `first` to `last`, in blocks of any length."""
+        source = self._source
+        step = source.rate // math.gcd(source.rate, SAMPLE_RATE)  # frames after which the two rates meet again
+        skip = max(0, first * source.rate // SAMPLE_RATE - MARGIN_SECONDS * source.rate) // step * step
+        position = skip * SAMPLE_RATE // source.rate  # of the next sample, in 16,000 Hz
+        for samples in self._resampled(skip):
+            start, position = position, position + len(samples)
+            if last is not None and position >= last:
+                samples = samples[: max(0, last - start)]
+            samples = samples[max(0, first - start) :]
+            if len(samples):
+                yield samples
+            if last is not None and position >= last:
+                return
+
+    def _resampled(self, first: int) -> Iterator[Samples]:
+        source, position = self._source, first
+        resampler = None
+        if source.rate != SAMPLE_RATE:
+            resampler = soxr.ResampleStream(source.rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+        for block in source.blocks(first):
+            position += len(block)
+            yield block if resampler is None else resampler.resample_chunk(block)
+        if source.frames is not None and position + source.slack < source.frames:
+            raise MediaError(
+                f"{source.name} is truncated: its header says {self.duration:.2f} s, it ends after "
+                f"{position / source.rate:.2f} s"
+            )
+        if resampler is not None and position > first:
+            yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def load_audio(
+    audio: object, *, sample_rate: int | None = None, clip: Clips | None = None, allow_empty: bool = False
+) -> Samples:
+    """Return any sound as mono float32 at 16,000 Hz; with several clips, one after the other.
+
+    Parameters and errors are those of `AudioStream`, whose samples these are exactly.
+
+    Returns
+    -------
+    ndarray of float32
+        Shape (n,). Treat it as read-only: it may be the array that was passed.
+    """
+    stream = AudioStream(audio, sample_rate=sample_rate, clip=clip, allow_empty=allow_empty)
+    return _joined([samples for start, end in stream.clips for samples in stream._samples(*_sample_range(start, end))])
+
+
+def parse_clips(clips: Clips, duration: float | None = None) -> tuple[tuple[float, float | None], ...]:
+    """Return ranges of seconds as pairs of start and end.
+
+    Parameters
+    ----------
+    clips : str, float, or iterable of float or of pairs
+        ``"0,10.5,60"``, ``[0, 10.5, 60]`` or ``[(0, 10.5), (60, None)]``: starts and ends in turn, increasing. The last
+        end may be missing: the end of the sound.
+    duration : float, optional
+        The length of the sound, if it is known. An end behind it is the end of the sound.
+
+    Raises
+    ------
+    TypeError
+        `clips` is none of these.
+    ValueError
+        A number is not finite, negative, not in order, or a clip starts behind the end.
+    """
+    times = _times(clips)
+    if len(times) % 2:
+        times.append(None)
+    before = 0.0
+    for i, time in enumerate(times):
+        if time is None and i == len(times) - 1:
+            continue
+        is_end = i % 2 == 1
+        if time is None or not math.isfinite(time) or time < before or (is_end and time == before):
+            raise ValueError(f"clip is {clips!r}, expected seconds that increase: start, end, start, end, ...")
+        before = time
+    found = list(zip(times[::2], times[1::2], strict=True))
+    if not found:
+        raise ValueError(f"clip is {clips!r}, expected at least one range of seconds")
+    start = found[-1][0]
+    if duration is not None and start is not None and start >= duration:
+        raise ValueError(f"clip is {clips!r}, but the sound ends after {duration:.2f} s")
+    return tuple((float(start or 0.0), end) for start, end in found)
+
+
+def _times(clips: Any) -> list[float | None]:
+    try:
+        if isinstance(clips, str):
+            return [float(word) for word in clips.split(",")]
+        if isinstance(clips, Real):
+            return [float(clips)]
+        found: list[float | None] = []
+        for item in clips:
+            pair = (item,) if isinstance(item, Real) or item is None else tuple(item)
+            if len(pair) != 2 and not isinstance(item, Real):
+                raise TypeError
+            found += [None if time is None else float(time) for time in pair]
+        return found
+    except (TypeError, ValueError):
+        raise TypeError(f"clip is {clips!r}, expected seconds such as [0, 10.5], '0,10.5' or [(0, 10.5)]") from None
+
+
+def _pair(audio: tuple[object, ...], sample_rate: int | None) -> tuple[int, object]:
+    if len(audio) != 2 or hasattr(audio[0], "__len__"):
+        kinds = ", ".join(type(part).__name__ for part in audio)
+        raise TypeError(f"audio is a tuple of ({kinds}), expected (sample_rate, array)")
+    if sample_rate is not None:
+        raise ValueError(f"sample_rate is {sample_rate!r}, but audio is (sample_rate, array) with {audio[0]!r}")
+    return check_rate(audio[0]), audio[1]
+
+
+def _is_encoded(audio: object) -> bool:
+    """Whether it is a sound file rather than samples."""
+    if isinstance(audio, memoryview):
+        return audio.format in ("B", "b", "c") and audio.ndim == 1
+    return isinstance(audio, (str, bytes, bytearray, os.PathLike)) or callable(getattr(audio, "read", None))
+
+
+def _checked_path(audio: str | os.PathLike[Any]) -> Path:
+    """A path that can be read; devices, which never end, are refused."""
+    text = os.fspath(audio)
+    if "\0" in os.fsdecode(text):
+        raise ValueError(f"audio is {text!r}, a path cannot contain a null character")
+    if not text:
+        raise FileNotFoundError("audio is an empty path")
+    path = Path(os.fsdecode(text))
+    mode = os.stat(path).st_mode  # FileNotFoundError, PermissionError
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(f"audio is {text!r}, a directory, expected a sound file")
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        raise ValueError(f"audio is {text!r}, a device, expected a sound file")
+    return path
+
+
+def _copy(file: Any, out: BinaryIO) -> None:
+    while True:
+        data = file.read(1 << 20)
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            kind = type(data).__name__
+            raise TypeError(f"the file object gave {kind}, expected bytes; open it in binary mode ('rb')")
+        if not data:
+            return
+        out.write(data)
+
+
+def _sample_range(start: float, end: float | None) -> tuple[int, int | None]:
+    if not (math.isfinite(start) and start >= 0):
+        raise ValueError(f"start is {start!r}, expected seconds, at least 0")
+    if end is not None and not end >= start:
+        raise ValueError(f"end is {end!r}, expected seconds after the start at {start!r}")
+    last = None if end is None or math.isinf(end) else round(end * SAMPLE_RATE)
+    return round(start * SAMPLE_RATE), last
+
+
+def _joined(parts: list[Samples]) -> Samples:
+    if len(parts) == 1:
+        return np.ascontiguousarray(parts[0])
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)

@@ -1,0 +1,308 @@
+"""Where sound comes from: an array, a file that libsndfile reads, or a container that FFmpeg reads.
+
+A source knows its rate and its length, and gives mono blocks one after the other from any frame on. Nothing but the
+block at hand is in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import soundfile
+
+from cyllama.errors import MediaError
+
+from .samples import MAX_CHANNELS, MAX_RATE, Array, Samples, check_samples, to_mono
+
+__all__ = ["ArraySource", "Source", "open_encoded"]
+
+BLOCK_SECONDS, BLOCK_FRAMES = 4, 1 << 18  # a block has at most that many, whichever is fewer
+CONTAINERS = "containers such as m4a, mp4 or webm need PyAV: pip install 'cyllama[av]'"
+# What libsndfile notes when a header promises more than the file has: RIFF, AIFF, AU, W64, RF64.
+SHORT = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+UNKNOWN_SIZE = 0x7FFF_0000  # written by programs that could not go back to fill in the size
+UNKNOWN_FRAMES = 1 << 56  # libsndfile has a huge number for it
+SLACK_BYTES = 1024  # writers differ in what they count
+SLACK_SECONDS, CONTAINER_SLACK_SECONDS = 0.1, 1.0
+SAY_THEIR_LENGTH = ("mov", "matroska", "asf", "avi", "flv")  # of others FFmpeg guesses it from the bit rate
+PAGE = b"OggS"
+# FFmpeg's names of containers that are one file; playlists could make it open other files and addresses
+SINGLE_FILES = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,ac3,eac3,amr,ape,asf,avi,caf,dsf,dts,flv,latm,mp3,mpc,mpc8,mpeg,mpegts,"
+    "ogg,rm,tak,tta,wav,w64,wv,aiff,au,flac"
+)
+
+
+class Source(Protocol):
+    """Sound of one rate."""
+
+    name: str  # for messages
+    rate: int  # Hz
+    channels: int
+    frames: int | None  # None: the file does not say
+    slack: int  # frames that may be missing at the end
+
+    def blocks(self, first: int) -> Iterator[Samples]:
+        """Mono blocks from a frame on, checked, none of them empty."""
+
+
+def block_size(rate: int) -> int:
+    """Frames of one block."""
+    return max(1, min(BLOCK_SECONDS * rate, BLOCK_FRAMES))
+
+
+class ArraySource:
+    """Samples in memory, which are not copied as a whole.
+
+    Parameters
+    ----------
+    array : ndarray
+        Shape (n, channels); what `cyllama.whisper.samples.as_array` returned.
+    rate : int
+        In Hz.
+    """
+
+    name = "the array"
+    slack = 0
+
+    def __init__(self, array: Array, rate: int) -> None:
+        self.array, self.rate = array, rate
+        self.frames: int | None = len(array)
+        self.channels = array.shape[1]
+
+    def blocks(self, first: int) -> Iterator[Samples]:
+        """Mono blocks from a frame on."""
+        size = block_size(self.rate)
+        for start in range(first, len(self.array), size):
+            block = to_mono(self.array[start : start + size])
+            check_samples(block, start, self.name)
+            yield block
+
+
+class _Forward(soundfile.SoundFile):  # type: ignore[misc]
+    """A sound file that is read without seeking: soundfile seeks after each block, which MP3 and Opus can hear."""
+
+    def seekable(self) -> bool:
+        """Tell soundfile that there is no need."""
+        return False
+
+
+class SoundFileSource:
+    """A file that libsndfile reads.
+
+    Parameters
+    ----------
+    data : path or bytes
+        The file, or its content.
+    name : str
+        For messages.
+
+    Raises
+    ------
+    soundfile.LibsndfileError
+        libsndfile cannot read it.
+    MediaError
+        It is truncated.
+    """
+
+    def __init__(self, data: Path | bytes, name: str) -> None:
+        self.data, self.name = data, name
+        with self._open() as file:
+            self.rate, self.channels = _plausible(file.samplerate, file.channels, name)
+            self.frames: int | None = file.frames
+            if file.frames >= UNKNOWN_FRAMES or (file.format == "MP3" and not _mp3_says_its_length(data)):
+                self.frames = None
+            # Ogg is only found by pages, and a decoder of its codecs starts differently in the middle
+            self.seeks = soundfile.SoundFile.seekable(file) and file.format != "OGG"
+            self.slack = int(SLACK_SECONDS * self.rate)
+            notes = file.extra_info
+            is_ogg = file.format == "OGG"
+        for declared, actual in SHORT.findall(notes):
+            if int(actual) + SLACK_BYTES < int(declared) < UNKNOWN_SIZE:
+                raise MediaError(
+                    f"{name} is truncated: its header says {int(declared):,} bytes, it has {int(actual):,}"
+                )
+        if is_ogg and not _ends_with_a_page(data):
+            raise MediaError(f"{name} is truncated: it ends in the middle of a page")
+
+    def blocks(self, first: int) -> Iterator[Samples]:
+        """Mono blocks from a frame on."""
+        size = block_size(self.rate)
+        with self._open() as file:
+            position = 0
+            if self.seeks and first:
+                position = self._call(file.seek, min(first, file.frames))
+            while True:
+                block = self._call(file.read, size, dtype="float32", always_2d=True)
+                if not len(block):
+                    return
+                start, position = position, position + len(block)
+                if position > first:
+                    start, block = max(start, first), block[max(0, first - start) :]
+                    mono = to_mono(block)
+                    check_samples(mono, start, self.name)
+                    yield mono
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[soundfile.SoundFile]:
+        if isinstance(self.data, bytes):
+            with _Forward(io.BytesIO(self.data)) as file:
+                yield file
+            return
+        # by descriptor: libsndfile then judges by the content, not by the ending of the name
+        with open(self.data, "rb", buffering=0) as raw, _Forward(raw.fileno(), closefd=False) as file:
+            yield file
+
+    def _call(self, function: Any, *args: object, **kwargs: object) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except soundfile.SoundFileError as error:
+            raise MediaError(f"{self.name} is damaged or truncated: {_reason(error)}") from error
+
+
+class AvSource:
+    """The first sound track of a container that FFmpeg reads.
+
+    Parameters
+    ----------
+    data : path or bytes
+        The file, or its content.
+    name : str
+        For messages.
+    av : module
+        PyAV.
+
+    Raises
+    ------
+    av.error.FFmpegError
+        FFmpeg cannot read it.
+    MediaError
+        It has no sound.
+    """
+
+    def __init__(self, data: Path | bytes, name: str, av: ModuleType) -> None:
+        self.data, self.name, self._av = data, name, av
+        with self._open() as container:
+            if not container.streams.audio:
+                raise MediaError(f"{name} has no sound track")
+            stream = container.streams.audio[0]
+            if stream.codec_context is None:
+                raise MediaError(f"{name} has sound in a format that FFmpeg cannot decode")
+            self.rate, self.channels = _plausible(stream.rate or 0, stream.channels, name)
+            self.frames: int | None = None
+            if container.format.name.startswith(SAY_THEIR_LENGTH):
+                if stream.duration is not None:
+                    self.frames = round(stream.duration * stream.time_base * self.rate)
+                elif container.duration is not None:
+                    self.frames = round(container.duration * self.rate / av.time_base)
+            self.slack = int(CONTAINER_SLACK_SECONDS * self.rate)
+
+    def blocks(self, first: int) -> Iterator[Samples]:
+        """Mono blocks from a frame on; what is before is decoded and left."""
+        position = 0
+        try:
+            for block in self._decoded():
+                start, position = position, position + len(block)
+                if position > first:
+                    start, block = max(start, first), block[max(0, first - start) :]
+                    mono = to_mono(block)
+                    check_samples(mono, start, self.name)
+                    yield mono
+        except self._av.error.FFmpegError as error:
+            raise MediaError(f"{self.name} is damaged or truncated: {_reason(error)}") from error
+
+    def _decoded(self) -> Iterator[Array]:
+        with self._open() as container:
+            stream = container.streams.audio[0]
+            # packed floats of one rate, whatever the decoder makes
+            packed = self._av.AudioResampler(format="flt", layout=stream.layout, rate=self.rate)
+            for frame in self._frames(container.decode(stream), packed):
+                block = frame.to_ndarray().reshape(-1, self.channels)
+                if len(block):
+                    yield block
+
+    def _frames(self, decoded: Iterator[Any], packed: Any) -> Iterator[Any]:
+        for frame in itertools.chain(decoded, [None]):
+            try:
+                frames = packed.resample(frame)
+            except ValueError as error:  # another rate or number of channels than before
+                raise MediaError(f"{self.name} changes in the middle: {_reason(error)}") from error
+            yield from frames
+
+    def _open(self) -> Any:
+        file = io.BytesIO(self.data) if isinstance(self.data, bytes) else os.path.abspath(self.data)
+        return self._av.open(file, options={"format_whitelist": SINGLE_FILES})
+
+
+def open_encoded(data: Path | bytes, name: str) -> Source:
+    """Return the source for a sound file or its content: libsndfile if it can, else FFmpeg if PyAV is there.
+
+    Raises
+    ------
+    MediaError
+        Neither can read it; without PyAV the message names the extra.
+    """
+    if data == b"":
+        raise MediaError(f"{name} is empty, expected a sound file")
+    try:
+        return SoundFileSource(data, name)
+    except soundfile.SoundFileError as error:
+        refused = _reason(error)
+    try:
+        import av
+    except ImportError:
+        raise MediaError(f"cannot read {name} as sound: {refused}; {CONTAINERS}") from None
+    try:
+        return AvSource(data, name, av)
+    except av.error.FFmpegError as error:
+        raise MediaError(f"cannot read {name} as sound: {refused}; FFmpeg says: {_reason(error)}") from error
+
+
+def _plausible(rate: int, channels: int, name: str) -> tuple[int, int]:
+    if not 1 <= rate <= MAX_RATE or not 1 <= channels <= MAX_CHANNELS:
+        raise MediaError(
+            f"{name} has {channels} channels of {rate} Hz, expected at most {MAX_CHANNELS} of at most {MAX_RATE:,} Hz"
+        )
+    return int(rate), int(channels)
+
+
+def _reason(error: Exception) -> str:
+    """What a library says, without the name of its file object."""
+    text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+    return str(text).strip().rstrip(".")
+
+
+def _mp3_says_its_length(data: Path | bytes) -> bool:
+    """Whether an encoder left a note with the number of frames; without one libsndfile guesses from the bit rate."""
+    head = _part(data, 0, 10)
+    start = 0
+    if head[:3] == b"ID3":  # the tag's size: four times seven bits
+        start = 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+    return any(note in _part(data, start, 4096) for note in (b"Xing", b"Info", b"VBRI"))
+
+
+def _ends_with_a_page(data: Path | bytes) -> bool:
+    """Whether the last page of an Ogg file is whole."""
+    size = len(data) if isinstance(data, bytes) else data.stat().st_size
+    tail = _part(data, max(0, size - 65_307), 65_307)  # a page is at most that long
+    start = tail.rfind(PAGE)
+    if start < 0 or len(tail) < start + 27:
+        return False
+    table = tail[start + 27 : start + 27 + tail[start + 26]]
+    return len(table) == tail[start + 26] and len(tail) >= start + 27 + len(table) + sum(table)
+
+
+def _part(data: Path | bytes, start: int, size: int) -> bytes:
+    if isinstance(data, bytes):
+        return data[start : start + size]
+    with open(data, "rb") as file:
+        file.seek(start)
+        return file.read(size)

@@ -1,0 +1,47 @@
+"""Sounds for the tests, and how they compare."""
+
+from __future__ import annotations
+
+import io
+import wave
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+ROOT = Path(__file__).resolve().parents[2]
+JFK = ROOT / "thirdparty" / "whisper.cpp" / "samples" / "jfk.wav"
+MP3 = JFK.with_suffix(".mp3")
+
+
+def jfk_int16() -> np.ndarray:
+    """The 176,000 samples of jfk.wav, read by the standard library."""
+    with wave.open(str(JFK)) as file:
+        return np.frombuffer(file.readframes(file.getnframes()), "<i2")
+
+
+def jfk_float32() -> np.ndarray:
+    """The same, from -1 to 1."""
+    return jfk_int16().astype(np.float32) / 32768
+
+
+def encoded(samples: np.ndarray, rate: int, format: str, subtype: str, **options: object) -> bytes:
+    """The content of a sound file."""
+    out = io.BytesIO()
+    channels = 1 if samples.ndim == 1 else samples.shape[1]
+    with soundfile.SoundFile(out, "w", rate, channels, subtype, format=format, **options) as file:
+        for start in range(0, len(samples), rate):  # libsndfile overflows the stack if it gets much Vorbis at once
+            file.write(samples[start : start + rate])
+    return out.getvalue()
+
+
+def tone(seconds: float, rate: int) -> np.ndarray:
+    """440 Hz at half of the range."""
+    return (0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def snr(wanted: np.ndarray, found: np.ndarray) -> float:
+    """How far a sound is from what it should be, in dB."""
+    n = min(len(wanted), len(found))
+    difference = wanted[:n].astype(np.float64) - found[:n]
+    return float(10 * np.log10((wanted[:n].astype(np.float64) ** 2).sum() / max((difference**2).sum(), 1e-30)))
