@@ -1,10 +1,9 @@
-"""Sampler chains: each sampler's effect, what is refused, grammars, samplers written in Python."""
+"""Sampler chains: each sampler's effect, what is refused, grammars."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyllama.errors import CancelledError, ClosedError, DecodeError, GrammarError, InUseError, UnsupportedError
+from cyllama.errors import ClosedError, DecodeError, GrammarError
 from cyllama.llama import (
+    GGUFContext,
     LlamaBatch,
     LlamaContext,
     LlamaContextParams,
@@ -23,6 +23,7 @@ from cyllama.llama import (
     LlamaModelParams,
     LlamaSampler,
     LlamaSamplerChainParams,
+    TensorType,
     TokenDataArray,
     llama_sampler_chain_default_params,
 )
@@ -66,6 +67,28 @@ def test_greedy(decoded: LlamaContext) -> None:
     for i in range(3):
         assert sampler.sample(decoded, i) == int(decoded.get_logits_ith(i).argmax())
     assert sampler.sample(decoded) == sampler.sample(decoded, -1) == sampler.sample(decoded, 2)
+
+
+def test_greedy_alone_selects_as_in_a_longer_chain(decoded: LlamaContext) -> None:
+    alone, longer = chain(LlamaSampler.add_greedy), chain(lambda s: s.add_top_k(0), LlamaSampler.add_greedy)
+    for token in range(100):
+        decoded.decode(LlamaBatch.from_tokens([token], pos0=3 + token))
+        assert alone.sample(decoded) == longer.sample(decoded) == int(decoded.get_logits_ith().argmax())
+
+
+@pytest.mark.parametrize("weight", [0.0, NAN])
+def test_greedy_takes_the_first_of_equals(tiny_path: Path, weight: float) -> None:
+    source = GGUFContext.from_file(tiny_path)
+
+    def weights(name: str, kind: TensorType, shape: tuple[int, ...]) -> np.ndarray:
+        return np.full(shape, weight, np.float16 if kind == TensorType.F16 else np.float32)
+
+    model = LlamaModel.from_user(source, weights)
+    ctx = LlamaContext(model, LlamaContextParams(n_ctx=64))
+    ctx.decode(LlamaBatch.from_tokens([1, 2]))
+    assert len(set(map(str, ctx.get_logits_ith()))) == 1
+    assert chain(LlamaSampler.add_greedy).sample(ctx) == 0
+    assert chain(lambda s: s.add_top_k(0), LlamaSampler.add_greedy).sample(ctx) == 0
 
 
 def test_top_k() -> None:
@@ -349,152 +372,3 @@ def test_lazy_grammar(tiny_model: LlamaModel) -> None:
     assert array.logit.tolist() == [0.0, 0.0], "it does not hold before its trigger"
     with pytest.raises(IndexError):
         sampler.add_grammar_lazy_patterns(vocab, 'root ::= "yes"', trigger_tokens=[32000])
-
-
-# --------------------------------------------------------------------- samplers written in Python
-
-
-class Last:
-    """Selects the last candidate, and notes what it is told."""
-
-    def __init__(self) -> None:
-        self.accepted: list[int] = []
-        self.resets = 0
-
-    def apply(self, array: TokenDataArray) -> None:
-        array.selected = len(array) - 1
-
-    def accept(self, token: int) -> None:
-        self.accepted.append(token)
-
-    def reset(self) -> None:
-        self.resets += 1
-
-    def clone(self) -> Last:
-        other = Last()
-        other.accepted = list(self.accepted)
-        return other
-
-
-def test_custom(decoded: LlamaContext) -> None:
-    last = Last()
-    sampler = chain(lambda s: s.add_custom(last))
-    assert sampler.sample(decoded) == decoded.model.n_vocab - 1
-    assert last.accepted == [decoded.model.n_vocab - 1]
-    sampler.accept(5)
-    sampler.reset()
-    assert last.accepted[-1] == 5 and last.resets == 1
-    copy = sampler.clone()
-    copy.accept(6)
-    assert last.accepted[-1] == 5
-
-
-def test_custom_changes_logits_and_keeps(decoded: LlamaContext) -> None:
-    class Odd:
-        def apply(self, array: TokenDataArray) -> None:
-            assert array.id.dtype == np.int32 and array.logit.dtype == np.float32
-            array.keep(array.id % 2 == 1)
-            array.logit[:] = -array.logit
-
-    logits = decoded.get_logits_ith(-1)
-    odd = np.arange(1, len(logits), 2)
-    assert chain(lambda s: s.add_custom(Odd()), LlamaSampler.add_greedy).sample(decoded) == odd[logits[odd].argmin()]
-
-
-@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, CancelledError])
-@pytest.mark.parametrize("method", ["apply", "accept", "reset", "clone"])
-def test_custom_that_raises(decoded: LlamaContext, method: str, error: type[BaseException]) -> None:
-    def fail(self: Last, *arguments: object) -> None:
-        raise error("from Python")
-
-    sampler = chain(lambda s: s.add_custom(type("Bad", (Last,), {method: fail})()), LlamaSampler.add_greedy)
-    calls = {"apply": lambda: sampler.sample(decoded), "accept": lambda: sampler.accept(3), "reset": sampler.reset,
-             "clone": sampler.clone}  # fmt: skip
-    with pytest.raises(error, match="from Python"):
-        calls[method]()
-
-
-@pytest.mark.parametrize(
-    "apply",
-    [
-        lambda self, array: setattr(array, "selected", 10**6), lambda self, array: setattr(array, "id", array.id[:0]),
-        lambda self, array: setattr(array, "logit", array.logit[:5]),
-        lambda self, array: setattr(array, "id", np.zeros(10**6, np.int32)),
-    ],
-)  # fmt: skip
-def test_custom_that_spoils_the_array(decoded: LlamaContext, apply: Callable[..., None]) -> None:
-    sampler = chain(lambda s: s.add_custom(type("Bad", (), {"apply": apply})()), LlamaSampler.add_greedy)
-    with pytest.raises((ValueError, IndexError)):
-        sampler.sample(decoded)
-
-
-def test_custom_lives_as_long_as_the_chain(decoded: LlamaContext) -> None:
-    sampler = chain(lambda s: s.add_custom(Last()))
-    copy = sampler.clone()
-    sampler.close()
-    assert copy.sample(decoded) == decoded.model.n_vocab - 1
-
-
-# --------------------------------------------------------------------------------- the chain
-
-
-def test_chain_as_a_list(tiny_model: LlamaModel) -> None:
-    sampler = chain(lambda s: s.add_top_k(5), lambda s: s.add_temp(0.5), LlamaSampler.add_greedy)
-    assert sampler.name == "chain" and len(sampler) == 3
-    assert [sampler.chain_get(i).lstrip("+?") for i in range(3)] == ["top-k", "temp", "greedy"]
-    sampler.chain_remove(1)
-    assert [name.lstrip("+?") for name in sampler.names] == ["top-k", "greedy"]
-    for i in (2, -1):
-        with pytest.raises(IndexError):
-            sampler.chain_remove(i)
-        with pytest.raises(IndexError):
-            sampler.chain_get(i)
-
-
-def test_copy_of_the_state(decoded: LlamaContext) -> None:
-    first, second = chain(lambda s: s.add_dist(1)), chain(lambda s: s.add_dist(2))
-    first.sample(decoded)
-    second.copy_from(first)
-    clone = first.clone()
-    draws = [[s.sample(decoded) for _ in range(5)] for s in (first, second, clone)]
-    assert draws[0] == draws[1] == draws[2]
-    first.copy_to(second)
-    assert first.sample(decoded) == second.sample(decoded)
-    with pytest.raises(ValueError, match="differ"):
-        first.copy_from(chain(LlamaSampler.add_greedy))
-    with pytest.raises(UnsupportedError):
-        chain(lambda s: s.add_custom(Last())).copy_from(chain(lambda s: s.add_custom(Last())))
-
-
-def test_perf(decoded: LlamaContext) -> None:
-    sampler = LlamaSampler(LlamaSamplerChainParams(no_perf=False))
-    sampler.add_greedy()
-    for _ in range(4):
-        sampler.sample(decoded)
-    assert sampler.perf()["n_sample"] >= 4 and sampler.perf()["sample"] >= 0
-    sampler.print_perf()
-    sampler.perf_reset()
-    assert sampler.perf()["n_sample"] == 0
-
-
-def test_in_use(decoded: LlamaContext) -> None:
-    """A second thread is refused while a sampler runs."""
-    inside, leave, seen = threading.Event(), threading.Event(), []
-
-    class Slow(Last):
-        def apply(self, array: TokenDataArray) -> None:
-            inside.set()
-            leave.wait(10)
-            array.selected = 0
-
-    sampler = chain(lambda s: s.add_custom(Slow()))
-    thread = threading.Thread(target=lambda: seen.append(sampler.sample(decoded)))
-    thread.start()
-    assert inside.wait(10)
-    with pytest.raises(InUseError):
-        sampler.sample(decoded)
-    with pytest.raises(InUseError):
-        sampler.close()
-    leave.set()
-    thread.join()
-    assert seen == [0]

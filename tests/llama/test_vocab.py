@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cyllama.errors import ClosedError, UnsupportedError
@@ -92,6 +92,8 @@ def test_round_trip(qwen: LlamaVocab, text: str) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.binary())
+@example(data=b"\xf4\x90\x80\x80")
+@example(data=b"a\xf7\xbf\xbf\xbf")
 def test_any_bytes(smol_model: LlamaModel, data: bytes) -> None:
     smol_model.vocab.detokenize(smol_model.vocab.tokenize(data))
 

@@ -13,10 +13,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from cyllama import models
+from cyllama._native.files import atomic_path
 from cyllama.errors import CancelledError, ModelLoadError
 
 from ._quantize import block_size, file_type, quantize_rows, tensor_type, type_names
-from .files import replacing
 
 __all__ = ["QUANTIZE_TYPES", "quantize"]
 
@@ -90,7 +90,7 @@ def quantize(
     with open(path, "rb") as file:
         reader = _Reader(file, path)
         header, n_tensors = _header(reader, name)
-        with replacing(target) as temporary, open(temporary, "wb") as out:
+        with atomic_path(target) as temporary, open(temporary, "wb") as out:
             out.write(header)
             for part in _tensors(reader, name, n_tensors):
                 _stop_if(cancel)

@@ -17,7 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from .files import beside, replacing
+from cyllama._native.files import atomic_path, beside
+
 from .results import Segment, Token, Transcription
 
 __all__ = [
@@ -264,7 +265,7 @@ def save(transcription: Transcription, path: str | os.PathLike[str], format: str
     """
     path = Path(path)
     text = render(transcription, _format_of(path, format))
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as out:
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as out:
         out.write(text)
     return path
 

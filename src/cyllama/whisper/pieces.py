@@ -1,0 +1,139 @@
+"""What is given to the engine at once: a part of the sound, and where each of its moments lies in the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from cyllama.whisper.audio import SAMPLE_RATE, AudioStream
+from cyllama.whisper.samples import Samples
+
+__all__ = ["Piece", "Speech", "find_speech", "plain_pieces", "speech_pieces"]
+
+Speech = tuple[float, float]  # start and end in seconds
+
+# A recording of up to ten minutes is one piece, as whisper-cli would take it. Of a longer one no more than
+# this is in memory, and it is cut where it is quietest in the last half minute of a piece.
+PIECE_SECONDS, CUT_SECONDS = 600.0, 30.0
+QUIET_SECONDS = 0.2
+WINDOW_SECONDS = 30.0  # of the encoder
+# Between parts of speech, as whisper.cpp has it: more of the sound, then silence.
+OVERLAP_SECONDS, GAP_SECONDS = 0.1, 0.1
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of the sound.
+
+    Attributes
+    ----------
+    samples : ndarray of float32, shape (n,)
+        Mono, 16,000 Hz.
+    moments, times : ndarray of float64, shape (m,)
+        Moments in the piece, increasing, and the same moments in the whole sound, in seconds.
+    """
+
+    samples: Samples
+    moments: np.ndarray
+    times: np.ndarray
+
+    def time(self, moment: float) -> float:
+        """Return the time in the sound of a moment in the piece; never outside of the piece."""
+        return float(np.interp(moment, self.moments, self.times))
+
+    @property
+    def start(self) -> float:
+        """Where it begins in the sound, in seconds."""
+        return float(self.times[0])
+
+    @property
+    def end(self) -> float:
+        """Where it ends in the sound, in seconds."""
+        return float(self.times[-1])
+
+
+def plain_pieces(stream: AudioStream) -> Iterator[Piece]:
+    """Cut the clips of a sound into pieces, without leaving anything out."""
+    for start, end in stream.clips:
+        begins = start
+        parts: list[Samples] = []
+        for block in stream.blocks(start, end):
+            if sum(map(len, parts)) >= PIECE_SECONDS * SAMPLE_RATE:
+                samples = np.concatenate(parts)
+                cut = _quietest(samples)
+                yield _plain(samples[:cut], begins)
+                begins += cut / SAMPLE_RATE
+                parts = [samples[cut:]]
+            parts.append(block)
+        if parts:
+            yield _plain(np.concatenate(parts), begins)
+
+
+def _plain(samples: Samples, start: float) -> Piece:
+    seconds = len(samples) / SAMPLE_RATE
+    return Piece(np.ascontiguousarray(samples), np.array([0.0, seconds]), np.array([start, start + seconds]))
+
+
+def _quietest(samples: Samples) -> int:
+    """The sample in the middle of the quietest moment near the end."""
+    size = round(QUIET_SECONDS * SAMPLE_RATE)
+    first = len(samples) - round(CUT_SECONDS * SAMPLE_RATE)
+    tail = samples[first:]
+    energy = np.add.reduceat(np.square(tail, dtype=np.float64), np.arange(0, len(tail) - size + 1, size))
+    return first + int(np.argmin(energy)) * size + size // 2
+
+
+def find_speech(pieces: Iterable[Piece], detect: Callable[[Samples], list[Speech]]) -> list[Speech]:
+    """Return where there is speech in the sound, in seconds."""
+    found = []
+    for piece in pieces:
+        found += [(piece.time(start), piece.time(end)) for start, end in detect(piece.samples)]
+    return found
+
+
+def speech_pieces(stream: AudioStream, speech: list[Speech], seconds: float = PIECE_SECONDS) -> Iterator[Piece]:
+    """Put parts of speech together into pieces of at most `seconds` (or one part, if that is longer).
+
+    Parameters
+    ----------
+    stream : AudioStream
+    speech : list of (float, float)
+        Start and end in seconds, as of :func:`find_speech`.
+    seconds : float
+        Length of a piece; `WINDOW_SECONDS` gives pieces that the engine takes in one go.
+    """
+    group: list[Speech] = []
+    length = 0.0
+    for start, end in speech:
+        more = end - start + OVERLAP_SECONDS + GAP_SECONDS
+        if group and length + more > seconds:
+            yield _packed(stream, group)
+            group, length = [], 0.0
+        group.append((start, end))
+        length += more
+    if group:
+        yield _packed(stream, group)
+
+
+def _packed(stream: AudioStream, group: list[Speech]) -> Piece:
+    gap = np.zeros(round(GAP_SECONDS * SAMPLE_RATE), np.float32)
+    parts: list[Samples] = []
+    moments: list[float] = []
+    times: list[float] = []
+    n = 0
+    for i, (start, end) in enumerate(group):
+        last = i == len(group) - 1
+        samples = stream.read(start, end if last else min(end + OVERLAP_SECONDS, stream.duration))
+        heard = min(len(samples), round((end - start) * SAMPLE_RATE))
+        moments += [n / SAMPLE_RATE, (n + heard) / SAMPLE_RATE]
+        times += [start, end]
+        parts.append(samples)
+        n += len(samples)
+        if not last:
+            moments.append(n / SAMPLE_RATE)  # what overlaps counts as the end, and the gap as the silence that it is
+            times.append(end)
+            parts.append(gap)
+            n += len(gap)
+    return Piece(np.concatenate(parts), np.array(moments), np.array(times))
