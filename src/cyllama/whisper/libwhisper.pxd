@@ -240,6 +240,9 @@ cdef extern from "whisper.h" nogil:
     int whisper_full_with_state(
         whisper_context * ctx, whisper_state * state, whisper_full_params params, const float * samples,
         int n_samples) except +translate_exception
+    int whisper_full_parallel_with_state(
+        whisper_context * ctx, whisper_state * state, whisper_full_params params, const float * samples, int n_samples,
+        int n_processors) except +translate_exception
     int whisper_full_n_segments_from_state(whisper_state * state) noexcept
     int whisper_full_lang_id_from_state(whisper_state * state) noexcept
     int64_t whisper_full_get_segment_t0_from_state(whisper_state * state, int i_segment) noexcept

@@ -217,6 +217,7 @@ class WhisperFullParams(_Params):
     audio_ctx: int | None = _param("size of the audio context, at most the model's; 0: the model's", "int", low=0, high=2**30)
     tdrz_enable: bool | None = _param("speaker turns (models made by tinydiarize)", "bool")
     suppress_regex: str | None = _param("tokens that match (ECMAScript, the whole token) are never chosen", "text")
+    suppress_tokens: Sequence[int] | None = _param("tokens that are never chosen (not in the C struct)", "any")
     initial_prompt: str | None = _param("text that the decoder starts from", "text")
     carry_initial_prompt: bool | None = _param("put initial_prompt before every window, not the first alone", "bool")
     prompt_tokens: Sequence[int] | None = _param("initial_prompt as tokens", "any")
