@@ -4,7 +4,7 @@
 `WhisperContext`, `WhisperState` and `WhisperVad` are thin handles on whisper.cpp's.
 """
 
-from cyllama.whisper._core import system_info, version
+from cyllama.whisper._core import bench_ggml_mul_mat, bench_memcpy, system_info, version
 from cyllama.whisper._model import WhisperContext, WhisperGrammar, languages
 from cyllama.whisper._state import WhisperState, WhisperTimings, WhisperToken
 from cyllama.whisper._vad import WhisperVad
@@ -38,6 +38,8 @@ __all__ = [
     "WhisperVadContextParams",
     "WhisperVadParams",
     "Word",
+    "bench_ggml_mul_mat",
+    "bench_memcpy",
     "languages",
     "load_audio",
     "quantize",

@@ -1,8 +1,5 @@
 """The parameters of a transcription as C takes them."""
 
-import os
-
-from libcpp cimport bool as cbool
 from libcpp.string cimport string
 
 from cyllama._native._handle cimport CallState, check_range, path_bytes
@@ -12,7 +9,6 @@ from cyllama.whisper.libgrammar cimport matching_tokens
 
 from cyllama._native import _core
 from cyllama.errors import EngineError
-from cyllama.whisper._model import language_id
 from cyllama.whisper.params import WhisperFullParams, WhisperVadParams
 
 

@@ -14,7 +14,7 @@ from cyllama._native._handle cimport CallState, Handle, check_range
 from cyllama.whisper cimport libwhisper as lib
 from cyllama.whisper._source cimport ModelSource
 from cyllama.whisper.libgrammar cimport parse_grammar
-from cyllama.whisper.libmodel cimport check_whisper_model
+from cyllama.whisper.libmodel cimport check_whisper_model, loader_of, stop_source
 
 from cyllama._native import _core
 from cyllama.errors import EngineError, GrammarError, ModelLoadError, UnsupportedError
@@ -136,7 +136,7 @@ cdef class WhisperContext(Handle):
         c_params = _c_params(self.params, heads)
         _core.load_backends()
         state.finish()  # cancelled before it began
-        source.ptr.set_stop(ask_stop, <void *> state)
+        stop_source(source.ptr[0], ask_stop, <void *> state)
         start_call()
         try:
             with nogil:
@@ -145,7 +145,7 @@ cdef class WhisperContext(Handle):
             state.finish()
             raise ModelLoadError(f"{source.what} cannot be loaded: {e.args[0] if e.args else e}", engine="whisper",
                                  function="whisper_init_with_params_no_state") from None
-        loader = source.ptr.loader()
+        loader = loader_of(source.ptr[0])
         with nogil:
             self._ptr = lib.whisper_init_with_params_no_state(&loader, c_params)
         if self._ptr == NULL:

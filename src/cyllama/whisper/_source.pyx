@@ -2,7 +2,7 @@
 
 cimport cython
 
-from cyllama.whisper.libmodel cimport model_source
+from cyllama.whisper.libmodel cimport source_in_file, source_in_memory
 
 from cyllama.whisper.model_files import ModelFile
 
@@ -17,10 +17,9 @@ cdef class ModelSource:
         self.what = model.what
         if model.data is not None:
             view = model.data
-            self.ptr = new model_source(&view[0] if len(view) else NULL, len(view))
+            self.ptr = source_in_memory(&view[0] if len(view) else NULL, len(view))
         else:
-            self.ptr = new model_source(<int> model.file.fileno(), <unsigned long long> model.start,
-                                        <unsigned long long> model.size)
+            self.ptr = source_in_file(model.file.fileno(), model.start, model.size)
 
     def __dealloc__(self):
         del self.ptr

@@ -17,7 +17,7 @@ from cyllama.whisper cimport libwhisper as lib
 from cyllama.whisper._fill cimport FullParams, threads
 from cyllama.whisper._model cimport WhisperContext, ask_stop
 
-from cyllama.errors import DecodeError, EngineError, InUseError, ModelLoadError, OutOfMemoryError, TranscribeError
+from cyllama.errors import DecodeError, EngineError, InUseError, OutOfMemoryError, TranscribeError
 from cyllama.whisper._model import language_code
 from cyllama.whisper.params import WhisperFullParams
 from cyllama.whisper.samples import as_array, check_samples, to_mono

@@ -12,7 +12,7 @@ from cyllama.whisper cimport libwhisper as lib
 from cyllama.whisper._fill cimport fill_vad
 from cyllama.whisper._model cimport ask_stop
 from cyllama.whisper._source cimport ModelSource
-from cyllama.whisper.libmodel cimport check_vad_model
+from cyllama.whisper.libmodel cimport check_vad_model, loader_of, stop_source
 
 from cyllama._native import _core
 from cyllama.errors import DecodeError, EngineError, ModelLoadError, TranscribeError
@@ -92,7 +92,7 @@ cdef class WhisperVad(Handle):
             c_params.gpu_device = self.params.gpu_device
         _core.load_backends()
         state.finish()
-        source.ptr.set_stop(ask_stop, <void *> state)
+        stop_source(source.ptr[0], ask_stop, <void *> state)
         start_call()
         try:
             with nogil:
@@ -101,7 +101,7 @@ cdef class WhisperVad(Handle):
             state.finish()
             raise ModelLoadError(f"{source.what} cannot be loaded: {e.args[0] if e.args else e}", engine="whisper",
                                  function="whisper_vad_init_with_params") from None
-        loader = source.ptr.loader()
+        loader = loader_of(source.ptr[0])
         with nogil:
             self._ptr = lib.whisper_vad_init_with_params(&loader, c_params)
         if self._ptr == NULL:

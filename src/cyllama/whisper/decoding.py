@@ -87,9 +87,7 @@ class Decoder:
     def segment(self, state: WhisperState, i: int, piece: Piece) -> Segment:
         """Return segment `i` of a state, with times in the sound."""
         timed = bool(self.params.token_timestamps)
-        tokens = tuple(
-            self.token(data, piece, timed) for data in state.get_tokens(i) if data.id < self.special
-        )
+        tokens = tuple(self.token(data, piece, timed) for data in state.get_tokens(i) if data.id < self.special)
         start = piece.time(state.get_segment_t0(i) / CENTISECONDS)
         end = max(start, piece.time(state.get_segment_t1(i) / CENTISECONDS))
         text = b"".join(token.raw for token in tokens).decode("utf-8", "replace")

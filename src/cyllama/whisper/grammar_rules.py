@@ -1,4 +1,4 @@
-"""What a grammar must not be: incomplete, or with a rule that begins with itself, which the engine would follow for ever."""
+"""Grammars that the engine would follow for ever or beyond their end, refused."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # shim_grammar.hpp, and of whisper.cpp's grammar-parser.h what it gives.
 from libc.stdint cimport uint32_t
 from libcpp cimport bool
-from libcpp.map cimport map as cpp_map
+from libcpp.map cimport map
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
@@ -11,7 +11,7 @@ from cyllama.whisper.libwhisper cimport whisper_context, whisper_grammar_element
 
 cdef extern from "shim_grammar.hpp" namespace "grammar_parser" nogil:
     cdef cppclass parse_state:
-        cpp_map[string, uint32_t] symbol_ids
+        map[string, uint32_t] symbol_ids
         vector[vector[whisper_grammar_element]] rules
 
 

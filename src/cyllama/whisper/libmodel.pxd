@@ -8,10 +8,11 @@ from cyllama.whisper.libwhisper cimport whisper_model_loader
 
 cdef extern from "shim_model.hpp" namespace "cyllama" nogil:
     cdef cppclass model_source:
-        model_source(const void * data, uint64_t size) except +
-        model_source(int fd, uint64_t start, uint64_t size) except +
-        void set_stop(bool (* function)(void *) noexcept nogil, void * argument)
-        whisper_model_loader loader()
+        pass
 
+    model_source * source_in_memory(const void * data, uint64_t size) except +translate_exception
+    model_source * source_in_file(int fd, uint64_t start, uint64_t size) except +translate_exception
+    void stop_source(model_source & source, bool (* function)(void *) noexcept nogil, void * argument) noexcept
+    whisper_model_loader loader_of(model_source & source) noexcept
     bool check_whisper_model(model_source & source) except +translate_exception
     void check_vad_model(model_source & source) except +translate_exception

@@ -96,9 +96,6 @@ cdef extern from "whisper.h" nogil:
     whisper_context * whisper_init_with_params_no_state(
         whisper_model_loader * loader, whisper_context_params params) except +translate_exception
     whisper_state * whisper_init_state(whisper_context * ctx) except +translate_exception
-    int whisper_ctx_init_openvino_encoder_with_state(
-        whisper_context * ctx, whisper_state * state, const char * model_path, const char * device,
-        const char * cache_dir) except +translate_exception
     void whisper_set_abort_callback_from_state(
         whisper_state * state, ggml_abort_callback abort_callback, void * user_data) noexcept
     void whisper_free(whisper_context * ctx) noexcept
@@ -128,12 +125,9 @@ cdef extern from "whisper.h" nogil:
     int whisper_n_text_ctx(whisper_context * ctx) noexcept
     int whisper_n_audio_ctx(whisper_context * ctx) noexcept
     int whisper_is_multilingual(whisper_context * ctx) noexcept
-    int whisper_model_n_vocab(whisper_context * ctx) noexcept
-    int whisper_model_n_audio_ctx(whisper_context * ctx) noexcept
     int whisper_model_n_audio_state(whisper_context * ctx) noexcept
     int whisper_model_n_audio_head(whisper_context * ctx) noexcept
     int whisper_model_n_audio_layer(whisper_context * ctx) noexcept
-    int whisper_model_n_text_ctx(whisper_context * ctx) noexcept
     int whisper_model_n_text_state(whisper_context * ctx) noexcept
     int whisper_model_n_text_head(whisper_context * ctx) noexcept
     int whisper_model_n_text_layer(whisper_context * ctx) noexcept
@@ -291,5 +285,7 @@ cdef extern from "whisper.h" nogil:
     float whisper_vad_segments_get_segment_t1(whisper_vad_segments * segments, int i_segment) noexcept
     void whisper_vad_free_segments(whisper_vad_segments * segments) noexcept
     void whisper_vad_free(whisper_vad_context * ctx) noexcept
+    const char * whisper_bench_memcpy_str(int n_threads) except +translate_exception
+    const char * whisper_bench_ggml_mul_mat_str(int n_threads) except +translate_exception
     void whisper_log_set(ggml_log_callback log_callback, void * user_data) noexcept
     float whisper_full_get_segment_no_speech_prob_from_state(whisper_state * state, int i_segment) noexcept

@@ -80,7 +80,7 @@ class ModelFile:
 
     @classmethod
     def from_fileobj(cls, fileobj: Any) -> Self:
-        """Take an open binary file from where it stands to its end; it is left open, and where it stood if it is a file.
+        """Take an open binary file from where it stands to its end; it is left open.
 
         Raises
         ------
@@ -99,7 +99,7 @@ class ModelFile:
 
 def _copy(fileobj: Any) -> IO[bytes]:
     """What has no descriptor, in a file that has one."""
-    file = tempfile.TemporaryFile(buffering=0)
+    file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it lives as long as the model is loaded
     while True:
         data = fileobj.read(BLOCK_BYTES)
         if not isinstance(data, (bytes, bytearray, memoryview)):

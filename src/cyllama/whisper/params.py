@@ -135,8 +135,8 @@ class WhisperContextParams(_Params):
     gpu_device: int | None = _param("number of the GPU", "int", low=0, high=1023)
     dtw_token_timestamps: bool | None = _param("times of tokens by dynamic time warping; needs heads", "bool")
     dtw_aheads_preset: str | None = _param("alignment heads of which model", "choice", low=AHEADS_PRESETS)
-    dtw_n_top: int | None = _param("all heads of so many of the last text layers (preset n_top_most)", "int", low=1, high=48)
-    dtw_aheads: Sequence[tuple[int, int]] | None = _param("alignment heads as (text layer, head) (preset custom)", "any")
+    dtw_n_top: int | None = _param("all heads of that many last text layers (preset n_top_most)", "int", low=1, high=48)
+    dtw_aheads: Sequence[tuple[int, int]] | None = _param("heads as (text layer, head) (preset custom)", "any")
     dtw_mem_size: int | None = _param("memory for dynamic time warping in bytes", "int", low=0, high=2**40)
 
     def check(self) -> None:
@@ -147,7 +147,8 @@ class WhisperContextParams(_Params):
             if self.flash_attn:
                 raise ValueError("flash_attn and dtw_token_timestamps exclude each other")
             if preset == "none":
-                raise ValueError(f"dtw_token_timestamps needs dtw_aheads_preset: one of {', '.join(AHEADS_PRESETS[1:])}")
+                known = ", ".join(AHEADS_PRESETS[1:])
+                raise ValueError(f"dtw_token_timestamps needs dtw_aheads_preset: one of {known}")
         elif preset != "none" or self.dtw_n_top is not None or self.dtw_aheads is not None:
             raise ValueError("dtw_aheads_preset, dtw_n_top and dtw_aheads need dtw_token_timestamps=True")
         if (self.dtw_n_top is not None) != (preset == "n_top_most"):
@@ -186,8 +187,9 @@ class WhisperVadParams(_Params):
         super().check()
         pad = 30 if self.speech_pad_ms is None else self.speech_pad_ms
         longest = self.max_speech_duration_s
-        if longest is not None and longest <= 100_000 and 1000 * int(longest) <= 2 * pad + 32:  # 32: a window of the VAD
-            raise ValueError(f"max_speech_duration_s is {longest}, expected more than the padding on both sides ({pad} ms)")
+        window = 32  # ms
+        if longest is not None and longest <= 100_000 and 1000 * int(longest) <= 2 * pad + window:
+            raise ValueError(f"max_speech_duration_s is {longest}, expected more than twice the padding ({pad} ms)")
 
 
 @dataclass(kw_only=True)
@@ -211,10 +213,10 @@ class WhisperFullParams(_Params):
     thold_ptsum: float | None = _param(
         "probability of all timestamp tokens together from which on one counts", "float", low=0.0, high=1.0
     )
-    max_len: int | None = _param("longest segment in characters; 0: no limit; turns token_timestamps on", "int", low=0, high=2**30)
+    max_len: int | None = _param("longest segment in characters; 0: no limit", "int", low=0, high=2**30)
     split_on_word: bool | None = _param("split between words, not tokens (with max_len)", "bool")
     max_tokens: int | None = _param("most tokens of a segment; 0: no limit", "int", low=0, high=2**30)
-    audio_ctx: int | None = _param("size of the audio context, at most the model's; 0: the model's", "int", low=0, high=2**30)
+    audio_ctx: int | None = _param("frames of the encoder; 0: all of the model", "int", low=0, high=2**30)
     tdrz_enable: bool | None = _param("speaker turns (models made by tinydiarize)", "bool")
     suppress_regex: str | None = _param("tokens that match (ECMAScript, the whole token) are never chosen", "text")
     suppress_tokens: Sequence[int] | None = _param("tokens that are never chosen (not in the C struct)", "any")
@@ -225,7 +227,7 @@ class WhisperFullParams(_Params):
     detect_language: bool | None = _param("find out the language and stop", "bool")
     suppress_blank: bool | None = _param("a window does not begin with a blank", "bool")
     suppress_nst: bool | None = _param("no tokens that are not speech", "bool")
-    temperature: float | None = _param("temperature of the first attempt; 0: the best token", "float", low=0.0, high=10.0)
+    temperature: float | None = _param("of the first attempt; 0: the best token", "float", low=0.0, high=10.0)
     max_initial_ts: float | None = _param("latest first time in seconds; 0: no limit", "float", low=0.0, high=30.0)
     length_penalty: float | None = _param("length penalty; negative: none", "float", low=-1.0, high=100.0)
     temperature_inc: float | None = _param(

@@ -136,6 +136,16 @@ class model_source {
     void * stop_argument  = nullptr;
 };
 
+inline model_source * source_in_memory(const void * data, uint64_t size) { return new model_source(data, size); }
+
+inline model_source * source_in_file(int fd, uint64_t start, uint64_t size) { return new model_source(fd, start, size); }
+
+inline void stop_source(model_source & source, bool (*function)(void *), void * argument) {
+    source.set_stop(function, argument);
+}
+
+inline whisper_model_loader loader_of(model_source & source) { return source.loader(); }
+
 struct tensor_shape {
     ggml_type            type;
     std::vector<int64_t> ne;

@@ -14,8 +14,8 @@ import numpy as np
 import cyllama
 from cyllama import models
 from cyllama.errors import ClosedError
-from cyllama.whisper._state import WhisperState
 from cyllama.whisper._model import WhisperContext
+from cyllama.whisper._state import WhisperState
 from cyllama.whisper.alignment import context_params
 from cyllama.whisper.audio import SAMPLE_RATE, AudioStream
 from cyllama.whisper.decoding import Cancel, Decoder, decode, decode_together
