@@ -21,6 +21,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 THIRDPARTY = ROOT / "thirdparty"
@@ -119,27 +120,36 @@ def build_engines() -> None:
     if not shutil.which("c++") and not os.environ.get("CXX"):
         fail("a C++ compiler is missing; install one (Debian: apt-get install g++)")
     tools = os.environ.get("CYLLAMA_TOOLS") == "1"
-    ninja = program("ninja")
+    cmake, ninja = program("cmake"), program("ninja")
     arguments = [
         f"-DCMAKE_MAKE_PROGRAM={ninja}",
         f"-DCYLLAMA_BACKENDS={BACKENDS}",
         f"-DCYLLAMA_LLAMA_COMMIT={lock()['llama'].get('commit', 'unknown')}",
-        *(["-DCYLLAMA_TOOLS=ON"] if tools else []),
         *os.environ.get("CMAKE_ARGS", "").split(),
     ]
     stamp = ENGINES / "cyllama-arguments.txt"
-    wanted = "\n".join(arguments)
-    if not (ENGINES / "build.ninja").exists() or not stamp.exists() or stamp.read_text() != wanted:
-        if not tools and stamp.exists() and stamp.read_text() == "\n".join([*arguments[:3], "-DCYLLAMA_TOOLS=ON"]):
-            pass  # built with the programs before: nothing to take away
-        else:
-            ENGINES.mkdir(parents=True, exist_ok=True)
-            run(
-                [program("cmake"), "-S", THIRDPARTY, "-B", ENGINES, "-G", "Ninja", *arguments],
-                "configuring the engines",
-                stdout=subprocess.DEVNULL,
-            )
-            stamp.write_text(wanted)
+    # cmake's own path too: ninja calls it, and that of an isolated build is gone afterwards
+    wanted = "\n".join([str(cmake), *arguments])
+    with_tools = f"{wanted}\n-DCYLLAMA_TOOLS=ON"
+    done = stamp.read_text() if stamp.exists() and (ENGINES / "build.ninja").exists() else ""
+    if done != with_tools and (tools or done != wanted):  # programs that were built before are not taken away
+        ENGINES.mkdir(parents=True, exist_ok=True)
+        run(
+            [
+                cmake,
+                "-S",
+                THIRDPARTY,
+                "-B",
+                ENGINES,
+                "-G",
+                "Ninja",
+                *arguments,
+                f"-DCYLLAMA_TOOLS={'ON' if tools else 'OFF'}",
+            ],
+            "configuring the engines",
+            stdout=subprocess.DEVNULL,
+        )
+        stamp.write_text(with_tools if tools else wanted)
     compile_engines([ninja, "-C", str(ENGINES), "engines", *(["tools"] if tools else [])])
 
 
@@ -256,7 +266,16 @@ class BuildExt(build_ext):
         super().build_extensions()
 
 
+class BuildPy(build_py):
+    """The package's files, among them the libraries in lib/, which must be there before they are listed."""
+
+    def run(self) -> None:
+        self.run_command("build_ext")
+        self.__dict__.pop("data_files", None)  # listed before
+        super().run()
+
+
 setup(
-    cmdclass={"build_ext": BuildExt},
+    cmdclass={"build_ext": BuildExt, "build_py": BuildPy},
     ext_modules=[Extension("cyllama._native._core", ["src/cyllama/_native/_core.pyx"])],
 )
