@@ -88,7 +88,7 @@ cdef class WhisperContext(Handle):
             return  # the class methods fill it
         self._load(ModelFile.from_path(path_model), params, cancel)
 
-    def __init__(self, path_model: str | bytes | os.PathLike | None = None,
+    def __init__(self, path_model: str | bytes | os.PathLike[str] | None = None,
                  params: WhisperContextParams | None = None, *, cancel: object | None = None) -> None:
         if not self._open and path_model is None:
             raise TypeError("WhisperContext() needs path_model")
@@ -97,7 +97,7 @@ cdef class WhisperContext(Handle):
         self._dispose()
 
     @classmethod
-    def from_bytes(cls, data: bytes, params: WhisperContextParams | None = None, *,
+    def from_bytes(cls, data: object, params: WhisperContextParams | None = None, *,
                    cancel: object | None = None) -> WhisperContext:
         """Load from a bytes-like object with the content of a model file; not copied as a whole.
 
@@ -110,7 +110,7 @@ cdef class WhisperContext(Handle):
         return self
 
     @classmethod
-    def from_fileobj(cls, fileobj, params: WhisperContextParams | None = None, *,
+    def from_fileobj(cls, fileobj: object, params: WhisperContextParams | None = None, *,
                      cancel: object | None = None) -> WhisperContext:
         """Load from a binary file object, from where it stands to its end.
 
@@ -189,7 +189,7 @@ cdef class WhisperContext(Handle):
             raise IndexError(f"{what} is {token}, expected 0 to {self.n_vocab - 1}")
         return 0
 
-    def init_state(self):
+    def init_state(self) -> object:
         """A new `WhisperState`: what one transcription needs beside the weights.
 
         Notes

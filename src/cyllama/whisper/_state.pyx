@@ -206,7 +206,7 @@ cdef class WhisperState(Handle):
 
     # --------------------------------------------------------------------------------- step by step
 
-    def pcm_to_mel(self, samples, n_threads: int | None = None, *, cancel: object | None = None) -> None:
+    def pcm_to_mel(self, samples: object, n_threads: int | None = None, *, cancel: object | None = None) -> None:
         """Compute the mel spectrogram of sound and keep it in the state.
 
         Parameters
@@ -239,7 +239,7 @@ cdef class WhisperState(Handle):
         self._finish(state, code, "whisper_pcm_to_mel_with_state")
         self._has_mel = True
 
-    def set_mel(self, mel) -> None:
+    def set_mel(self, mel: object) -> None:
         """Set the mel spectrogram.
 
         Parameters
@@ -427,7 +427,7 @@ cdef class WhisperState(Handle):
 
     # ---------------------------------------------------------------------------------------- whole
 
-    def full(self, samples, params: WhisperFullParams | None = None, *, cancel: object | None = None,
+    def full(self, samples: object, params: WhisperFullParams | None = None, *, cancel: object | None = None,
              n_processors: int = 1) -> None:
         """Transcribe; the results are segments of this state.
 

@@ -54,7 +54,7 @@ cdef class WhisperVad(Handle):
         if path_model is not None:
             self._load(ModelFile.from_path(path_model), params, cancel)
 
-    def __init__(self, path_model: str | bytes | os.PathLike | None = None,
+    def __init__(self, path_model: str | bytes | os.PathLike[str] | None = None,
                  params: WhisperVadContextParams | None = None, *, cancel: object | None = None) -> None:
         if not self._open and path_model is None:
             raise TypeError("WhisperVad() needs path_model")
@@ -63,14 +63,14 @@ cdef class WhisperVad(Handle):
         self._dispose()
 
     @classmethod
-    def from_bytes(cls, data: bytes, params: WhisperVadContextParams | None = None) -> WhisperVad:
+    def from_bytes(cls, data: object, params: WhisperVadContextParams | None = None) -> WhisperVad:
         """Load from the content of a model file. Source: ``whisper_vad_init_with_params``, whisper.h."""
         cdef WhisperVad self = WhisperVad.__new__(WhisperVad)
         self._load(ModelFile.from_bytes(data), params, None)
         return self
 
     @classmethod
-    def from_fileobj(cls, fileobj, params: WhisperVadContextParams | None = None) -> WhisperVad:
+    def from_fileobj(cls, fileobj: object, params: WhisperVadContextParams | None = None) -> WhisperVad:
         """Load from a binary file object. Source: ``whisper_vad_init_with_params``, whisper.h."""
         cdef WhisperVad self = WhisperVad.__new__(WhisperVad)
         self._load(ModelFile.from_fileobj(fileobj), params, None)
@@ -118,7 +118,7 @@ cdef class WhisperVad(Handle):
             lib.whisper_vad_free(c_context)
         return 0
 
-    def detect_speech(self, samples, *, reset: bool = True, cancel: object | None = None) -> np.ndarray:
+    def detect_speech(self, samples: object, *, reset: bool = True, cancel: object | None = None) -> np.ndarray:
         """How likely each part of 512 samples (32 ms) is speech.
 
         Parameters
@@ -217,7 +217,7 @@ cdef class WhisperVad(Handle):
         finally:
             lib.whisper_vad_free_segments(c_segments)
 
-    def segments(self, samples, params: WhisperVadParams | None = None, *,
+    def segments(self, samples: object, params: WhisperVadParams | None = None, *,
                  cancel: object | None = None) -> list[tuple[float, float]]:
         """Where there is speech; :meth:`detect_speech`, then :meth:`segments_from_probs`.
 

@@ -1,11 +1,11 @@
 # shim_grammar.hpp, and of whisper.cpp's grammar-parser.h what it gives.
 from libc.stdint cimport uint32_t
-from libcpp cimport bool
 from libcpp.map cimport map
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 from cyllama._native.libexceptions cimport translate_exception
+from cyllama.whisper.libmodel cimport stop_function
 from cyllama.whisper.libwhisper cimport whisper_context, whisper_grammar_element
 
 
@@ -18,5 +18,5 @@ cdef extern from "shim_grammar.hpp" namespace "grammar_parser" nogil:
 cdef extern from "shim_grammar.hpp" namespace "cyllama" nogil:
     parse_state parse_grammar(const string & text) except +translate_exception
     vector[int] matching_tokens(
-        whisper_context * ctx, int n_tokens, const string & pattern, bool (* stop)(void *) noexcept nogil,
+        whisper_context * ctx, int n_tokens, const string & pattern, stop_function stop,
         void * stop_argument) except +translate_exception

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "shim_exceptions.hpp"
+#include "shim_model.hpp" // stop_function
 
 #include "grammar-parser.cpp" // its functions are static
 
@@ -59,7 +60,7 @@ inline grammar_parser::parse_state parse_grammar(const std::string & text) {
 // Tokens below `n_tokens` whose text matches as a whole, or those until `stop` said so. The polynomial matcher neither
 // recurses for each character nor takes exponential time; it has no back-references.
 inline std::vector<int> matching_tokens(
-    whisper_context * ctx, int n_tokens, const std::string & pattern, bool (*stop)(void *), void * stop_argument) {
+    whisper_context * ctx, int n_tokens, const std::string & pattern, stop_function stop, void * stop_argument) {
     auto flags = std::regex::ECMAScript;
 #ifdef __GLIBCXX__
     flags |= std::regex_constants::__polynomial;

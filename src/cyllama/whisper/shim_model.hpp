@@ -20,6 +20,8 @@
 
 namespace cyllama {
 
+typedef bool (*stop_function)(void *);
+
 // A model in memory or in an open file, from `start` on. Reading past the end, or when `stop` says so, throws.
 class model_source {
   public:
@@ -27,7 +29,7 @@ class model_source {
 
     model_source(int fd, uint64_t start, uint64_t size) : fd(fd), start(start), size(size), buffer(1 << 16) {}
 
-    void set_stop(bool (*function)(void *), void * argument) {
+    void set_stop(stop_function function, void * argument) {
         stop          = function;
         stop_argument = argument;
     }
@@ -132,7 +134,7 @@ class model_source {
     uint64_t          buffer_start = 0;
     uint64_t          buffered     = 0;
 
-    bool (*stop)(void *)  = nullptr;
+    stop_function stop = nullptr;
     void * stop_argument  = nullptr;
 };
 
@@ -140,7 +142,7 @@ inline model_source * source_in_memory(const void * data, uint64_t size) { retur
 
 inline model_source * source_in_file(int fd, uint64_t start, uint64_t size) { return new model_source(fd, start, size); }
 
-inline void stop_source(model_source & source, bool (*function)(void *), void * argument) {
+inline void stop_source(model_source & source, stop_function function, void * argument) {
     source.set_stop(function, argument);
 }
 

@@ -48,7 +48,7 @@ class _Job:
 
     def __call__(
         self,
-        emit: Callable[[Segment], object],
+        emit: Callable[[Segment], None],
         progress: Callable[[float], object] | None,
         cancel: Cancel | None,
     ) -> None:
@@ -229,7 +229,7 @@ class Whisper:
                 raise ClosedError("this Whisper is closed")
             state = self._idle.pop() if self._idle else None
         if state is None:
-            state = self._context.init_state()
+            state = WhisperState(self._context)
         try:
             yield state
         finally:
