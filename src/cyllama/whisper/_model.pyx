@@ -86,7 +86,8 @@ cdef class WhisperContext(Handle):
     def __cinit__(self, path_model=None, params=None, *, cancel=None):
         if path_model is None:
             return  # the class methods fill it
-        self._load(ModelFile.from_path(path_model), params, cancel)
+        with ModelFile.from_path(path_model) as file:
+            self._load(file, params, cancel)
 
     def __init__(self, path_model: str | bytes | os.PathLike[str] | None = None,
                  params: WhisperContextParams | None = None, *, cancel: object | None = None) -> None:
@@ -106,7 +107,8 @@ cdef class WhisperContext(Handle):
         Raises and releases the GIL as the constructor does. Source: ``whisper_init_with_params_no_state``, whisper.h.
         """
         cdef WhisperContext self = WhisperContext.__new__(WhisperContext)
-        self._load(ModelFile.from_bytes(data), params, cancel)
+        with ModelFile.from_bytes(data) as file:
+            self._load(file, params, cancel)
         return self
 
     @classmethod
@@ -119,7 +121,8 @@ cdef class WhisperContext(Handle):
         Raises and releases the GIL as the constructor does. Source: ``whisper_init_with_params_no_state``, whisper.h.
         """
         cdef WhisperContext self = WhisperContext.__new__(WhisperContext)
-        self._load(ModelFile.from_fileobj(fileobj), params, cancel)
+        with ModelFile.from_fileobj(fileobj) as file:
+            self._load(file, params, cancel)
         return self
 
     cdef int _load(self, object file, object params, object cancel) except -1:

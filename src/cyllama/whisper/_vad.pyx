@@ -52,7 +52,8 @@ cdef class WhisperVad(Handle):
 
     def __cinit__(self, path_model=None, params=None, *, cancel=None):
         if path_model is not None:
-            self._load(ModelFile.from_path(path_model), params, cancel)
+            with ModelFile.from_path(path_model) as file:
+                self._load(file, params, cancel)
 
     def __init__(self, path_model: str | bytes | os.PathLike[str] | None = None,
                  params: WhisperVadContextParams | None = None, *, cancel: object | None = None) -> None:
@@ -66,14 +67,16 @@ cdef class WhisperVad(Handle):
     def from_bytes(cls, data: object, params: WhisperVadContextParams | None = None) -> WhisperVad:
         """Load from the content of a model file. Source: ``whisper_vad_init_with_params``, whisper.h."""
         cdef WhisperVad self = WhisperVad.__new__(WhisperVad)
-        self._load(ModelFile.from_bytes(data), params, None)
+        with ModelFile.from_bytes(data) as file:
+            self._load(file, params, None)
         return self
 
     @classmethod
     def from_fileobj(cls, fileobj: object, params: WhisperVadContextParams | None = None) -> WhisperVad:
         """Load from a binary file object. Source: ``whisper_vad_init_with_params``, whisper.h."""
         cdef WhisperVad self = WhisperVad.__new__(WhisperVad)
-        self._load(ModelFile.from_fileobj(fileobj), params, None)
+        with ModelFile.from_fileobj(fileobj) as file:
+            self._load(file, params, None)
         return self
 
     def _load(self, file, params, cancel) -> None:

@@ -15,7 +15,7 @@ BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model that can be read at any place.
+    """A model that can be read at any place; a ``with`` block closes what was opened for it.
 
     Attributes
     ----------
@@ -96,15 +96,26 @@ class ModelFile:
         except (AttributeError, OSError, io.UnsupportedOperation):
             return cls(what, file=_copy(fileobj))
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self.file is not None:
+            self.file.close()
+
 
 def _copy(fileobj: Any) -> IO[bytes]:
     """What has no descriptor, in a file that has one."""
-    file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it lives as long as the model is loaded
-    while True:
-        data = fileobj.read(BLOCK_BYTES)
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            kind = type(data).__name__
-            raise TypeError(f"the file object gave {kind}, expected bytes; open it in binary mode ('rb')")
-        if not data:
-            return file
-        file.write(data)
+    file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed with the ModelFile
+    try:
+        while True:
+            data = fileobj.read(BLOCK_BYTES)
+            if not isinstance(data, (bytes, bytearray, memoryview)):
+                kind = type(data).__name__
+                raise TypeError(f"the file object gave {kind}, expected bytes; open it in binary mode ('rb')")
+            if not data:
+                return file
+            file.write(data)
+    except BaseException:
+        file.close()
+        raise
