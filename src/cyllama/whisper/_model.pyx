@@ -26,6 +26,9 @@ _core.check_abi(__name__, (ggml.ggml_version().decode(), sizeof(ggml.ggml_tensor
 lib.whisper_log_set(log_hook, <void *> <const char *> b"whisper")
 
 
+N_OTHER_TOKENS = 51766  # of a multilingual vocabulary: all but those of the languages
+
+
 cdef cbool ask_stop(void * state) noexcept nogil:
     return (<CallState> state).poll()
 
@@ -387,8 +390,9 @@ cdef class WhisperContext(Handle):
 
     @property
     def languages(self) -> dict[str, str]:
-        """The languages that the model knows: code and English name."""
-        return languages() if self.is_multilingual else {"en": "english"}
+        """The languages that the model knows: code and English name, in the order of their numbers."""
+        n_languages = self.n_vocab - N_OTHER_TOKENS if self.is_multilingual else 1
+        return dict(list(languages().items())[:n_languages])
 
     def language_code(self, language: str) -> str:
         """The code of a language that the model knows, given as code or name.
@@ -400,7 +404,8 @@ cdef class WhisperContext(Handle):
         """
         code = language_code(language_id(language))
         if code not in self.languages:
-            raise ValueError(f"language is {language!r}, but the model knows English only")
+            only = "English only" if not self.is_multilingual else f"{len(self.languages)} languages without it"
+            raise ValueError(f"language is {language!r}, but the model knows {only}")
         return code
 
 

@@ -18,7 +18,6 @@ from cyllama.whisper._fill cimport FullParams, threads
 from cyllama.whisper._model cimport WhisperContext, ask_stop
 
 from cyllama.errors import DecodeError, EngineError, InUseError, OutOfMemoryError, TranscribeError
-from cyllama.whisper._model import language_code
 from cyllama.whisper.params import WhisperFullParams
 from cyllama.whisper.samples import as_array, check_samples, to_mono
 
@@ -423,7 +422,10 @@ cdef class WhisperState(Handle):
             self._stopped()
         self._finish(state, min(code, 0), "whisper_lang_auto_detect_with_state")
         self._encoded, self._n_decoded, self._n_last = True, 1, 1
-        return language_code(code), {language_code(i): probabilities[i] for i in range(probabilities.size())}
+        # the engine counts all languages that any model knows, and takes another token for one that this one does not
+        found = {name: probabilities[i] for i, name in enumerate(self.context.languages)}
+        total = sum(found.values())
+        return max(found, key=found.get), {name: p / total for name, p in found.items()}
 
     # ---------------------------------------------------------------------------------------- whole
 
