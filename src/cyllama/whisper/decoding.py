@@ -6,7 +6,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -46,8 +45,8 @@ class Decoder:
 
     Attributes
     ----------
-    borrow : callable
-        Gives a state of the model for the time of a ``with`` block.
+    state : callable
+        Makes a state of the model.
     params : WhisperFullParams
         Of the engine.
     options : TranscribeOptions
@@ -57,7 +56,7 @@ class Decoder:
         The first token that is no text.
     """
 
-    borrow: Callable[[], AbstractContextManager[WhisperState]]
+    state: Callable[[], WhisperState]
     params: WhisperFullParams
     options: TranscribeOptions
     language: str
@@ -159,8 +158,8 @@ def decode(
         Gets each segment as soon as there is one; an exception stops everything.
     """
     numbered = _Numbered(emit)
-    with decoder.borrow() as state:
-        changes: dict[str, Any] = {"no_context": True}  # the state may have served another sound
+    with decoder.state() as state:
+        changes: dict[str, Any] = {}
         for piece in pieces:
             part = None if progress is None else _part_of(progress, piece, seconds)
             decoder.run(state, piece, emit=numbered, progress=part, cancel=cancel, **changes)
@@ -194,8 +193,8 @@ def decode_together(
 
     def work(piece: Piece) -> list[Segment]:
         found: list[Segment] = []
-        with decoder.borrow() as state:
-            decoder.run(state, piece, emit=found.append, cancel=either, no_context=True)
+        with decoder.state() as state:
+            decoder.run(state, piece, emit=found.append, cancel=either)
         return found
 
     workers = ThreadPoolExecutor(decoder.options.batch_size, thread_name_prefix="cyllama-whisper")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
@@ -94,8 +92,6 @@ class Whisper:
     """
 
     def __init__(self, model: Any = "tiny.en", *, dtw: bool | str = False, cancel: Cancel | None = None, **params: Any):
-        self._lock = threading.Lock()
-        self._idle: list[WhisperState] = []
         self._closed = False
         self._detector = SpeechDetector()
         if isinstance(model, (bytes, bytearray, memoryview)):
@@ -207,13 +203,9 @@ class Whisper:
         InUseError
             A transcription is running.
         """
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for state in idle:
-            state.close()
-        self._detector.close()
         self._context.close()
+        self._closed = True
+        self._detector.close()
 
     def __enter__(self) -> Self:
         return self
@@ -221,24 +213,11 @@ class Whisper:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    @contextlib.contextmanager
-    def _borrow(self) -> Iterator[WhisperState]:
-        """A state for one thread."""
-        with self._lock:
-            if self._closed:
-                raise ClosedError("this Whisper is closed")
-            state = self._idle.pop() if self._idle else None
-        if state is None:
-            state = WhisperState(self._context)
-        try:
-            yield state
-        finally:
-            with self._lock:
-                keep = not self._closed and len(self._idle) < cyllama.get_threads()
-                if keep:
-                    self._idle.append(state)
-            if not keep:
-                state.close()
+    def _state(self) -> WhisperState:
+        """A state of its own for each transcription: made in milliseconds, and nothing is left over from another."""
+        if self._closed:
+            raise ClosedError("this Whisper is closed")
+        return WhisperState(self._context)
 
     def _job(self, audio: Any, sample_rate: int | None, options: dict[str, Any], cancel: Cancel | None) -> _Job:
         if self._closed:
@@ -263,7 +242,7 @@ class Whisper:
         )
         params = self._params(chosen, language)
         spoken = ENGLISH if chosen.task == "translate" else language
-        return _Job(Decoder(self._borrow, params, chosen, spoken, self._context.token_eot), stream, speech, info)
+        return _Job(Decoder(self._state, params, chosen, spoken, self._context.token_eot), stream, speech, info)
 
     def _check_task(self, options: TranscribeOptions) -> None:
         if self.is_multilingual:
@@ -293,7 +272,7 @@ class Whisper:
     def _detect(
         self, samples: Samples, n_threads: int | None, cancel: Cancel | None
     ) -> tuple[str, float, tuple[tuple[str, float], ...]]:
-        with self._borrow() as state:
+        with self._state() as state:
             state.pcm_to_mel(samples, n_threads=n_threads, cancel=cancel)
             code, found = state.lang_auto_detect(n_threads=n_threads, cancel=cancel)
         every = tuple(sorted(found.items(), key=lambda pair: -pair[1]))
