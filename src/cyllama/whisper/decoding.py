@@ -87,8 +87,8 @@ class Decoder:
         """Return segment `i` of a state, with times in the sound."""
         timed = bool(self.params.token_timestamps)
         tokens = tuple(self.token(data, piece, timed) for data in state.get_tokens(i) if data.id < self.special)
-        start = piece.time(state.get_segment_t0(i) / CENTISECONDS)
-        end = max(start, piece.time(state.get_segment_t1(i) / CENTISECONDS))
+        start = piece.start_time(state.get_segment_t0(i) / CENTISECONDS)
+        end = max(start, piece.end_time(state.get_segment_t1(i) / CENTISECONDS))
         text = b"".join(token.raw for token in tokens).decode("utf-8", "replace")
         words = None
         if self.options.word_timestamps:
@@ -122,9 +122,9 @@ class Decoder:
             raw=data.text,
             probability=data.p,
             logprob=data.plog,
-            start=piece.time(data.t0 / CENTISECONDS) if timed else None,
-            end=piece.time(data.t1 / CENTISECONDS) if timed else None,
-            dtw=piece.time(data.t_dtw / CENTISECONDS) if aligned else None,
+            start=piece.start_time(data.t0 / CENTISECONDS) if timed else None,
+            end=piece.end_time(data.t1 / CENTISECONDS) if timed else None,
+            dtw=piece.start_time(data.t_dtw / CENTISECONDS) if aligned else None,
         )
 
 

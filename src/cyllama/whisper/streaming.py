@@ -71,6 +71,7 @@ class StreamingTranscriber:
                 raise TypeError(f"{name} cannot be given: the sound has no end yet")
         if not 0.1 <= step <= MAX_SECONDS:
             raise ValueError(f"step is {step!r}, expected 0.1 to {MAX_SECONDS:g} seconds")
+        whisper.check_options(options)
         rate = check_rate(sample_rate)
         self._whisper, self._options, self._step = whisper, options, step
         self._resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -195,6 +195,20 @@ class Whisper:
         stream = AudioStream(audio, sample_rate=sample_rate)
         return self._detect(stream.read(0.0, WINDOW_SECONDS), None, cancel)
 
+    def check_options(self, options: Mapping[str, Any]) -> TranscribeOptions:
+        """Return the options of a transcription by this model.
+
+        Raises
+        ------
+        TypeError, UnsupportedError, ValueError
+            As of `cyllama.whisper.transcribe`.
+        """
+        found = options_from(options)
+        self._check_task(found)
+        if found.language not in (None, "auto"):
+            self._context.language_code(found.language)
+        return found
+
     def close(self) -> None:
         """Free the model.
 
@@ -222,8 +236,7 @@ class Whisper:
     def _job(self, audio: Any, sample_rate: int | None, options: dict[str, Any], cancel: Cancel | None) -> _Job:
         if self._closed:
             raise ClosedError("this Whisper is closed")
-        chosen = options_from(options)
-        self._check_task(chosen)
+        chosen = self.check_options(options)
         stream = AudioStream(audio, sample_rate=sample_rate, clip=chosen.clip_timestamps, allow_empty=True)
         speech = None
         if chosen.vad_filter or chosen.batch_size > 1:
