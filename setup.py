@@ -29,20 +29,19 @@ ENGINES = ROOT / "build" / "engines"
 PACKAGE = ROOT / "src" / "cyllama"
 LIB = PACKAGE / "lib"
 BACKENDS = os.environ.get("CYLLAMA_BACKENDS", "rpc")
-SHARED = ["ggml-base", "ggml", "llama", "llama-common", "mtmd"]
+SHARED = ["ggml-base", "ggml", "llama", "llama-common", "mtmd", "whisper"]
 SHARED_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 
 INCLUDE = {
     "ggml": ["llama.cpp/ggml/include"],
     "llama": ["llama.cpp/include", "llama.cpp/common", "llama.cpp/vendor"],
     "llava": ["llama.cpp/include", "llama.cpp/tools/mtmd"],
-    "whisper": ["whisper.cpp/include"],
+    "whisper": ["whisper.cpp/include", "whisper.cpp/examples"],  # examples: the grammar parser
     "sd": ["stable-diffusion.cpp/include"],
 }
 # What each extension links beside ggml: shared libraries of the package, and its own static archives.
 COMMON_EXTENSIONS = ("_adapter", "_common", "_speculative")
 ARCHIVES = {
-    "whisper": ["archive/libwhisper.a"],
     "sd": ["archive/libstable-diffusion.a", "sd/thirdparty/CMakeFiles/zip.dir/zip.c.o"],
 }
 
@@ -205,6 +204,8 @@ def extension(pyx: Path) -> Extension:
         libraries.insert(0, "cyllama-llama-common")
     if engine == "llava":
         libraries.insert(0, "cyllama-mtmd")
+    if engine == "whisper":
+        libraries.insert(0, "cyllama-whisper")
     includes = INCLUDE["ggml"] + INCLUDE.get(engine, [])
     archives = [str(ENGINES / archive) for archive in ARCHIVES.get(engine, [])]
     return Extension(

@@ -49,7 +49,7 @@ ENGINES = {
     "_native": Engine("llama.cpp", ("ggml/include",), GGML_HEADERS, complete=False),
     "llama": Engine("llama.cpp", ("include", "common", "vendor"), ("include/llama.h", "ggml/include/gguf.h")),
     "llava": Engine("llama.cpp", ("include", "tools/mtmd"), MTMD_HEADERS, required=False),
-    "whisper": Engine("whisper.cpp", ("include",), ("include/whisper.h",), required=False),
+    "whisper": Engine("whisper.cpp", ("include", "examples"), ("include/whisper.h",)),
     "sd": Engine("stable-diffusion.cpp", ("include",), ("include/stable-diffusion.h",), required=False),
 }
 C_HEADERS = {Path(header).name for engine in ENGINES.values() for header in engine.headers}
@@ -236,6 +236,9 @@ class Declarations:
         """Return the type of a parameter or of a template's argument."""
         if kind(node) in ("Name", "CSimpleBaseType"):
             return self.base(node)
+        if kind(node) == "Index":  # a template among the arguments of a template
+            inner = getattr(node.index, "args", [node.index])
+            return f"{self.base(node.base)}<{', '.join(map(self.parameter, inner))}>"
         if kind(node.base_type) == "CSimpleBaseType" and node.base_type.name is None:  # a type without a name
             return self.base(node.declarator)
         return self.declared(node.base_type, node.declarator)

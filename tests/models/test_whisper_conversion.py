@@ -14,7 +14,7 @@ import pytest
 from cyllama import models
 from cyllama.errors import DownloadError
 from cyllama.models.package_index import sha256_of
-from cyllama.models.whisper import read_ctranslate2, write_ggml
+from cyllama.models.whisper import read_ctranslate2, read_tiktoken, write_ggml
 
 JFK = Path(__file__).resolve().parents[2] / "thirdparty" / "whisper.cpp" / "samples" / "jfk.wav"
 TEXT = "And so my fellow Americans ask not what your country can do for you, ask what you can do for your country."
@@ -71,8 +71,10 @@ def ctranslate2(weights: Weights, version: int = 6, kind: str = "WhisperSpec") -
     return b"".join(out)
 
 
-def head(sizes: tuple[int, ...] = SIZES) -> bytes:
-    words = [b"a", b"bc", b""]
+VOCABULARY = {1: b"b\xc3"}  # a part of a character
+
+
+def head(sizes: tuple[int, ...] = SIZES, words: tuple[bytes, ...] = (b"a", b"bc", b"")) -> bytes:
     filters = np.arange(6, dtype=np.float32).tobytes()
     out = [struct.pack("<I11i", 0x67676D6C, *sizes), struct.pack("<2i", 3, 2), filters, struct.pack("<i", len(words))]
     return b"".join([*out, *(struct.pack("<I", len(word)) + word for word in words)])
@@ -95,7 +97,7 @@ def ggml_tensors(data: bytes) -> Weights:
 
 def converted(weights: Weights, start: bytes | None = None) -> bytes:
     out = io.BytesIO()
-    write_ggml(weights, head() if start is None else start, out)
+    write_ggml(weights, head() if start is None else start, VOCABULARY, out)
     return out.getvalue()
 
 
@@ -130,7 +132,7 @@ def test_weights_come_back_from_the_format() -> None:
 def test_names_types_and_numbers() -> None:
     weights = small_weights()
     data = converted(weights, head() + b"tensors of the other model")
-    assert data.startswith(head())
+    assert data.startswith(head(words=(b"a", b"b\xc3", b"")))
     found = ggml_tensors(data[len(head()) :])
     assert len(found) == 4 + 3 + 2 * 2 + 15 + 24
     for name, array in found.items():
@@ -146,6 +148,13 @@ def test_names_types_and_numbers() -> None:
     assert found["encoder.conv1.bias"].shape == (WIDTH, 1)
     assert found["encoder.conv1.weight"].shape == (WIDTH, 3, 3)
     np.testing.assert_array_equal(found["decoder.ln.bias"], weights["decoder/layer_norm/beta"])
+
+
+def test_tokens_of_tiktoken() -> None:
+    assert read_tiktoken(b"IQ== 0\nIg== 1\n= 7\n") == {0: b"!", 1: b'"', 7: b""}
+    for damaged in (b"IQ==", b"IQ== x", b"IQ== 0 0", b"I 5"):
+        with pytest.raises(DownloadError, match="vocabulary"):
+            read_tiktoken(damaged)
 
 
 def test_every_cut_is_noticed() -> None:

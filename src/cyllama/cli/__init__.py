@@ -18,6 +18,8 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS: dict[str, tuple[str, str]] = {
     "info": ("cyllama.cli.info", "what this build contains: versions, backends, devices"),
     "models": ("cyllama.cli.models", "list, fetch and remove models"),
+    "transcribe": ("cyllama.cli.transcribe", "speech in sound files to text, subtitles or JSON"),
+    "whisper": ("cyllama.cli.whisper", "speech recognition models: quantize, languages"),
 }
 """Command: (module, help in one line)."""
 

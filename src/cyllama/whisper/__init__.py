@@ -1,5 +1,49 @@
-"""Speech to text: whisper.cpp."""
+"""Speech to text: whisper.cpp.
 
-from cyllama.whisper._core import system_info, version
+:func:`transcribe` is the shortest way from a recording to a text, :class:`Whisper` keeps a model loaded;
+`WhisperContext`, `WhisperState` and `WhisperVad` are thin handles on whisper.cpp's.
+"""
 
-__all__ = ["system_info", "version"]
+from cyllama.whisper._core import bench_ggml_mul_mat, bench_memcpy, system_info, version
+from cyllama.whisper._model import WhisperContext, WhisperGrammar, languages
+from cyllama.whisper._state import WhisperState, WhisperTimings, WhisperToken
+from cyllama.whisper._vad import WhisperVad
+from cyllama.whisper.audio import AudioStream, load_audio
+from cyllama.whisper.options import TranscribeOptions, VadOptions
+from cyllama.whisper.params import WhisperContextParams, WhisperFullParams, WhisperVadContextParams, WhisperVadParams
+from cyllama.whisper.quantize import quantize
+from cyllama.whisper.results import Segment, Token, Transcription, TranscriptionInfo, Word
+from cyllama.whisper.streaming import StreamedSegment, StreamingTranscriber
+from cyllama.whisper.transcribe import Whisper, transcribe
+
+__all__ = [
+    "AudioStream",
+    "Segment",
+    "StreamedSegment",
+    "StreamingTranscriber",
+    "Token",
+    "TranscribeOptions",
+    "Transcription",
+    "TranscriptionInfo",
+    "VadOptions",
+    "Whisper",
+    "WhisperContext",
+    "WhisperContextParams",
+    "WhisperFullParams",
+    "WhisperGrammar",
+    "WhisperState",
+    "WhisperTimings",
+    "WhisperToken",
+    "WhisperVad",
+    "WhisperVadContextParams",
+    "WhisperVadParams",
+    "Word",
+    "bench_ggml_mul_mat",
+    "bench_memcpy",
+    "languages",
+    "load_audio",
+    "quantize",
+    "system_info",
+    "transcribe",
+    "version",
+]

@@ -19,7 +19,7 @@ from cyllama.whisper.words import APPENDED, PREPENDED
 __all__ = ["TranscribeOptions", "VadOptions", "options_from"]
 
 MAX_DECODERS = 8  # WHISPER_MAX_DECODERS
-FALLBACK = 0.2  # the engine's step of temperature
+ALL_THAT_IS_NO_SPEECH = -1  # among suppress_tokens, as openai-whisper has it
 
 # Other names of the same thing.
 ALIASES = {
@@ -151,6 +151,7 @@ class TranscribeOptions:
     def engine_fields(self) -> dict[str, Any]:
         """Return the fields of ``WhisperFullParams`` that follow from these."""
         first, step = self.temperatures()
+        suppressed = [int(token) for token in self.suppress_tokens or ()]
         return {
             "strategy": "beam_search" if (self.beam_size or 1) > 1 else "greedy",
             "beam_size": self.beam_size if (self.beam_size or 1) > 1 else None,
@@ -163,14 +164,15 @@ class TranscribeOptions:
             "no_timestamps": self.without_timestamps,
             "token_timestamps": self.word_timestamps or self.max_segment_chars is not None,
             "max_len": self.max_segment_chars,
-            "split_on_word": self.split_on_word,
+            "split_on_word": self.split_on_word if self.max_segment_chars else None,
             "max_tokens": self.max_new_tokens,
             "audio_ctx": self.audio_ctx,
             "tdrz_enable": self.speaker_turns,
             "suppress_regex": self.suppress_regex,
             "carry_initial_prompt": self.carry_initial_prompt,
             "suppress_blank": self.suppress_blank,
-            "suppress_nst": self.suppress_tokens is not None and -1 in self.suppress_tokens,
+            "suppress_nst": ALL_THAT_IS_NO_SPEECH in suppressed,
+            "suppress_tokens": [token for token in suppressed if token != ALL_THAT_IS_NO_SPEECH],
             "temperature": first,
             "temperature_inc": step,
             "max_initial_ts": self.max_initial_timestamp,

@@ -24,6 +24,15 @@ OVERLAP_SECONDS, GAP_SECONDS = 0.1, 0.1
 
 
 @dataclass(frozen=True)
+class Part:
+    """A part of a piece that is sound without a gap: where it begins and ends in the piece, and begins in the whole."""
+
+    begin: float
+    end: float
+    time: float
+
+
+@dataclass(frozen=True)
 class Piece:
     """A part of the sound.
 
@@ -31,27 +40,37 @@ class Piece:
     ----------
     samples : ndarray of float32, shape (n,)
         Mono, 16,000 Hz.
-    moments, times : ndarray of float64, shape (m,)
-        Moments in the piece, increasing, and the same moments in the whole sound, in seconds.
+    parts : tuple of Part
+        In order; between them there is silence that is not in the whole.
     """
 
     samples: Samples
-    moments: np.ndarray
-    times: np.ndarray
+    parts: tuple[Part, ...]
 
-    def time(self, moment: float) -> float:
-        """Return the time in the sound of a moment in the piece; never outside of the piece."""
-        return float(np.interp(moment, self.moments, self.times))
+    def start_time(self, moment: float) -> float:
+        """Return the time in the sound of something that starts at a moment of the piece: never between two parts."""
+        for part in self.parts:
+            if moment < part.end:
+                return part.time + max(0.0, moment - part.begin)
+        return self.end
+
+    def end_time(self, moment: float) -> float:
+        """Return the time in the sound of something that ends at a moment of the piece: never between two parts."""
+        for part in reversed(self.parts):
+            if moment > part.begin:
+                return part.time + min(moment, part.end) - part.begin
+        return self.start
 
     @property
     def start(self) -> float:
         """Where it begins in the sound, in seconds."""
-        return float(self.times[0])
+        return self.parts[0].time
 
     @property
     def end(self) -> float:
         """Where it ends in the sound, in seconds."""
-        return float(self.times[-1])
+        last = self.parts[-1]
+        return last.time + last.end - last.begin
 
 
 def plain_pieces(stream: AudioStream) -> Iterator[Piece]:
@@ -63,17 +82,17 @@ def plain_pieces(stream: AudioStream) -> Iterator[Piece]:
             if sum(map(len, parts)) >= PIECE_SECONDS * SAMPLE_RATE:
                 samples = np.concatenate(parts)
                 cut = _quietest(samples)
-                yield _plain(samples[:cut], begins)
+                yield _plain(samples[:cut], begins, stream.duration)
                 begins += cut / SAMPLE_RATE
                 parts = [samples[cut:]]
             parts.append(block)
         if parts:
-            yield _plain(np.concatenate(parts), begins)
+            yield _plain(np.concatenate(parts), begins, stream.duration)
 
 
-def _plain(samples: Samples, start: float) -> Piece:
-    seconds = len(samples) / SAMPLE_RATE
-    return Piece(np.ascontiguousarray(samples), np.array([0.0, seconds]), np.array([start, start + seconds]))
+def _plain(samples: Samples, start: float, duration: float) -> Piece:
+    seconds = min(len(samples) / SAMPLE_RATE, duration - start)  # resampling rounds up
+    return Piece(np.ascontiguousarray(samples), (Part(0.0, seconds, start),))
 
 
 def _quietest(samples: Samples) -> int:
@@ -89,7 +108,7 @@ def find_speech(pieces: Iterable[Piece], detect: Callable[[Samples], list[Speech
     """Return where there is speech in the sound, in seconds."""
     found = []
     for piece in pieces:
-        found += [(piece.time(start), piece.time(end)) for start, end in detect(piece.samples)]
+        found += [(piece.start_time(start), piece.end_time(end)) for start, end in detect(piece.samples)]
     return found
 
 
@@ -119,21 +138,15 @@ def speech_pieces(stream: AudioStream, speech: list[Speech], seconds: float = PI
 
 def _packed(stream: AudioStream, group: list[Speech]) -> Piece:
     gap = np.zeros(round(GAP_SECONDS * SAMPLE_RATE), np.float32)
-    parts: list[Samples] = []
-    moments: list[float] = []
-    times: list[float] = []
+    sounds: list[Samples] = []
+    parts: list[Part] = []
     n = 0
     for i, (start, end) in enumerate(group):
-        last = i == len(group) - 1
-        samples = stream.read(start, end if last else min(end + OVERLAP_SECONDS, stream.duration))
-        heard = min(len(samples), round((end - start) * SAMPLE_RATE))
-        moments += [n / SAMPLE_RATE, (n + heard) / SAMPLE_RATE]
-        times += [start, end]
-        parts.append(samples)
-        n += len(samples)
-        if not last:
-            moments.append(n / SAMPLE_RATE)  # what overlaps counts as the end, and the gap as the silence that it is
-            times.append(end)
-            parts.append(gap)
-            n += len(gap)
-    return Piece(np.concatenate(parts), np.array(moments), np.array(times))
+        is_last = i == len(group) - 1
+        samples = stream.read(start, end if is_last else min(end + OVERLAP_SECONDS, stream.duration))
+        begin = n / SAMPLE_RATE
+        parts.append(Part(begin, begin + end - start, start))  # what overlaps counts as its end
+        for sound in (samples,) if is_last else (samples, gap):
+            sounds.append(sound)
+            n += len(sound)
+    return Piece(np.concatenate(sounds), tuple(parts))

@@ -102,8 +102,8 @@ class Segment(_Record):
         How likely it is that there is no speech in the window.
     words : tuple of Word or None
         None if they were not asked for.
-    temperature : float
-        At which it was decoded.
+    temperature : float or None
+        At which it was decoded; None if that is not known.
     speaker_turn : bool
         Whether another speaker follows (models trained for it).
     """
@@ -118,7 +118,7 @@ class Segment(_Record):
     compression_ratio: float = math.nan
     no_speech_prob: float = math.nan
     words: tuple[Word, ...] | None = None
-    temperature: float = 0.0
+    temperature: float | None = None
     speaker_turn: bool = False
 
     def to_dict(self) -> dict[str, Any]:

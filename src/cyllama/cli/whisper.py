@@ -1,0 +1,35 @@
+"""``cyllama whisper``: speech recognition models."""
+
+from __future__ import annotations
+
+import argparse
+
+__all__ = ["add_arguments", "run"]
+
+TYPES = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the sub-commands."""
+    commands = parser.add_subparsers(dest="command", required=True, metavar="quantize|languages")
+    quantizing = commands.add_parser("quantize", help="write a model with smaller weights")
+    quantizing.add_argument("model", metavar="MODEL", help="name or file of the model")
+    quantizing.add_argument("output", metavar="OUTPUT", help="file to write")
+    quantizing.add_argument("-t", "--type", default="q8_0", choices=TYPES, help="type of the weights (default: q8_0)")
+    commands.add_parser("languages", help="list the languages that Whisper knows")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what the sub-command says."""
+    from cyllama import models
+    from cyllama.whisper import languages, quantize
+
+    if arguments.command == "languages":
+        for code, name in languages().items():
+            print(f"{code:4} {name}")
+        return 0
+    source = models.resolve(arguments.model)
+    target = quantize(source, arguments.output, arguments.type)
+    before, after = source.stat().st_size, target.stat().st_size
+    print(f"{target}: {after / 1e6:.1f} MB, {after / before:.0%} of {before / 1e6:.1f} MB")
+    return 0

@@ -1,0 +1,78 @@
+// whisper.cpp's grammar parser, with its exceptions instead of its messages on the terminal; and the tokens that a
+// regular expression matches.
+#pragma once
+
+#include "shim_exceptions.hpp"
+#include "shim_model.hpp" // stop_function
+
+#include "grammar-parser.cpp" // its functions are static
+
+#include <regex>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace cyllama {
+
+constexpr size_t MAX_GRAMMAR_DEPTH    = 200;   // the parser recurses for each group
+constexpr size_t MAX_GRAMMAR_ELEMENTS = 10000; // the engine recurses for each element that may be empty
+
+inline void check_grammar_depth(const std::string & text) {
+    size_t depth = 0;
+    char   quote = 0; // what ends the literal or the class
+    for (size_t i = 0; i < text.size(); ++i) {
+        const char c = text[i];
+        if (quote) {
+            i += c == '\\';
+            quote = c == quote ? 0 : quote;
+        } else if (c == '"' || c == '[') {
+            quote = c == '"' ? '"' : ']';
+        } else if (c == '#') {
+            while (i + 1 < text.size() && text[i + 1] != '\n') {
+                ++i;
+            }
+        } else if (c == '(' && ++depth > MAX_GRAMMAR_DEPTH) {
+            throw std::runtime_error("groups are nested more than " + std::to_string(MAX_GRAMMAR_DEPTH) + " deep");
+        } else if (c == ')' && depth > 0) {
+            --depth;
+        }
+    }
+}
+
+inline grammar_parser::parse_state parse_grammar(const std::string & text) {
+    check_grammar_depth(text);
+    grammar_parser::parse_state state;
+    const char * pos = grammar_parser::parse_space(text.c_str(), true);
+    while (*pos) {
+        pos = grammar_parser::parse_rule(state, pos);
+    }
+    size_t n_elements = 0;
+    for (const auto & rule : state.rules) {
+        n_elements += rule.size();
+    }
+    if (n_elements > MAX_GRAMMAR_ELEMENTS) {
+        throw std::runtime_error("it has " + std::to_string(n_elements) + " elements, at most " +
+                                 std::to_string(MAX_GRAMMAR_ELEMENTS) + " are allowed");
+    }
+    return state;
+}
+
+// Tokens below `n_tokens` whose text matches as a whole, or those until `stop` said so. The polynomial matcher neither
+// recurses for each character nor takes exponential time; it has no back-references.
+inline std::vector<int> matching_tokens(
+    whisper_context * ctx, int n_tokens, const std::string & pattern, stop_function stop, void * stop_argument) {
+    auto flags = std::regex::ECMAScript;
+#ifdef __GLIBCXX__
+    flags |= std::regex_constants::__polynomial;
+#endif
+    const std::regex expression(pattern, flags);
+    std::vector<int> found;
+    for (int id = 0; id < n_tokens && !stop(stop_argument); ++id) {
+        if (std::regex_match(whisper_token_to_str(ctx, id), expression)) {
+            found.push_back(id);
+        }
+    }
+    return found;
+}
+
+} // namespace cyllama

@@ -1,0 +1,104 @@
+"""``cyllama transcribe`` and ``cyllama whisper``: files in, files out, exit codes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import srt
+from data.sounds import JFK
+
+from cyllama import models
+from cyllama.cli import main
+from cyllama.whisper import TranscribeOptions, VadOptions
+
+TEXT = "And so my fellow Americans ask not what your country can do for you ask what you can do for your country."
+
+
+def test_text_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["transcribe", str(JFK)]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("[00:00:00.000 --> 00:00:08.000]") and len(out) == 2
+    assert " ".join(line.split("]  ")[1] for line in out) == TEXT
+
+
+def test_files_as_they_come(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    second = tmp_path / "second.mp3"
+    second.write_bytes(JFK.with_suffix(".mp3").read_bytes())
+    folder = tmp_path / "new" / "folder"
+    arguments = ["transcribe", str(JFK), str(second), "--format", "srt,json,txt", "--output-dir", str(folder), "-q"]
+    assert main([*arguments, "--word-timestamps", "--beam-size", "2"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "jfk.json", "jfk.srt", "jfk.txt", "second.json", "second.srt", "second.txt",
+    ]  # fmt: skip
+    assert len(list(srt.parse((folder / "jfk.srt").read_text()))) >= 1
+    assert json.loads((folder / "jfk.json").read_text())["words"]
+
+
+def test_every_option_is_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["transcribe", "--help"]) == 0
+    text = capsys.readouterr().out
+    for option in dataclasses.fields(TranscribeOptions):
+        if option.name != "vad_parameters":
+            assert f"--{option.name.replace('_', '-')}" in text
+    for option in dataclasses.fields(VadOptions):
+        assert f"--vad-{option.name.replace('_', '-')}" in text
+
+
+def test_voice_activity(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["transcribe", str(JFK), "--vad-threshold", "0.4", "--clip-timestamps", "0,8", "--temperature", "0"]) == 0
+    )
+    assert capsys.readouterr().out.startswith("[00:00:00.")
+
+
+def test_standard_input(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cyllama", "transcribe", "-", "-f", "vtt", "-q"]
+    done = subprocess.run(command, input=JFK.read_bytes(), cwd=tmp_path, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert (tmp_path / "stdin.vtt").read_text().startswith("WEBVTT")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["/nowhere/talk.wav"], 1, "talk.wav"),
+        ([str(JFK), "-m", "tinny.en"], 1, "tiny.en"),
+        ([str(JFK), "--format", "docx"], 1, "docx"),
+        ([str(JFK), "--language", "elvish"], 1, "elvish"),
+        ([str(JFK), "--beam-size", "99"], 1, "beam_size"),
+        ([str(JFK), "--beam-size", "many"], 2, "many"),
+        ([str(JFK), "--unknown"], 2, "--unknown"),
+        ([], 2, "FILE"),
+    ],
+)
+def test_failures(arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["transcribe", *arguments]) == code
+    captured = capsys.readouterr()
+    assert message in captured.err and "Traceback" not in captured.err
+
+
+def test_one_bad_file_of_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"no sound")
+    assert main(["transcribe", str(bad), str(JFK), "-f", "txt", "-o", str(tmp_path)]) == 1
+    captured = capsys.readouterr()
+    assert "bad.wav" in captured.err and len(captured.err.splitlines()) == 1
+    assert (tmp_path / "jfk.txt").read_text().split() == TEXT.split()
+
+
+def test_quantize(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "small.bin"
+    assert main(["whisper", "quantize", "tiny.en", str(target), "-t", "q5_0"]) == 0
+    assert "MB" in capsys.readouterr().out
+    assert target.stat().st_size < 0.5 * models.get("tiny.en").stat().st_size
+    assert main(["transcribe", str(JFK), "-m", str(target)]) == 0
+    assert "fellow Americans" in capsys.readouterr().out
+    assert main(["whisper", "quantize", str(target), str(tmp_path / "again.bin")]) == 1
+    assert main(["whisper", "languages"]) == 0
+    assert "german" in capsys.readouterr().out

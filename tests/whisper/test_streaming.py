@@ -1,0 +1,89 @@
+"""Live sound: fed in small pieces, text while it is spoken, final text in the end."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from data.sounds import jfk_float32, jfk_int16
+from data.speech import JFK as JFK_TEXT
+from data.speech import word_error_rate, words
+
+from cyllama.errors import ClosedError
+from cyllama.whisper import StreamedSegment, StreamingTranscriber, Whisper
+
+TENTH = 1600  # samples of 100 ms
+
+
+def fed(stream: StreamingTranscriber, sound: np.ndarray, size: int) -> list[StreamedSegment]:
+    found = []
+    for start in range(0, len(sound), size):
+        found += stream.feed(sound[start : start + size])
+    return found + stream.flush()
+
+
+def test_a_file_in_pieces_of_100_ms(whisper: Whisper) -> None:
+    stream = StreamingTranscriber(whisper, step=2.0)
+    found = fed(stream, jfk_float32(), TENTH)
+    final = [part for part in found if part.final]
+    assert words("".join(part.text for part in final)) == words(JFK_TEXT)
+    assert [part.segment.id for part in final] == list(range(len(final)))
+    times = [time for part in final for time in (part.segment.start, part.segment.end)]
+    assert times == sorted(times) and times[-1] <= 11.0 + 1e-6
+    provisional = [part for part in found if not part.final]
+    assert provisional and provisional[0].segment.end <= 2.0 + 1e-6  # after two seconds, not in the end
+    assert list(stream) == found and list(stream) == []
+    assert stream.duration == pytest.approx(11.0)
+
+
+def test_longer_than_a_window(whisper: Whisper) -> None:
+    """What is final is dropped: memory and time for each step do not grow."""
+    sound = np.tile(np.concatenate([jfk_float32(), np.zeros(8000, np.float32)]), 4)
+    stream = StreamingTranscriber(whisper, step=5.0, word_timestamps=True)
+    longest, found = 0, []
+    for start in range(0, len(sound), 8000):
+        found += stream.feed(sound[start : start + 8000])
+        longest = max(longest, len(stream._waiting))
+    found += stream.flush()
+    final = [part.segment for part in found if part.final]
+    assert longest <= 28 * 16_000
+    assert word_error_rate(4 * f"{JFK_TEXT} ", "".join(segment.text for segment in final)) < 0.15
+    ends = [segment.end for segment in final]
+    assert ends == sorted(ends) and 40 < ends[-1] <= 46.0 + 1e-6
+    for segment in final:
+        assert segment.words is not None
+        assert all(segment.start - 1e-6 <= word.start <= word.end <= segment.end + 1e-6 for word in segment.words)
+
+
+def test_other_rates_and_types(whisper: Whisper) -> None:
+    stereo = np.repeat(np.stack([jfk_int16(), jfk_int16()], 1), 3, axis=0)
+    stream = StreamingTranscriber(whisper, sample_rate=48_000, step=4.0)
+    final = [part for part in fed(stream, stereo, 48_000) if part.final]
+    assert words("".join(part.text for part in final)) == words(JFK_TEXT)
+
+
+def test_silence_is_forgotten(whisper: Whisper) -> None:
+    stream = StreamingTranscriber(whisper, step=5.0, vad_filter=True)
+    found = fed(stream, np.zeros(60 * 16_000, np.float32), 16_000)
+    assert found == [] and stream.duration == pytest.approx(60)
+
+
+def test_what_is_refused(whisper: Whisper) -> None:
+    for options, error in (
+        ({"clip_timestamps": "0,1"}, TypeError),
+        ({"batch_size": 2}, TypeError),
+        ({"step": 0.0}, ValueError),
+        ({"step": 60.0}, ValueError),
+        ({"sample_rate": 0}, ValueError),
+        ({"beamsize": 5}, TypeError),
+        ({"language": "elvish"}, ValueError),
+    ):
+        with pytest.raises(error):
+            StreamingTranscriber(whisper, **options)
+    stream = StreamingTranscriber(whisper)
+    for bad, error in ((np.array([np.nan]), ValueError), (np.array(["a"]), TypeError), (None, TypeError)):
+        with pytest.raises(error):
+            stream.feed(bad)
+    assert stream.feed(np.zeros(0, np.float32)) == [] and stream.flush() == []
+    for use in (stream.flush, lambda: stream.feed(np.zeros(9, np.float32))):
+        with pytest.raises(ClosedError):
+            use()
