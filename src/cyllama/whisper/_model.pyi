@@ -4,6 +4,7 @@ from typing import Final
 from cyllama._native._handle import Handle
 from cyllama.whisper.params import WhisperContextParams
 
+N_OTHER_TOKENS = 51766
 
 class WhisperContext(Handle):
     params: Final[object]
