@@ -1,0 +1,96 @@
+"""Words that Whisper gets wrong, by model, for the recordings of the tests; and what whisper-cli gets wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks import command, show
+from benchmarks.measure import RESULTS, ROOT, Figures, Rounds, model, program, threads
+
+TITLE = "Speech to text: word error rates"
+MODELS = {"tiny.en, f16": ("tiny.en", None), "tiny.en, q8_0": ("tiny.en", "q8_0"), "tiny.en, q5_1": ("tiny.en", "q5_1")}
+MODELS |= {"base, f16": ("base", None), "base, q8_0": ("base", "q8_0")}
+
+
+def weights(name: str, kind: str | None) -> str:
+    """Return the file of a model, quantized if asked for."""
+    from cyllama.whisper import quantize
+
+    if kind is None:
+        return model(name)
+    target = RESULTS / f"{name}-{kind}.bin"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        quantize(name, target, kind)
+    return str(target)
+
+
+def native(path: str, sound: Path, language: str) -> str:
+    """Return the text of whisper-cli."""
+    words = [program("whisper-cli"), "-m", path, "-f", sound, "-l", language, "-t", str(threads()), "-bs", "1", "-np"]
+    return subprocess.run([*words, "-bo", "5", "-nt"], capture_output=True, text=True, check=True).stdout
+
+
+def measure(rounds: Rounds) -> Figures:
+    """Transcribe all recordings with all models; the result does not depend on the number of rounds."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from data import speech
+
+    from cyllama.whisper import Whisper
+
+    found: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        recordings = [*speech.recorded(), *speech.spoken(Path(folder))]
+        for label, (name, kind) in MODELS.items():
+            path = weights(name, kind)
+            whisper = Whisper(path)
+            rows = {}
+            for item in recordings:
+                if item.language == "en" or whisper.is_multilingual:
+                    ours = whisper(item.path, language=item.language, without_timestamps=True).text
+                    theirs = native(path, item.path, item.language)
+                    rows[item.name] = {
+                        "language": item.language,
+                        "words": len(speech.words(item.text)),
+                        "errors": speech.word_errors(item.text, ours),
+                        "native": speech.word_errors(item.text, theirs),
+                    }
+            found[label] = rows
+            print(f"   {label}", flush=True)
+    return {"models": found}
+
+
+def rate(rows: dict[str, Any], key: str, language: str) -> str:
+    """Return errors for each word of a language, in per cent."""
+    chosen = [row for row in rows.values() if language in ("", row["language"])]
+    total = sum(row["words"] for row in chosen)
+    return f"{100 * sum(row[key] for row in chosen) / total:.1f}% of {total}" if total else ""
+
+
+def section(figures: Figures, charts: Path) -> list[str]:
+    """Return the part of the page."""
+    languages = {"en": "English", "fr": "French", "de": "German"}
+    return [
+        "Words wrong, missing or too many, of those that were said: recordings of speakers, of a telephone (8 kHz) and "
+        "of a synthesizer (espeak-ng), as in tests/data/speech.py; greedy, without timestamps. *cli* is whisper-cli "
+        "with the same settings; it resamples the files in its own way.",
+        "",
+        *show.table(
+            ("", *(name for language in languages.values() for name in (language, "cli"))),
+            [
+                (
+                    label,
+                    *(rate(rows, key, language) for language in languages for key in ("errors", "native")),
+                )
+                for label, rows in figures["models"].items()
+            ],
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(command.main(["accuracy", *sys.argv[1:]]))

@@ -1,0 +1,75 @@
+"""One transcription by one of several packages; prints JSON: seconds of importing, loading and transcribing, and words.
+
+usage: python -m benchmarks.transcribe_once PACKAGE MODEL FILE [--beam N] [--batch N] [--type NAME]
+
+Runs in the Python that has the package: cyllama, faster-whisper or pywhispercpp. All take two threads and no more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any
+
+
+def cyllama(options: argparse.Namespace) -> tuple[float, float, str]:
+    """Transcribe with this package."""
+    from cyllama.whisper import Whisper
+
+    start = time.perf_counter()
+    whisper = Whisper(options.model)
+    loaded = time.perf_counter()
+    given: dict[str, Any] = {"beam_size": options.beam, "batch_size": options.batch}
+    text = whisper(options.file, **given).text
+    return loaded - start, time.perf_counter() - loaded, text
+
+
+def faster_whisper(options: argparse.Namespace) -> tuple[float, float, str]:
+    """Transcribe with faster-whisper, on CTranslate2."""
+    from faster_whisper import BatchedInferencePipeline, WhisperModel
+
+    start = time.perf_counter()
+    model = WhisperModel(options.model, device="cpu", compute_type=options.type, cpu_threads=options.threads)
+    loaded = time.perf_counter()
+    if options.batch > 1:
+        segments, _ = BatchedInferencePipeline(model).transcribe(
+            options.file, beam_size=options.beam, batch_size=options.batch, language="en"
+        )
+    else:
+        segments, _ = model.transcribe(options.file, beam_size=options.beam, language="en")
+    text = "".join(segment.text for segment in segments)
+    return loaded - start, time.perf_counter() - loaded, text
+
+
+def pywhispercpp(options: argparse.Namespace) -> tuple[float, float, str]:
+    """Transcribe with pywhispercpp's wheel."""
+    from pywhispercpp.model import Model
+
+    start = time.perf_counter()
+    model = Model(options.model, n_threads=options.threads, print_progress=False, redirect_whispercpp_logs_to=None)
+    loaded = time.perf_counter()
+    text = " ".join(segment.text for segment in model.transcribe(options.file))
+    return loaded - start, time.perf_counter() - loaded, text
+
+
+PACKAGES = {"cyllama": cyllama, "faster-whisper": faster_whisper, "pywhispercpp": pywhispercpp}
+
+
+def main() -> None:
+    """Run one package."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("package", choices=PACKAGES)
+    parser.add_argument("model")
+    parser.add_argument("file")
+    parser.add_argument("--beam", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--type", default="default")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    load, transcribe, text = PACKAGES[options.package](options)
+    print(json.dumps({"load": load, "transcribe": transcribe, "total": load + transcribe, "words": len(text.split())}))
+
+
+if __name__ == "__main__":
+    main()

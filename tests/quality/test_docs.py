@@ -1,0 +1,40 @@
+"""The Python code of README and of the how-to pages runs as it stands."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from data.sounds import JFK
+
+from cyllama import models
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs" / "howto").glob("*.md")))
+BLOCKS = [
+    pytest.param(block, id=f"{page.stem}-{i}")
+    for page in PAGES
+    for i, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that the pages speak of: a speech under other names, a model."""
+    samples, rate = soundfile.read(JFK, dtype="int16")
+    for name in ("talk.wav", "monday.wav", "tuesday.wav", "interview.flac"):
+        soundfile.write(tmp_path / name, np.asarray(samples), rate)
+    shutil.copy(JFK.with_suffix(".mp3"), tmp_path / "talk.mp3")
+    (tmp_path / "model.gguf").symlink_to(models.get("tiny-random-llama"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_code_of_the_pages(block: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(block, "page", "exec"), {"__name__": "page"})
+    assert capsys.readouterr().out
