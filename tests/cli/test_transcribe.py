@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -102,3 +104,19 @@ def test_quantize(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["whisper", "quantize", str(target), str(tmp_path / "again.bin")]) == 1
     assert main(["whisper", "languages"]) == 0
     assert "german" in capsys.readouterr().out
+
+
+def test_progress_on_a_terminal(tmp_path: Path) -> None:
+    master, slave = os.openpty()
+    command = [sys.executable, "-m", "cyllama", "transcribe", str(JFK)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave, cwd=tmp_path) as process:
+        os.close(slave)
+        assert process.stdout is not None
+        out = process.stdout.read().decode()
+        shown = b""
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while part := os.read(master, 4096):
+                shown += part
+    os.close(master)
+    assert process.returncode == 0 and "fellow Americans" in out
+    assert b"jfk.wav [" in shown and b"100%" in shown and shown.endswith(b"\033[K")
