@@ -453,7 +453,7 @@ def test_memory_stays(tiny_en: WhisperContext, sound: np.ndarray) -> None:
     def run(times: int) -> int:
         for _ in range(times):
             with WhisperState(tiny_en) as state:
-                state.full(sound[:32_000])
+                state.full(sound[:32_000], WhisperFullParams(audio_ctx=256))
         gc.collect()
         return resident_bytes()
 

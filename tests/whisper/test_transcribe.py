@@ -388,7 +388,7 @@ def test_memory_stays(whisper: Whisper) -> None:
 
     def run(times: int) -> int:
         for _ in range(times):
-            whisper(sound, word_timestamps=True)
+            whisper(sound, word_timestamps=True, audio_ctx=256)
         gc.collect()
         return resident_bytes()
 
