@@ -37,7 +37,7 @@ def write(folder: Path) -> Path:
         if name not in found:
             lines += [f"Not measured yet: `python -m benchmarks {name}`.", ""]
             continue
-        lines += [f"`python -m benchmarks {name}`: {conditions(found[name])}", ""]
+        lines += [f"`python -m benchmarks {name}`: {conditions(found[name], timed=getattr(module, 'TIMED', True))}", ""]
         try:
             lines += module.section(found[name]["figures"], folder / "benchmarks")
         except KeyError as error:
@@ -62,8 +62,10 @@ def machines(found: dict[str, Figures]) -> list[str]:
     return [line.replace("|---|---:|", "|---|---|") for line in lines]
 
 
-def conditions(kept: Figures) -> str:
+def conditions(kept: Figures, *, timed: bool) -> str:
     """Return when and how the figures were taken, and what speaks against them."""
+    if not timed:
+        return f"{kept['date']}."
     text = f"{kept['date']}, {kept['runs']} runs each"
     if kept["quick"]:
         text += ", with `--quick`: **short runs, only to see that all works**"

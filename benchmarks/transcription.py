@@ -91,55 +91,73 @@ def once(words: list[str]) -> dict[str, float]:
     return found | {"process": time.perf_counter() - start}
 
 
-def commands(sound: str, beam: int, *, long: bool) -> dict[str, list[str]]:
-    """What is compared on one recording."""
-    python, ct2 = peers()
+def natives(sound: str, beam: int) -> dict[str, list[str]]:
+    """Our package and whisper-cli, on the same files."""
     n, small = str(threads()), quantized()
-
-    def package(name: str, weights: str, *flags: str, by: str = python) -> list[str]:
-        file = str(ROOT / "benchmarks" / "transcribe_once.py")
-        return [by, "-P", file, name, weights, sound, "--beam", str(beam), "--threads", n, *flags]
-
-    ours = functools.partial(package, "cyllama", by=sys.executable)
+    once = str(ROOT / "benchmarks" / "transcribe_once.py")
     cli = [program("whisper-cli"), "-f", sound, "-t", n, "-bs", str(beam), "-bo", "5", "-m"]
-    found = {
+
+    def ours(weights: str) -> list[str]:
+        return [sys.executable, "-P", once, "cyllama", weights, sound, "--beam", str(beam), "--threads", n]
+
+    return {
         "cyllama f16": ours("tiny.en"),
         "whisper-cli f16": [*cli, model("tiny.en")],
         "cyllama q8_0": ours(small),
         "whisper-cli q8_0": [*cli, small],
-        "faster-whisper float32": package("faster-whisper", ct2, "--type", "float32"),
-        "faster-whisper int8": package("faster-whisper", ct2, "--type", "int8"),
     }
+
+
+def packages(sound: str, beam: int, *, batch: int = 1) -> dict[str, list[str]]:
+    """Our package and the others."""
+    python, ct2 = peers()
+    once = str(ROOT / "benchmarks" / "transcribe_once.py")
+    more = ["--beam", str(beam), "--threads", str(threads())]
+    int8 = [python, "-P", once, "faster-whisper", ct2, sound, *more, "--type", "int8"]
+    found = {"cyllama q8_0": natives(sound, beam)["cyllama q8_0"]}
+    if batch > 1:
+        batched = ["--batch", str(batch)]
+        found[f"cyllama q8_0, batch {batch}"] = [*found["cyllama q8_0"], *batched]
+        found[f"faster-whisper int8, batch {batch}"] = [*int8, *batched]
+    found["faster-whisper int8"] = int8
+    found["faster-whisper float32"] = [*int8[:-1], "float32"]
     if beam == 1:
-        found["pywhispercpp f16"] = package("pywhispercpp", model("tiny.en"))
-    if long:
-        batch = ("--batch", str(BATCH))
-        found[f"cyllama q8_0, batch {BATCH}"] = ours(small, *batch)
-        found[f"faster-whisper int8, batch {BATCH}"] = package("faster-whisper", ct2, "--type", "int8", *batch)
+        found["pywhispercpp f16"] = [python, "-P", once, "pywhispercpp", model("tiny.en"), sound, *more]
     return found
 
 
 def measure(rounds: Rounds) -> Figures:
-    """Measure all packages in turn, on each recording."""
+    """Measure in turn: against whisper-cli, then against the other packages, on each recording."""
     found: Figures = {"commands": [], "tables": {}}
+    few = max(2, rounds.count // 2)  # ten minutes take the others minutes
     for label, sound in sounds().items():
         long = label != "11 s"
         if long and rounds.quick:
             continue
         for beam in (1,) if long else (1, 5):
-            words = commands(sound, beam, long=long)
-            found["commands"] += [spell(line) for line in words.values()]
-            measured = in_turn(
-                max(2, rounds.count // 2) if long else rounds.count,
-                {
-                    name: functools.partial(native if name.startswith("whisper-cli") else once, line)
-                    for name, line in words.items()
-                },
-            )
-            found["tables"][f"{label}, {'greedy' if beam == 1 else f'{beam} beams'}"] = {
-                name: {key: values[key] for key in ("total", "process")} for name, values in measured.items()
-            }
+            title = f"{label}, {'greedy' if beam == 1 else f'{beam} beams'}"
+            for kind, words, count in (
+                ("whisper-cli", natives(sound, beam), rounds.count),
+                ("other packages", packages(sound, beam, batch=BATCH if long else 1), few if long else rounds.count),
+            ):
+                found["commands"] += [line for line in map(spell, words.values()) if line not in found["commands"]]
+                measured = in_turn(
+                    count,
+                    {
+                        name: functools.partial(native if name.startswith("whisper-cli") else once, line)
+                        for name, line in words.items()
+                    },
+                )
+                found["tables"][f"{title}: {kind}"] = {
+                    name: {key: values[key] for key in ("total", "process")} for name, values in measured.items()
+                }
     return found
+
+
+def _native(table: Figures, name: str, value: Figures) -> object:
+    """The ratio to whisper-cli with the same weights."""
+    other = table.get(name.replace("cyllama", "whisper-cli"))
+    return other["total"] / value["total"] if other is not None and name.startswith("cyllama") else ""
 
 
 def section(figures: Figures, charts: Path) -> list[str]:
@@ -152,11 +170,20 @@ def section(figures: Figures, charts: Path) -> list[str]:
         *show.commands(figures["commands"]),
     ]
     for i, (label, table) in enumerate(figures["tables"].items()):
-        wanted = table["whisper-cli f16"]["total"]
+        first, *_ = table
         lines += [f"### {label}", ""]
         lines += show.table(
-            ("", "load and transcribe, s", "whole process, s", "speed / whisper-cli f16"),
-            [(name, value["total"], value["process"], wanted / value["total"]) for name, value in table.items()],
+            ("", "load and transcribe, s", "whole process, s", f"speed / {first}", "speed / the native one"),
+            [
+                (
+                    name,
+                    value["total"],
+                    value["process"],
+                    table[first]["total"] / value["total"],
+                    _native(table, name, value),
+                )
+                for name, value in table.items()
+            ],
         )
         chart = charts / f"transcription-{i}.svg"
         show.bars(chart, list(table), {"seconds": [value["total"].median for value in table.values()]}, "seconds")
