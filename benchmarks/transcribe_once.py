@@ -15,8 +15,12 @@ from typing import Any
 
 def cyllama(options: argparse.Namespace) -> tuple[float, float, str]:
     """Transcribe with this package."""
+    import soundfile  # noqa: F401  # else it is imported with the first file
+
+    from cyllama import devices
     from cyllama.whisper import Whisper
 
+    devices()  # ggml's backends are loaded now: whisper-cli's clock starts after that as well
     start = time.perf_counter()
     whisper = Whisper(options.model)
     loaded = time.perf_counter()

@@ -164,8 +164,9 @@ def section(figures: Figures, charts: Path) -> list[str]:
     """Return the part of the page."""
     lines = [
         "Whisper tiny.en; the same weights in each package's format, two threads. Seconds from the beginning of the "
-        "loading to the last word, by each program's own clock, without the start of the interpreter and the imports; "
-        "then those of the whole process. The recordings are jfk.wav (11 s), and the same again and again.",
+        "loading to the last word, by each program's own clock, without the start of the interpreter, the imports and "
+        "the loading of ggml's backends; then those of the whole process. The recordings are jfk.wav (11 s), and the "
+        "same again and again.",
         "",
         *show.commands(figures["commands"]),
     ]
