@@ -24,7 +24,7 @@ def cyllama(options: argparse.Namespace) -> tuple[float, float, str]:
     start = time.perf_counter()
     whisper = Whisper(options.model)
     loaded = time.perf_counter()
-    given: dict[str, Any] = {"beam_size": options.beam, "batch_size": options.batch}
+    given: dict[str, Any] = {"beam_size": options.beam, "batch_size": options.batch, "temperature": 0.0}
     text = whisper(options.file, **given).text
     return loaded - start, time.perf_counter() - loaded, text
 
@@ -38,10 +38,11 @@ def faster_whisper(options: argparse.Namespace) -> tuple[float, float, str]:
     loaded = time.perf_counter()
     if options.batch > 1:
         segments, _ = BatchedInferencePipeline(model).transcribe(
-            options.file, beam_size=options.beam, batch_size=options.batch, language="en"
+            options.file, beam_size=options.beam, batch_size=options.batch, language="en", temperature=0.0
         )
     else:
-        segments, _ = model.transcribe(options.file, beam_size=options.beam, language="en")
+        # one temperature: it takes a sentence that comes again and again for a failure, and would decode it six times
+        segments, _ = model.transcribe(options.file, beam_size=options.beam, language="en", temperature=0.0)
     text = "".join(segment.text for segment in segments)
     return loaded - start, time.perf_counter() - loaded, text
 
