@@ -9,25 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import command, show
-from benchmarks.measure import RESULTS, ROOT, Figures, Rounds, model, program, threads
+from benchmarks.measure import ROOT, Figures, Rounds, model, program, quantized, threads
 
 TITLE = "Speech to text: word error rates"
 TIMED = False
 MODELS = {"tiny.en, f16": ("tiny.en", None), "tiny.en, q8_0": ("tiny.en", "q8_0"), "tiny.en, q5_1": ("tiny.en", "q5_1")}
 MODELS |= {"base, f16": ("base", None), "base, q8_0": ("base", "q8_0")}
-
-
-def weights(name: str, kind: str | None) -> str:
-    """Return the file of a model, quantized if asked for."""
-    from cyllama.whisper import quantize
-
-    if kind is None:
-        return model(name)
-    target = RESULTS / f"{name}-{kind}.bin"
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        quantize(name, target, kind)
-    return str(target)
 
 
 def native(path: str, sound: Path, language: str, folder: Path) -> str:
@@ -38,21 +25,9 @@ def native(path: str, sound: Path, language: str, folder: Path) -> str:
 
     same = folder / "same.wav"
     soundfile.write(same, load_audio(sound), SAMPLE_RATE, subtype="FLOAT")
-    words = [
-        program("whisper-cli"),
-        "-m",
-        path,
-        "-f",
-        str(same),
-        "-l",
-        language,
-        "-t",
-        str(threads()),
-        "-bs",
-        "1",
-        "-np",
-    ]
-    return subprocess.run([*words, "-bo", "5", "-nt"], capture_output=True, text=True, check=True).stdout
+    words = [program("whisper-cli"), "-m", path, "-f", str(same), "-l", language, "-t", str(threads())]
+    words += ["-bs", "1", "-bo", "5", "-np", "-nt"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
 def measure(rounds: Rounds) -> Figures:
@@ -66,7 +41,7 @@ def measure(rounds: Rounds) -> Figures:
     with tempfile.TemporaryDirectory() as folder:
         recordings = [*speech.recorded(), *speech.spoken(Path(folder))]
         for label, (name, kind) in MODELS.items():
-            path = weights(name, kind)
+            path = model(name) if kind is None else quantized(name, kind)
             whisper = Whisper(path)
             rows = {}
             for item in recordings:

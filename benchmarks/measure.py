@@ -130,6 +130,17 @@ def model(name: str = MODEL) -> str:
         raise Missing(f"the model {name} cannot be had: {error}") from error
 
 
+def quantized(name: str, kind: str) -> str:
+    """Return a Whisper model with weights of another type, made on first use."""
+    from cyllama.whisper import quantize
+
+    target = RESULTS / f"{name}-{kind}.bin"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        quantize(model(name), target, kind)
+    return str(target)
+
+
 def run(command: list[str], environment: Environment | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command that must succeed.
 

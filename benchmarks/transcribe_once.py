@@ -1,8 +1,8 @@
-"""One transcription by one of several packages; prints JSON: seconds of importing, loading and transcribing, and words.
+"""One transcription by one of several packages; prints JSON: seconds of loading and of transcribing, and words.
 
-usage: python -m benchmarks.transcribe_once PACKAGE MODEL FILE [--beam N] [--batch N] [--type NAME]
+usage: python -m benchmarks.transcribe_once PACKAGE MODEL FILE [--beam N] [--batch N] [--type NAME] [--threads N]
 
-Runs in the Python that has the package: cyllama, faster-whisper or pywhispercpp. All take two threads and no more.
+Runs in the Python that has the package: cyllama, faster-whisper or pywhispercpp. All take as many threads.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ def cyllama(options: argparse.Namespace) -> tuple[float, float, str]:
     """Transcribe with this package."""
     import soundfile  # noqa: F401  # else it is imported with the first file
 
-    from cyllama import devices
+    from cyllama import set_threads
     from cyllama.whisper import Whisper
 
-    devices()  # ggml's backends are loaded now: whisper-cli's clock starts after that as well
+    set_threads(options.threads)  # ggml's backends are loaded now: whisper-cli's clock starts after that as well
     start = time.perf_counter()
     whisper = Whisper(options.model)
     loaded = time.perf_counter()

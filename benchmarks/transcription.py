@@ -20,6 +20,7 @@ from benchmarks.measure import (
     in_turn,
     model,
     program,
+    quantized,
     run,
     spell,
     threads,
@@ -63,16 +64,6 @@ def sounds() -> dict[str, str]:
     return {"11 s": str(JFK), "10 min": str(long)}
 
 
-def quantized() -> str:
-    """Return tiny.en with weights of eight bits."""
-    from cyllama.whisper import quantize
-
-    target = RESULTS / "tiny.en-q8_0.bin"
-    if not target.exists():
-        quantize("tiny.en", target, "q8_0")
-    return str(target)
-
-
 def native(words: list[str]) -> dict[str, float]:
     """Seconds of whisper-cli from loading to the end, as it prints them, and of the whole process."""
     start = time.perf_counter()
@@ -93,7 +84,7 @@ def once(words: list[str]) -> dict[str, float]:
 
 def natives(sound: str, beam: int) -> dict[str, list[str]]:
     """Our package and whisper-cli, on the same files."""
-    n, small = str(threads()), quantized()
+    n, small = str(threads()), quantized("tiny.en", "q8_0")
     once = str(ROOT / "benchmarks" / "transcribe_once.py")
     cli = [program("whisper-cli"), "-f", sound, "-t", n, "-bs", str(beam), "-bo", "5", "-nf", "-m"]
 

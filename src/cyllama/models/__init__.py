@@ -125,6 +125,8 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
 
     Raises
     ------
+    TypeError
+        Neither a path nor a name.
     FileNotFoundError
         Neither a file nor a known model.
     DownloadError
@@ -132,6 +134,8 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     UnsupportedError
         ``hf:`` without huggingface_hub.
     """
+    if not isinstance(name_or_path, str | os.PathLike):  # os.path.exists takes a number for a file descriptor
+        raise TypeError(f"model must be a path or a model's name, not {name_or_path!r}")
     if os.path.exists(name_or_path):
         return Path(name_or_path)
     if not isinstance(name_or_path, str):
