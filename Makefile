@@ -2,7 +2,7 @@
 #
 #   make          build into .venv of this checkout
 #   make demo     build, then run the main job and show what it does
-#   make test     build, then run the tests
+#   make test     build, then run the tests (make test-heavy: those that need gigabytes)
 
 PYTHON ?= python3
 VENV   := .venv
@@ -11,7 +11,7 @@ CYLLAMA_BACKENDS ?= rpc
 export CYLLAMA_BACKENDS
 
 .DEFAULT_GOAL := build
-.PHONY: all build demo test lint stubs bench wheel tools models update clean distclean
+.PHONY: all build demo test test-heavy lint stubs bench wheel tools models update clean distclean
 
 all: build tools
 
@@ -27,6 +27,9 @@ demo: build
 
 test: build tools
 	@$(PY) -m pytest
+
+test-heavy: build tools
+	@$(PY) -m pytest -m heavy
 
 tools: $(VENV)/.ready
 	@CYLLAMA_TOOLS=1 $(PY) setup.py --quiet build_ext --inplace

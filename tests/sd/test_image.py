@@ -1,0 +1,280 @@
+"""Pictures in every form become the same pixels."""
+
+from __future__ import annotations
+
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cyllama.errors import MediaError
+from cyllama.sd.image import fitted, to_mask, to_pil, to_pixels, to_pixels_list
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    """A gradient with an edge: 24 wide, 16 high, no two channels alike."""
+    y, x = np.mgrid[:16, :24]
+    return np.stack([x * 10, y * 15, (x > 11) * 200], axis=2).astype(np.uint8)
+
+
+def encoded(pixels: np.ndarray, kind: str = "PNG", **more: object) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, kind, **more)
+    return out.getvalue()
+
+
+# ---------------------------------------------------------------------------------------------- arrays
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a: a,
+        lambda a: a.astype(np.uint16) * 257,
+        lambda a: a.astype(np.int64),
+        lambda a: a.astype(np.int8) if a.max() < 128 else a.astype(np.int16),
+        lambda a: a.astype(np.float32) / 255,
+        lambda a: a.astype(np.float64) / 255,
+        lambda a: a.astype(">f4") / 255,
+        lambda a: a.transpose(2, 0, 1),
+        lambda a: (a.astype(np.float32) / 255).transpose(2, 0, 1)[None],
+        lambda a: a[None],
+        lambda a: np.dstack([a, np.full(a.shape[:2], 255, np.uint8)]),
+        lambda a: np.asfortranarray(a),
+        lambda a: np.repeat(a, 3, axis=1)[:, ::3],
+        lambda a: a[::-1][::-1],
+        lambda a: np.ma.masked_array(a),
+    ],
+)
+def test_arrays_of_every_kind(photo: np.ndarray, change: object) -> None:
+    pixels = to_pixels(change(photo))
+    assert pixels.flags.c_contiguous and pixels.dtype == np.uint8
+    np.testing.assert_array_equal(pixels, photo)
+
+
+def test_half_floats(photo: np.ndarray) -> None:
+    np.testing.assert_allclose(to_pixels((photo / 255).astype(np.float16)).astype(int), photo, atol=1)
+
+
+def test_what_has_an_array_interface(photo: np.ndarray) -> None:
+    class Tensor:
+        def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+            return photo.transpose(2, 0, 1)
+
+    class Broken:
+        def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+            raise RuntimeError("on another device")
+
+    np.testing.assert_array_equal(to_pixels(Tensor()), photo)
+    with pytest.raises(TypeError, match="on another device"):
+        to_pixels(Broken())
+
+
+@pytest.mark.parametrize("shape", [(16, 24), (16, 24, 1), (1, 16, 24)])
+def test_gray(photo: np.ndarray, shape: tuple[int, ...]) -> None:
+    gray = photo[..., 0]
+    np.testing.assert_array_equal(to_pixels(gray.reshape(shape)), np.dstack([gray] * 3))
+    np.testing.assert_array_equal(to_mask(gray.reshape(shape)), gray)
+
+
+def test_booleans() -> None:
+    mask = np.zeros((4, 4), bool)
+    mask[1] = True
+    assert to_mask(mask)[1].tolist() == [255] * 4 and to_mask(mask)[0].max() == 0
+
+
+@given(st.integers(0, 65535))
+@settings(max_examples=200)
+def test_16_bits_are_rounded(value: int) -> None:
+    assert to_pixels(np.full((1, 1), value, np.uint16))[0, 0, 0] == round(value / 257)
+
+
+def test_a_picture_shares_memory_where_it_can(photo: np.ndarray) -> None:
+    assert np.shares_memory(to_pixels(photo), photo)
+
+
+@pytest.mark.parametrize(
+    ("bad", "match"),
+    [
+        (np.zeros((5, 4, 5), np.uint8), "shape"),
+        (np.zeros((2, 4, 4, 3), np.uint8), "shape"),
+        (np.zeros(4, np.uint8), "shape"),
+        (np.zeros((0, 4, 3), np.uint8), "at least one"),
+        (np.full((4, 4, 3), 300), "0 to 255"),
+        (np.full((4, 4, 3), -1), "0 to 255"),
+        (np.full((4, 4, 3), 128.0), "0 to 1"),
+        (np.full((4, 4, 3), np.nan), "0 to 1"),
+        (np.zeros((4, 4, 3), complex), "dtype"),
+        (np.full((4, 4), "x"), "dtype"),
+    ],
+)
+def test_arrays_that_are_refused(bad: np.ndarray, match: str) -> None:
+    with pytest.raises(ValueError, match=f"^picture .*{match}"):
+        to_pixels(bad, "picture")
+
+
+@pytest.mark.parametrize("bad", [None, 3, 1.5, [[1, 2]], object()])
+def test_what_is_no_picture(bad: object) -> None:
+    with pytest.raises(TypeError, match="expected a Pillow image"):
+        to_pixels(bad)
+
+
+# ---------------------------------------------------------------------------------------------- Pillow
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"])
+def test_modes_with_colour(photo: np.ndarray, mode: str) -> None:
+    picture = Image.fromarray(photo)
+    if mode == "LAB":
+        from PIL import ImageCms
+
+        srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+        picture = ImageCms.profileToProfile(picture, srgb, lab, outputMode="LAB")
+    else:
+        picture = picture.convert(mode)
+    atol = {"YCbCr": 3, "HSV": 12, "LAB": 32}.get(mode, 0)
+    np.testing.assert_allclose(to_pixels(picture).astype(int), photo, atol=atol)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "I", "F", "I;16", "I;16B"])
+def test_modes_without_colour(mode: str) -> None:
+    gray = np.tile(np.array([0, 64, 128, 255], np.uint8), (4, 1))
+    picture = Image.fromarray(gray)
+    if mode == "I;16B":
+        picture = Image.frombytes("I;16B", (4, 4), (gray.astype(">u2") * 257).tobytes())
+    elif mode in ("I", "I;16"):
+        picture = Image.fromarray(gray.astype(np.uint16) * 257).convert(mode)
+    elif mode == "PA":
+        picture = picture.convert("LA").convert("PA")
+    else:
+        picture = picture.convert(mode)
+    expected = np.asarray(picture.convert("L")) if mode == "1" else gray
+    np.testing.assert_array_equal(to_pixels(picture), np.dstack([expected] * 3))
+
+
+def test_a_palette(photo: np.ndarray) -> None:
+    few = (photo // 128 * 128).astype(np.uint8)
+    palette = Image.fromarray(few).convert("P", palette=Image.Palette.ADAPTIVE)
+    np.testing.assert_array_equal(to_pixels(palette), np.asarray(palette.convert("RGB")))
+    np.testing.assert_array_equal(to_pixels(encoded(few, "GIF")), few)
+
+
+def test_transparency_is_white(photo: np.ndarray) -> None:
+    alpha = np.full((16, 24, 1), 255, np.uint8)
+    alpha[:8], alpha[8] = 0, 128
+    picture = np.dstack([photo, alpha])
+    for form in (picture, Image.fromarray(picture), encoded(picture), Image.fromarray(picture).convert("RGBa")):
+        pixels = to_pixels(form)
+        assert (pixels[:8] == 255).all()
+        np.testing.assert_array_equal(pixels[9:], photo[9:])
+        np.testing.assert_allclose(pixels[8].astype(int), photo[8] * 0.5 + 127.5, atol=2)
+    gray = Image.fromarray(photo[..., 0])
+    gray.info["transparency"] = 0
+    assert (to_pixels(gray)[:, 0] == 255).all()
+    assert to_mask(np.dstack([np.full((16, 24, 3), 255, np.uint8), alpha]))[0, 0] == 0
+
+
+def test_masks_in_colour(photo: np.ndarray) -> None:
+    np.testing.assert_array_equal(to_mask(photo), np.asarray(Image.fromarray(photo).convert("L")))
+
+
+# ----------------------------------------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP", "PPM"])
+def test_files(photo: np.ndarray, tmp_path: Path, kind: str) -> None:
+    raw = encoded(photo, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    path = tmp_path / f"a.{kind.lower()}"
+    path.write_bytes(raw)
+    for form in (path, str(path), raw, bytearray(raw), memoryview(raw), io.BytesIO(raw)):
+        np.testing.assert_array_equal(to_pixels(form), photo)
+    with open(path, "rb") as file:
+        np.testing.assert_array_equal(to_pixels(file), photo)
+
+
+def test_a_jpeg_turned_by_its_exif(photo: np.ndarray) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    pixels = to_pixels(encoded(photo, "JPEG", exif=exif, quality=95))
+    assert pixels.shape == (24, 16, 3)
+    np.testing.assert_allclose(pixels.astype(int), np.rot90(photo, -1), atol=60)
+
+
+def test_a_png_of_16_bits(photo: np.ndarray) -> None:
+    wide = Image.fromarray(photo[..., 0].astype(np.uint16) * 257)
+    out = io.BytesIO()
+    wide.save(out, "PNG")
+    np.testing.assert_array_equal(to_pixels(out.getvalue())[..., 1], photo[..., 0])
+
+
+def test_damaged_files(photo: np.ndarray, tmp_path: Path) -> None:
+    raw = encoded(photo)
+    for bad in (b"", b"nonsense", raw[:20], raw[: len(raw) // 2], raw[:60] + b"\0" * 40 + raw[100:]):
+        with pytest.raises(MediaError, match="no picture that can be read"):
+            to_pixels(bad)
+    with pytest.raises(FileNotFoundError):
+        to_pixels(tmp_path / "none.png")
+    (tmp_path / "a.png").write_text("nonsense")
+    with pytest.raises(MediaError, match="a.png"):
+        to_pixels(tmp_path / "a.png")
+
+
+def test_a_decompression_bomb() -> None:
+    header = b"P6\n60000 60000\n255\n"
+    with pytest.raises(ValueError, match="refused"):
+        to_pixels(header + bytes(100))
+
+
+# ------------------------------------------------------------------------------------- several, and out
+
+
+def test_several_pictures(photo: np.ndarray) -> None:
+    forms = (photo, [photo], (photo,), np.stack([photo, photo]), iter([photo, encoded(photo)]), Image.fromarray(photo))
+    for pictures, count in zip(forms, (1, 1, 1, 2, 2, 1), strict=True):
+        found = to_pixels_list(pictures)
+        assert len(found) == count
+        for pixels in found:
+            np.testing.assert_array_equal(pixels, photo)
+    with pytest.raises(TypeError, match=r"ref_images\[1\]"):
+        to_pixels_list([photo, 3], "ref_images")
+
+
+def test_out(photo: np.ndarray) -> None:
+    picture = to_pil(photo)
+    assert picture.mode == "RGB" and picture.size == (24, 16)
+    np.testing.assert_array_equal(np.asarray(picture), photo)
+    assert to_pil(photo[..., 0]).mode == "L"
+
+
+def test_another_size(photo: np.ndarray) -> None:
+    assert fitted(photo, 24, 16) is photo
+    assert fitted(photo, 64, 32).shape == (32, 64, 3)
+    wide = np.zeros((10, 30, 3), np.uint8)
+    wide[:, 10:20] = 255
+    np.testing.assert_array_equal(fitted(wide, 10, 10), np.full((10, 10, 3), 255, np.uint8))  # the centre
+    mask = np.zeros((16, 24), np.uint8)
+    mask[:8] = 255
+    assert set(np.unique(fitted(mask, 48, 31))) == {0, 255}
+
+
+def test_time_for_a_million_pixels() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (1024, 1024, 3), np.uint8)
+    picture = to_pil(pixels)
+
+    def best(call: object, *arguments: object) -> float:
+        times = []
+        for _ in range(40):
+            begin = time.perf_counter()
+            call(*arguments)
+            times.append(time.perf_counter() - begin)
+        return min(times)
+
+    assert best(to_pil, pixels) < 0.002
+    assert best(to_pixels, picture) < 0.002
+    assert best(to_pixels, pixels) < 0.001
