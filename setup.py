@@ -40,7 +40,8 @@ INCLUDE = {
     "sd": ["stable-diffusion.cpp/include"],
 }
 # The extensions that use libllama-common beside libllama.
-COMMON_EXTENSIONS = ("_adapter", "_common", "_speculative")
+COMMON_EXTENSIONS = ("_adapter", "_common", "_engine", "_speculative")
+SERVER = ENGINES / "archive" / "libserver-context.a"  # static in `_engine`, which alone uses it
 
 
 def fail(sentence: str) -> None:
@@ -206,6 +207,11 @@ def extension(pyx: Path) -> Extension:
     if engine == "sd":
         libraries.insert(0, "cyllama-stable-diffusion")
     includes = INCLUDE["ggml"] + INCLUDE.get(engine, [])
+    archives = []
+    if pyx.stem == "_engine":
+        libraries.insert(0, "cyllama-mtmd")
+        includes += ["llama.cpp", "llama.cpp/tools/server", "llama.cpp/tools/mtmd"]
+        archives.append(str(SERVER))
     return Extension(
         name,
         [str(pyx.relative_to(ROOT))],
@@ -215,10 +221,11 @@ def extension(pyx: Path) -> Extension:
                        ("LLAMA_SHARED", None)],
         library_dirs=[str(LIB)],
         libraries=libraries,
+        extra_objects=archives,
         extra_compile_args=["-std=c++17", "-O2", "-g0", "-fvisibility=hidden", "-ffunction-sections",
                             "-Wno-deprecated-declarations", "-Wno-unused-function", "-Wno-sign-compare"],
         extra_link_args=link_arguments(),
-        depends=[*map(str, PACKAGE.glob("_native/*.hpp")), *map(str, pyx.parent.glob("*.hpp"))],
+        depends=[*archives, *map(str, PACKAGE.glob("_native/*.hpp")), *map(str, pyx.parent.glob("*.hpp"))],
     )  # fmt: skip
 
 

@@ -4,4 +4,15 @@ One module for each benchmark, with ``measure(rounds)`` and ``section(figures, c
 processes, `show.py` draws tables and charts, `report.py` writes docs/benchmarks.md.
 """
 
-NAMES = ("generation", "variants", "contention", "overhead", "startup", "transcription", "accuracy", "diffusion")
+NAMES = (
+    "generation",
+    "variants",
+    "contention",
+    "overhead",
+    "startup",
+    "transcription",
+    "accuracy",
+    "diffusion",
+    "serving",
+    "cancelling",
+)

@@ -45,9 +45,10 @@ class Engine:
 
 GGML_HEADERS = tuple(f"ggml/include/{name}.h" for name in ("ggml", "ggml-backend", "ggml-cpu", "ggml-opt"))
 MTMD_HEADERS = ("tools/mtmd/mtmd.h", "tools/mtmd/mtmd-helper.h")
+LLAMA_FOLDERS = ("include", "common", "vendor", ".", "tools/server", "tools/mtmd")
 ENGINES = {
     "_native": Engine("llama.cpp", ("ggml/include",), GGML_HEADERS, complete=False),
-    "llama": Engine("llama.cpp", ("include", "common", "vendor"), ("include/llama.h", "ggml/include/gguf.h")),
+    "llama": Engine("llama.cpp", LLAMA_FOLDERS, ("include/llama.h", "ggml/include/gguf.h")),
     "llava": Engine("llama.cpp", ("include", "tools/mtmd"), MTMD_HEADERS, required=False),
     "whisper": Engine("whisper.cpp", ("include", "examples"), ("include/whisper.h",)),
     "sd": Engine("stable-diffusion.cpp", ("include",), ("include/stable-diffusion.h",)),

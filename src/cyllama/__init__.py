@@ -32,7 +32,9 @@ _LLAMA = (
     "llama_sampler_chain_default_params",
 )
 
-__all__ = [*errors.__all__, *_SUBPACKAGES, *_NATIVE, *_LLAMA, "__version__"]  # noqa: F405
+_HIGH = {"LLM": "cyllama.llama.llm"}  # upstream's server comes with it: not for those who use the low level alone
+
+__all__ = [*errors.__all__, *_SUBPACKAGES, *_NATIVE, *_LLAMA, *_HIGH, "__version__"]  # noqa: F405
 
 
 def __getattr__(name: str) -> Any:
@@ -44,6 +46,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module("cyllama._native"), name)
     elif name in _LLAMA:
         value = getattr(importlib.import_module("cyllama.llama"), name)
+    elif name in _HIGH:
+        value = getattr(importlib.import_module(_HIGH[name]), name)
     else:
         raise AttributeError(f"module 'cyllama' has no attribute {name!r}")
     globals()[name] = value

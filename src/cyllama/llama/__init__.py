@@ -3,6 +3,8 @@
 :func:`simple` is the shortest way from a prompt to a text; the classes are thin handles on llama.cpp's.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from cyllama.llama._adapter import ControlVector, LlamaAdapterLora, load_control_vector
 from cyllama.llama._backend import (
     ggml_time_us,
@@ -81,12 +83,19 @@ from cyllama.llama.params import (
 )
 from cyllama.llama.simple import SimpleResult, simple
 
+if TYPE_CHECKING:
+    from cyllama.llama.estimate import DeviceMemory, MemoryEstimate, estimate_memory
+    from cyllama.llama.gguf_files import gguf_merge, gguf_split
+    from cyllama.llama.measures import BenchResult, Perplexity, bench, perplexity
+
 __all__ = [
     "AttentionType",
+    "BenchResult",
     "CommonParams",
     "CommonSampler",
     "ContextType",
     "ControlVector",
+    "DeviceMemory",
     "FileType",
     "FlashAttnType",
     "GGUFContext",
@@ -105,7 +114,9 @@ __all__ = [
     "LlamaState",
     "LlamaVocab",
     "LoadMode",
+    "MemoryEstimate",
     "NumaStrategy",
+    "Perplexity",
     "PoolingType",
     "ProcessType",
     "RopeScalingType",
@@ -120,6 +131,7 @@ __all__ = [
     "Trainer",
     "TrainingResult",
     "VocabType",
+    "bench",
     "common_batch_add",
     "common_batch_clear",
     "common_context_params_to_llama",
@@ -128,7 +140,10 @@ __all__ = [
     "common_params_get_system_info",
     "common_token_to_piece",
     "common_tokenize",
+    "estimate_memory",
     "ggml_time_us",
+    "gguf_merge",
+    "gguf_split",
     "json_schema_to_grammar",
     "llama_backend_free",
     "llama_backend_init",
@@ -157,7 +172,29 @@ __all__ = [
     "llama_time_us",
     "llama_version",
     "load_control_vector",
+    "perplexity",
     "simple",
     "speculative_types",
     "training_windows",
 ]
+
+# Imported when they are first asked for: they need the scheduler, or are for few programs.
+_LATER = {
+    "BenchResult": "measures",
+    "DeviceMemory": "estimate",
+    "MemoryEstimate": "estimate",
+    "Perplexity": "measures",
+    "bench": "measures",
+    "estimate_memory": "estimate",
+    "gguf_merge": "gguf_files",
+    "gguf_split": "gguf_files",
+    "perplexity": "measures",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)

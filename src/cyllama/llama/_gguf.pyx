@@ -543,7 +543,7 @@ cdef class GGUFContext(Handle):
             raise ModelLoadError(f"the data of tensor {name!r} has {len(raw)} of {info.size} bytes", engine="llama")
         return raw
 
-    def add_tensor(self, name: str, data: np.ndarray, type: int | str | None = None) -> None:
+    def add_tensor(self, name: str, data: np.ndarray, type: int | str | None = None, *, copy: bool = True) -> None:
         """Add a tensor.
 
         Parameters
@@ -554,10 +554,12 @@ cdef class GGUFContext(Handle):
             float16, float32, float64 or an integer type, 1 to 4 dimensions, the last one contiguous. With `type`:
             the raw bytes (uint8) of a quantised tensor whose shape is ``data.shape`` with the row size in bytes last.
         type : TensorType, number or name, optional
+        copy : bool
+            False keeps `data` itself, such as an ``np.memmap``: it must not change before the file is written.
 
         Notes
         -----
-        The data is copied. Source: ``gguf_add_tensor``, gguf.h.
+        Source: ``gguf_add_tensor``, gguf.h.
         """
         self._check()
         raw = _raw(name, "name")
@@ -565,7 +567,7 @@ cdef class GGUFContext(Handle):
             raise ValueError(f"name is {name!r}, expected 1 to {ggml.GGML_MAX_NAME - 1} bytes")
         if lib.gguf_find_tensor(self._ptr, raw) >= 0:
             raise ValueError(f"there is a tensor {name!r} already")
-        array = np.array(data, order="C")
+        array = np.array(data, order="C") if copy else np.ascontiguousarray(data)
         if not 1 <= array.ndim <= ggml.GGML_MAX_DIMS or not array.size:
             raise ValueError(f"data has shape {array.shape}, expected 1 to {ggml.GGML_MAX_DIMS} dimensions, not empty")
         shape = list(array.shape)
@@ -573,7 +575,7 @@ cdef class GGUFContext(Handle):
             kinds = {np.dtype(dtype): kind for kind, dtype in _TENSOR_DTYPES.items()}
             if array.dtype.newbyteorder("=") not in kinds:
                 raise TypeError(f"data has dtype {array.dtype}, expected float16, float32, float64 or int8 to int64")
-            array = array.astype(array.dtype.newbyteorder("="))
+            array = array.astype(array.dtype.newbyteorder("="), copy=False)
             kind = kinds[array.dtype]
         else:
             kind = TensorType(enum_value(TensorType, type, "type"))

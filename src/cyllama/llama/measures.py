@@ -1,0 +1,253 @@
+"""How well and how fast a model predicts: what llama-perplexity and llama-bench measure."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cyllama import models
+from cyllama.llama._batch import LlamaBatch
+from cyllama.llama._context import LlamaContext
+from cyllama.llama._model import LlamaModel
+from cyllama.llama.params import LlamaContextParams, LlamaModelParams
+
+__all__ = ["BenchResult", "Perplexity", "bench", "perplexity"]
+
+Model = str | os.PathLike[str] | LlamaModel
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """What `perplexity` gives.
+
+    Attributes
+    ----------
+    value, error : float
+        The perplexity, and its standard error.
+    n_chunks, n_tokens : int
+        Windows of the text, and tokens whose probability was taken.
+    """
+
+    value: float
+    error: float
+    n_chunks: int
+    n_tokens: int
+
+
+def perplexity(
+    model: Model,
+    text: str,
+    *,
+    n_ctx: int = 512,
+    n_batch: int | None = None,
+    n_threads: int | None = None,
+    max_chunks: int | None = None,
+    on_chunk: Callable[[int, int, float], object] | None = None,
+    cancel: object | None = None,
+) -> Perplexity:
+    """Tell how well a model predicts a text: the exponential of the mean negative log-likelihood of its tokens.
+
+    Parameters
+    ----------
+    model : str, path or LlamaModel
+    text : str
+        At least twice `n_ctx` tokens.
+    n_ctx : int
+        Tokens of a window; the tokens of its second half count.
+    n_batch, n_threads : int, optional
+    max_chunks : int, optional
+        Windows at most.
+    on_chunk : callable, optional
+        Called with the windows done, all windows, and the perplexity so far.
+    cancel : object with ``is_set()``, optional
+
+    Returns
+    -------
+    Perplexity
+
+    Raises
+    ------
+    ValueError
+        The text is too short.
+    CancelledError
+
+    Notes
+    -----
+    Releases the GIL while computing. Source: ``perplexity``, tools/perplexity/perplexity.cpp, with its defaults.
+    """
+    if n_ctx < 4:
+        raise ValueError(f"n_ctx is {n_ctx}, expected 4 or more")
+    own = not isinstance(model, LlamaModel)
+    loaded: LlamaModel = LlamaModel(models.resolve(model), cancel=cancel) if own else model  # type: ignore[arg-type, assignment]
+    try:
+        vocab = loaded.vocab
+        tokens = vocab.tokenize(text, True, False)
+        if len(tokens) < 2 * n_ctx:
+            raise ValueError(f"the text has {len(tokens)} tokens, expected {2 * n_ctx} (twice n_ctx) or more")
+        count = len(tokens) // n_ctx if max_chunks is None else min(max_chunks, len(tokens) // n_ctx)
+        params = LlamaContextParams(
+            n_ctx=n_ctx, n_batch=min(n_batch or n_ctx, n_ctx), n_threads=n_threads, n_threads_batch=n_threads
+        )
+        every: list[np.ndarray[Any, Any]] = []
+        with LlamaContext(loaded, params) as context:
+            for i in range(count):
+                window = tokens[i * n_ctx : (i + 1) * n_ctx]
+                given = [vocab.bos, *window[1:]] if vocab.add_bos and vocab.bos is not None else window
+                every.append(_negative_log_likelihood(context, given, window, cancel))
+                if on_chunk is not None:
+                    on_chunk(i + 1, count, math.exp(float(np.concatenate(every).mean())))
+        found = np.concatenate(every)
+        value = math.exp(float(found.mean()))
+        error = float(found.std() / math.sqrt(len(found) - 1)) * value
+        return Perplexity(value, error, count, len(found))
+    finally:
+        if own:
+            loaded.close()
+
+
+def _negative_log_likelihood(
+    context: LlamaContext, given: list[int], window: list[int], cancel: object | None
+) -> np.ndarray[Any, Any]:
+    """Of the tokens of a window's second half, shape (n_ctx - n_ctx // 2 - 1,)."""
+    context.memory.clear()
+    first, step = len(given) // 2, context.n_batch()
+    parts = []
+    for start in range(0, len(given), step):
+        stop = min(start + step, len(given))
+        batch = LlamaBatch(n_tokens=stop - start)
+        for i in range(start, stop):
+            batch.add(given[i], i, [0], first <= i < len(given) - 1)
+        context.decode(batch, cancel=cancel)
+        wanted = [window[i + 1] for i in range(max(start, first), min(stop, len(given) - 1))]
+        if wanted:
+            logits = np.asarray(context.get_logits(), np.float32)
+            top = logits.max(1, keepdims=True)
+            sums = np.log(np.exp(logits - top).sum(1, dtype=np.float64))
+            parts.append(sums - (logits[np.arange(len(wanted)), wanted] - top[:, 0]))
+    return np.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """What one test of `bench` gives.
+
+    Attributes
+    ----------
+    name : str
+        ``"pp512"``: a prompt of 512 tokens; ``"tg128"``: 128 tokens one by one; with ``"@ d4096"`` after 4,096 others.
+    speeds : tuple of float
+        Tokens per second of each repetition.
+    """
+
+    name: str
+    speeds: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Tokens per second."""
+        return statistics.fmean(self.speeds)
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the repetitions."""
+        return statistics.stdev(self.speeds) if len(self.speeds) > 1 else 0.0
+
+
+def bench(
+    model: Model,
+    *,
+    n_prompt: int = 512,
+    n_gen: int = 128,
+    n_depth: int = 0,
+    repetitions: int = 5,
+    n_threads: int | None = None,
+    params: LlamaContextParams | None = None,
+    model_params: LlamaModelParams | None = None,
+    on_result: Callable[[BenchResult], object] | None = None,
+    cancel: object | None = None,
+) -> list[BenchResult]:
+    """Measure the speed of a model.
+
+    Parameters
+    ----------
+    model : str, path or LlamaModel
+    n_prompt, n_gen : int
+        Tokens of the prompt, and tokens that are computed one by one; 0 leaves that test out.
+    n_depth : int
+        Tokens that stand before, and are not measured.
+    repetitions : int
+    n_threads : int, optional
+    params : LlamaContextParams, optional
+        All else of the context; its length and threads are set here.
+    model_params : LlamaModelParams, optional
+    on_result : callable, optional
+        Called with each `BenchResult`.
+    cancel : object with ``is_set()``, optional
+
+    Returns
+    -------
+    list of BenchResult
+
+    Raises
+    ------
+    ValueError, CancelledError
+
+    Notes
+    -----
+    Releases the GIL while computing. Random tokens, one run for warming up, no sampling. Source: the tests of
+    tools/llama-bench/llama-bench.cpp.
+    """
+    for name, value in (("n_prompt", n_prompt), ("n_gen", n_gen), ("n_depth", n_depth)):
+        if value < 0:
+            raise ValueError(f"{name} is {value}, expected 0 or more")
+    if repetitions < 1 or n_prompt + n_gen == 0:
+        raise ValueError(f"repetitions is {repetitions} and n_prompt + n_gen {n_prompt + n_gen}, expected 1 or more")
+    own = not isinstance(model, LlamaModel)
+    loaded: LlamaModel = LlamaModel(models.resolve(model), model_params, cancel=cancel) if own else model  # type: ignore[arg-type, assignment]
+    try:
+        chosen = {} if params is None else params.to_dict()
+        chosen |= {"n_ctx": n_depth + max(n_prompt, n_gen), "n_threads": n_threads, "n_threads_batch": n_threads}
+        tests = [("pp", n_prompt, chosen.get("n_batch", 2048)), ("tg", n_gen, 1)]
+        found = []
+        with LlamaContext(loaded, LlamaContextParams(**chosen)) as context:
+            runner = _Runner(context, len(loaded.vocab), n_depth, cancel)
+            for kind, count, step in tests:
+                if count:
+                    name = f"{kind}{count}" + (f" @ d{n_depth}" if n_depth else "")
+                    runner.seconds(min(count, 32), step)
+                    speeds = tuple(count / runner.seconds(count, step) for _ in range(repetitions))
+                    found.append(BenchResult(name, speeds))
+                    if on_result is not None:
+                        on_result(found[-1])
+        return found
+    finally:
+        if own:
+            loaded.close()
+
+
+class _Runner:
+    """Computes random tokens, always the same."""
+
+    def __init__(self, context: LlamaContext, n_vocab: int, n_depth: int, cancel: object | None) -> None:
+        self.context, self.n_depth, self.cancel = context, n_depth, cancel
+        self.tokens = np.random.default_rng(0).integers(0, n_vocab, n_depth + context.n_ctx()).tolist()
+
+    def seconds(self, count: int, step: int) -> float:
+        """The time for so many tokens, `step` at once, after those that stand before."""
+        self.context.memory.clear()
+        self._compute(0, self.n_depth, self.context.n_batch())
+        start = time.perf_counter()
+        self._compute(self.n_depth, self.n_depth + count, min(step, self.context.n_batch()))
+        return time.perf_counter() - start
+
+    def _compute(self, begin: int, end: int, step: int) -> None:
+        for i in range(begin, end, step):
+            self.context.decode(LlamaBatch.from_tokens(self.tokens[i : min(i + step, end)], i), cancel=self.cancel)
+        self.context.synchronize()

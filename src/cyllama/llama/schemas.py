@@ -1,0 +1,72 @@
+"""JSON schemas as upstream's grammars take them: patterns are written so that they say the same there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["for_grammar", "grammar_pattern"]
+
+VALUES = ("const", "default", "enum", "examples")  # these hold no schemas
+BY_NAME = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
+CLASSES = {"d": "0-9", "w": "A-Za-z0-9_", "s": " "}
+NOT_PLAIN = r"\"\\\x00-\x1F\x7F"  # what cannot stand in a JSON string as it is
+
+
+def for_grammar(schema: Any) -> Any:
+    """A copy of a schema in which every pattern is one that `grammar_pattern` gives."""
+    if isinstance(schema, Mapping):
+        return {key: value if key in VALUES else _part(key, value) for key, value in schema.items()}
+    return [for_grammar(item) for item in schema] if isinstance(schema, list | tuple) else schema
+
+
+def _part(key: str, value: Any) -> Any:
+    if key in BY_NAME and isinstance(value, Mapping):
+        return {name: for_grammar(part) for name, part in value.items()}
+    return grammar_pattern(value) if key == "pattern" and isinstance(value, str) else for_grammar(value)
+
+
+def grammar_pattern(pattern: str) -> str:
+    """A regular expression as upstream's converter takes it: for the whole text, and without short classes.
+
+    JSON Schema looks for a pattern anywhere in a text: ``a`` becomes ``^.*(a).*$``. ``\\d``, ``\\w``, ``\\s``, their
+    opposites, the point and ``[^...]`` are written as classes of what may stand in a JSON string.
+    """
+    begins, ends = pattern.startswith("^"), pattern.endswith("$") and not pattern.endswith("\\$")
+    inner = _classes(pattern[begins : len(pattern) - ends])
+    if begins and ends:
+        return f"^{inner}$"
+    anything = f"[^{NOT_PLAIN}]*"
+    return f"^{'' if begins else anything}({inner}){'' if ends else anything}$"
+
+
+def _classes(pattern: str) -> str:
+    found, i = [], 0
+    in_class = negated = False
+    while i < len(pattern):
+        sign, after = pattern[i], pattern[i + 1 : i + 2]
+        i += 1
+        if sign == "\\" and after:
+            i += 1
+            found.append(_escape(after, in_class))
+        elif in_class:
+            if sign == "]":
+                found.append(NOT_PLAIN if negated else "")
+                in_class = False
+            found.append(sign)
+        elif sign == "[":
+            in_class, negated = True, after == "^"
+            found.append(sign)
+        elif sign == ".":
+            found.append(f"[^{NOT_PLAIN}]")
+        else:
+            found.append(sign)
+    return "".join(found)
+
+
+def _escape(sign: str, in_class: bool) -> str:
+    if sign in CLASSES:
+        return CLASSES[sign] if in_class else f"[{CLASSES[sign]}]"
+    if sign.lower() in CLASSES and not in_class:
+        return f"[^{CLASSES[sign.lower()]}{NOT_PLAIN}]"
+    return f"\\{sign}"

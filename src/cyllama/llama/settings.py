@@ -1,0 +1,199 @@
+"""How a model is loaded: the keyword arguments of `LLM`, and the options of upstream's parser that they stand for."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cyllama._native import devices, get_threads
+from cyllama.errors import UnsupportedError
+from cyllama.llama._engine import engine_options
+from cyllama.llama._model import llama_chat_builtin_templates
+
+__all__ = ["LLMOptions", "danger_of", "engine_options", "llm_options", "more_arguments", "option_arguments"]
+
+Paths = str | os.PathLike[str]
+
+# What a library should not do because a text says so. `allow_unsafe` lets them through.
+UNSAFE = {
+    "--tools": "starts tools",
+    "--tools-runtime": "starts tools",
+    "--agent": "starts tools",
+    "--mcp-servers-config": "starts programs",
+    "--mcp-servers-json": "starts programs",
+    "--ui-mcp-proxy": "opens a proxy",
+    "--video-ffmpeg-dir": "starts programs",
+    "--log-file": "writes a file",
+    "--log-prompts-dir": "writes files",
+}
+EMBEDDING_BATCH = 2048
+BUILTIN_TEMPLATES = frozenset(llama_chat_builtin_templates()) - {"chatml"}  # which is a Jinja template as well
+DOWNLOADS = ("--hf-", "--docker-", "-url", "--mmproj-auto")
+
+
+def danger_of(option: Mapping[str, Any]) -> str | None:
+    """What an option does that a library should not do unasked."""
+    names = option["names"]
+    if "download" in option["help"] or any(part in name for name in names for part in DOWNLOADS):
+        return "downloads"
+    return next((UNSAFE[name] for name in names if name in UNSAFE), None)
+
+
+def _option(default: Any, help_text: str, flag: str, off: str = "") -> Any:
+    """A field; `flag` is the name of the option, `off` that of its opposite."""
+    return field(default=default, metadata={"help": help_text, "flag": flag, "off": off})
+
+
+@dataclass(kw_only=True, frozen=True)
+class LLMOptions:
+    """How a model is loaded. None is upstream's own default."""
+
+    n_ctx: int | None = _option(None, "tokens of context; None: as trained", "--ctx-size")
+    n_parallel: int | None = _option(None, "requests at the same time", "--parallel")
+    n_batch: int | None = _option(None, "tokens that are decoded together", "--batch-size")
+    n_ubatch: int | None = _option(None, "tokens that are computed together", "--ubatch-size")
+    n_threads: int | None = _option(None, "threads", "--threads")
+    n_threads_batch: int | None = _option(None, "threads for prompts", "--threads-batch")
+    n_gpu_layers: int | str | None = _option(None, "layers on the GPU: a number, 'auto' or 'all'", "--n-gpu-layers")
+    split_mode: str | None = _option(None, "how layers are put on several GPUs", "--split-mode")
+    main_gpu: int | None = _option(None, "the GPU that is used, or that has the small tensors", "--main-gpu")
+    tensor_split: Sequence[float] | None = _option(None, "parts of the model for each GPU", "--tensor-split")
+    load_mode: str | None = _option(None, "how the file gets into memory: auto, mmap, mlock, ...", "--load-mode")
+    flash_attn: bool | str | None = _option(None, "flash attention: on, off or auto", "--flash-attn")
+    cache_type_k: str | None = _option(None, "type of the keys in the cache, such as q8_0", "--cache-type-k")
+    cache_type_v: str | None = _option(None, "type of the values in the cache", "--cache-type-v")
+    rope_scaling_type: str | None = _option(None, "none, linear or yarn", "--rope-scaling")
+    rope_freq_base: float | None = _option(None, "base frequency of RoPE", "--rope-freq-base")
+    rope_freq_scale: float | None = _option(None, "scale of RoPE's frequencies", "--rope-freq-scale")
+    yarn_orig_ctx: int | None = _option(None, "context that the model was trained with", "--yarn-orig-ctx")
+    yarn_ext_factor: float | None = _option(None, "YaRN: mix of extrapolation", "--yarn-ext-factor")
+    yarn_attn_factor: float | None = _option(None, "YaRN: scale of attention", "--yarn-attn-factor")
+    yarn_beta_slow: float | None = _option(None, "YaRN: high correction", "--yarn-beta-slow")
+    yarn_beta_fast: float | None = _option(None, "YaRN: low correction", "--yarn-beta-fast")
+    ctx_shift: bool | None = _option(
+        None, "drop the oldest tokens of a full context", "--context-shift", "--no-context-shift"
+    )
+    cache_reuse: int | None = _option(None, "smallest part of a prompt that is reused by shifting", "--cache-reuse")
+    chat_template: str | None = _option(None, "a Jinja template, or the name of one", "--chat-template")
+    chat_template_kwargs: str | None = _option(None, "variables of the template, JSON", "--chat-template-kwargs")
+    reasoning_format: str | None = _option(None, "none, deepseek or auto", "--reasoning-format")
+    embedding: bool | None = _option(None, "for embeddings alone", "--embeddings")
+    reranking: bool | None = _option(None, "for reranking alone", "--reranking")
+    pooling_type: str | None = _option(None, "none, mean, cls, last or rank", "--pooling")
+    mmproj: Paths | None = _option(None, "projector for pictures and sound", "--mmproj")
+    n_gpu_layers_draft: int | str | None = _option(None, "layers of the draft model on the GPU", "--n-gpu-layers-draft")
+    draft_max: int | None = _option(None, "tokens that are drafted at once", "--spec-draft-n-max")
+    draft_min: int | None = _option(None, "fewest drafted tokens", "--spec-draft-n-min")
+    draft_p_min: float | None = _option(None, "smallest probability of a drafted token", "--spec-draft-p-min")
+    seed: int | None = _option(None, "start of the random numbers, if a request has none", "--seed")
+    warmup: bool | None = _option(None, "compute once while loading", "--warmup", "--no-warmup")
+
+
+def llm_options(given: Mapping[str, Any]) -> LLMOptions:
+    """Check the names.
+
+    Raises
+    ------
+    TypeError
+        There is no such option; the nearest is named.
+    """
+    names = [item.name for item in dataclasses.fields(LLMOptions)]
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else "; others go through options={'flag': value}"
+            raise TypeError(f"there is no option {name!r}{hint}")
+    return LLMOptions(**given)
+
+
+def option_arguments(options: LLMOptions) -> list[str]:
+    """The options as upstream's parser takes them.
+
+    Raises
+    ------
+    TypeError
+    """
+    found: list[str] = []
+    if options.n_threads is None:
+        found += ["--threads", str(get_threads())]
+    if isinstance(options.n_gpu_layers, int | str) and options.n_gpu_layers not in (0, "auto") and not _has_gpu():
+        warnings.warn(f"n_gpu_layers is {options.n_gpu_layers!r}, but there is no GPU that this build can use; "
+                      "see cyllama.devices()", RuntimeWarning, stacklevel=4)  # fmt: skip
+    if (options.embedding or options.reranking) and options.n_ubatch is None:
+        # a text is computed at once, or refused
+        found += [
+            "--batch-size",
+            str(options.n_ctx or EMBEDDING_BATCH),
+            "--ubatch-size",
+            str(options.n_ctx or EMBEDDING_BATCH),
+        ]
+    for item in dataclasses.fields(options):
+        value = getattr(options, item.name)
+        flag, off = item.metadata["flag"], item.metadata["off"]
+        if value is None:
+            continue
+        if item.name == "chat_template" and value in BUILTIN_TEMPLATES:
+            found.append("--no-jinja")  # else the name itself would be the template
+        if isinstance(value, bool) and item.name != "flash_attn":
+            if value:
+                found.append(flag)
+            elif off:
+                found.append(off)
+        else:
+            found += [flag, _text(value, item.name)]
+    return found
+
+
+def _has_gpu() -> bool:
+    return any(device["type"] in ("gpu", "igpu") for device in devices())
+
+
+def _text(value: Any, name: str) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, str | int | float):
+        return str(value)
+    if isinstance(value, os.PathLike):
+        return str(os.fspath(value))
+    if isinstance(value, Iterable):
+        return ",".join(_text(item, name) for item in value)
+    raise TypeError(f"{name} is {value!r}, expected a number, a text, a path or a sequence of them")
+
+
+def more_arguments(options: Mapping[str, Any], *, allow_unsafe: bool = False) -> list[str]:
+    """Options by upstream's own names: ``{"top-nsigma": 1.5, "mlock": True, "lora-scaled": ["a.gguf", 0.5]}``.
+
+    Raises
+    ------
+    TypeError
+        There is no such option; the nearest is named.
+    UnsupportedError
+        It would download, start a program or write files, and `allow_unsafe` is false.
+    """
+    every: Any = engine_options()
+    known: dict[str, Any] = {name: info for info in every for name in info["names"]}
+    found: list[str] = []
+    for name, value in options.items():
+        flag = next((f for f in (name, f"--{name}", f"-{name}", f"--{name.replace('_', '-')}") if f in known), None)
+        if flag is None:
+            near = difflib.get_close_matches(f"--{name.replace('_', '-')}", known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"options has {name!r}, which upstream does not know{hint}")
+        unsafe = danger_of(known[flag])
+        if unsafe is not None and not allow_unsafe:
+            raise UnsupportedError(f"the option {name!r} {unsafe}; give allow_unsafe=True if that is wanted")
+        values = known[flag]["values"]
+        if values == 0:
+            if not isinstance(value, bool):
+                raise TypeError(f"options[{name!r}] is {value!r}, expected True or False")
+            if value:
+                found.append(flag)
+        else:
+            parts = list(value) if values == 2 else [value]
+            found += [flag, *(_text(part, name) for part in parts)]
+    return found

@@ -1,0 +1,337 @@
+// llama.cpp's server in this process, without HTTP: the only code that knows its types.
+#pragma once
+
+#include "shim_exceptions.hpp"
+
+#include "arg.h"
+#include "common.h"
+#include "ggml-backend.h"
+#include "json.h"
+#include "llama-cpp.h"
+#include "server-context.h"
+#include "server-schema.h"
+#include "src/llama-ext.h"
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace cyllama {
+
+// What Python hears during one call: both may take the GIL, neither throws.
+struct engine_hooks {
+    bool (*poll)(void * state)                 = nullptr; // true: stop
+    bool (*progress)(float part, void * state) = nullptr; // false: stop
+    void * state                               = nullptr;
+};
+
+using route_t = server_http_context::handler_t server_routes::*;
+
+inline const std::map<std::string, route_t> & engine_routes() {
+    static const std::map<std::string, route_t> routes = {
+        {"health", &server_routes::get_health},
+        {"metrics", &server_routes::get_metrics},
+        {"slots", &server_routes::get_slots},
+        {"slot_action", &server_routes::post_slots},
+        {"props", &server_routes::get_props},
+        {"infill", &server_routes::post_infill},
+        {"completion", &server_routes::post_completions},
+        {"completions", &server_routes::post_completions_oai},
+        {"chat_completions", &server_routes::post_chat_completions},
+        {"chat_tokens", &server_routes::post_chat_completions_tok},
+        {"control", &server_routes::post_control},
+        {"responses", &server_routes::post_responses_oai},
+        {"transcriptions", &server_routes::post_transcriptions_oai},
+        {"messages", &server_routes::post_anthropic_messages},
+        {"messages_tokens", &server_routes::post_anthropic_count_tokens},
+        {"apply_template", &server_routes::post_apply_template},
+        {"models", &server_routes::get_models},
+        {"tokenize", &server_routes::post_tokenize},
+        {"detokenize", &server_routes::post_detokenize},
+        {"embedding", &server_routes::post_embeddings},
+        {"embeddings", &server_routes::post_embeddings_oai},
+        {"rerank", &server_routes::post_rerank},
+        {"lora_adapters", &server_routes::get_lora_adapters},
+        {"set_lora_adapters", &server_routes::post_lora_adapters},
+    };
+    return routes;
+}
+
+// Upstream's own parser; what is wrong is thrown. Neither the environment nor configuration files count.
+inline common_params parse_options(const std::vector<std::string> & options) {
+    common_params       params;
+    auto                context = common_params_parser_init(params, LLAMA_EXAMPLE_SERVER);
+    std::vector<char *> argv    = {const_cast<char *>("cyllama")};
+    for (const auto & option : options) {
+        argv.push_back(const_cast<char *>(option.c_str()));
+    }
+    common_params_parse_ex((int) argv.size(), argv.data(), context, false);
+    if (params.usage || params.completion) {
+        throw std::invalid_argument("options that print a text and end are not for a library");
+    }
+    return params;
+}
+
+// One option of the parser, for documentation and checks.
+struct option_info {
+    std::vector<std::string> names;
+    std::string              help;
+    int                      values  = 0; // that follow the name
+    bool                     negated = false;
+};
+
+inline std::vector<option_info> known_options() {
+    common_params            params;
+    auto                     context = common_params_parser_init(params, LLAMA_EXAMPLE_SERVER);
+    std::vector<option_info> found;
+    for (const auto & option : context.options) {
+        const int values = option.handler_str_str ? 2 : option.handler_string || option.handler_int ? 1 : 0;
+        for (const auto * names : {&option.args, &option.args_neg}) {
+            if (!names->empty()) {
+                found.push_back({{names->begin(), names->end()}, option.help, values, names == &option.args_neg});
+            }
+        }
+    }
+    return found;
+}
+
+// One field of a request, with its other names.
+struct field_info {
+    std::vector<std::string> names;
+    std::string              help;
+};
+
+inline std::vector<field_info> known_fields() {
+    common_params           base;
+    task_params             params;
+    std::vector<field_info> found;
+    for (const auto & field : server_schema::make_llama_cmpl_schema(base, params)) {
+        found.push_back({{field->name.begin(), field->name.end()}, field->desc});
+    }
+    return found;
+}
+
+// The settings as the server's main program completes them.
+inline common_params completed(common_params params) {
+    params.endpoint_slots = params.endpoint_metrics = true;
+    if (params.embedding && params.n_batch > params.n_ubatch) {
+        params.n_batch = params.n_ubatch;
+    }
+    if (params.n_parallel < 0) {
+        params.n_parallel = 4;
+        params.kv_unified = true;
+    }
+    if (params.kv_unified_per_slot > 0 && params.n_ctx == 0) {
+        params.n_ctx = params.n_parallel * params.kv_unified_per_slot;
+    }
+    if (params.model_alias.empty() && !params.model.get_name().empty()) {
+        params.model_alias.insert(params.model.get_name());
+    }
+    return params;
+}
+
+// What a model and its context would take of a device, in bytes.
+struct device_need {
+    std::string name;
+    bool        host = false;
+    size_t      model = 0, context = 0, compute = 0, free = 0, total = 0;
+};
+
+struct memory_need {
+    std::vector<device_need> devices; // the last one is the host
+    uint32_t                 n_ctx = 0, n_ctx_train = 0;
+};
+
+// Reads the header of the file alone, and lays everything out without allocating it.
+inline memory_need need_of(const common_params & given) {
+    common_params params  = completed(given);
+    auto          mparams = common_model_params_to_llama(params);
+    mparams.no_alloc      = true;
+    mparams.load_mode     = LLAMA_LOAD_MODE_NONE;
+    llama_model_ptr model(llama_model_load_from_file(params.model.path.c_str(), mparams));
+    if (!model) {
+        throw std::runtime_error("the model cannot be read");
+    }
+    llama_context_ptr context(llama_init_from_model(model.get(), common_context_params_to_llama(params)));
+    if (!context) {
+        throw std::runtime_error("the model cannot have such a context");
+    }
+    memory_need found;
+    found.n_ctx       = llama_n_ctx(context.get());
+    found.n_ctx_train = llama_model_n_ctx_train(model.get());
+
+    std::vector<ggml_backend_dev_t> devices;
+    for (int i = 0; i < llama_model_n_devices(model.get()); ++i) {
+        devices.push_back(llama_model_get_device(model.get(), i));
+    }
+    devices.push_back(ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU));
+    for (auto * device : devices) {
+        device_need need;
+        need.name = ggml_backend_dev_name(device);
+        need.host = device == devices.back();
+        ggml_backend_dev_memory(device, &need.free, &need.total);
+        found.devices.push_back(need);
+    }
+    for (const auto & [type, bytes] : llama_get_memory_breakdown(context.get())) {
+        auto * device = ggml_backend_buft_is_host(type) ? devices.back() : ggml_backend_buft_get_device(type);
+        for (size_t i = 0; i < devices.size(); ++i) {
+            if (devices[i] == device) {
+                found.devices[i].model += bytes.model;
+                found.devices[i].context += bytes.context;
+                found.devices[i].compute += bytes.compute;
+                break;
+            }
+        }
+    }
+    return found;
+}
+
+class engine {
+  public:
+    explicit engine(const common_params & given) : params_(completed(given)), routes_(params_, context_) {}
+
+    engine(const engine &)             = delete;
+    engine & operator=(const engine &) = delete;
+
+    ~engine() {
+        if (loop_.joinable()) {
+            context_.terminate();
+            loop_.join();
+        }
+    }
+
+    // False when it cannot be loaded, or was stopped.
+    bool load(engine_hooks & hooks) {
+        context_.set_state_callback([&hooks](server_state, json state) {
+            if (hooks.progress && state.contains("value")) {
+                const auto & stages = state["stages"];
+                float        before = 0.0f;
+                for (const auto & stage : stages) {
+                    if (stage == state["current"]) {
+                        break;
+                    }
+                    before += 1.0f;
+                }
+                hooks.progress((before + state["value"].get<float>()) / stages.size(), hooks.state);
+            }
+        });
+        context_.set_stop_callback([&hooks] { return hooks.poll && hooks.poll(hooks.state); });
+        const bool loaded = context_.load_model(params_);
+        context_.set_state_callback([](server_state, json) {});
+        context_.set_stop_callback({});
+        if (!loaded) {
+            return false;
+        }
+        routes_.update_meta(context_);
+        loop_ = std::thread([this] { run(); });
+        return true;
+    }
+
+    const server_http_context::handler_t & handler(const std::string & route) const {
+        return routes_.*engine_routes().at(route);
+    }
+
+    enum llama_pooling_type pooling() const { return llama_pooling_type(context_.get_llama_context()); }
+
+    // Why the loop has ended, or an empty string.
+    std::string failure() const {
+        std::lock_guard<std::mutex> lock(mutex_);
+        return failure_;
+    }
+
+  private:
+    void run() {
+        try {
+            context_.start_loop();
+        } catch (const std::exception & error) {
+            fail(error.what());
+        } catch (...) {
+            fail("unknown C++ exception");
+        }
+    }
+
+    void fail(const std::string & why) {
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            failure_ = why;
+        }
+        context_.fail();
+    }
+
+    common_params      params_;
+    server_context     context_;
+    server_routes      routes_;
+    std::thread        loop_;
+    mutable std::mutex mutex_;
+    std::string        failure_;
+};
+
+// One request and what becomes of it.
+class exchange {
+  public:
+    exchange(const engine & owner, const std::string & route, const std::string & body,
+             const std::map<std::string, std::string> & params)
+        : owner_(owner), handler_(owner.handler(route)), should_stop_([this] { return asks_stop(); }),
+          request_{params, {}, "/" + route, "", body, {}, should_stop_} {}
+
+    exchange(const exchange &)             = delete;
+    exchange & operator=(const exchange &) = delete;
+
+    // Compute the answer, or the first part of a stream.
+    void run(engine_hooks & hooks) {
+        bound call(*this, hooks);
+        check();
+        response_ = handler_(request_);
+        check();
+    }
+
+    bool is_stream() const { return response_ && response_->is_stream(); }
+
+    int status() const { return response_ ? response_->status : 0; }
+
+    const std::string & data() const {
+        static const std::string nothing;
+        return response_ ? response_->data : nothing;
+    }
+
+    // The next part of a stream; false with the last one.
+    bool next(std::string & part, engine_hooks & hooks) {
+        bound call(*this, hooks);
+        part.clear();
+        const bool more = response_->next(part);
+        check();
+        return more;
+    }
+
+  private:
+    // Ties the callbacks to one call.
+    struct bound {
+        exchange & target;
+        bound(exchange & target, engine_hooks & hooks) : target(target) { target.hooks_ = &hooks; }
+        ~bound() { target.hooks_ = nullptr; }
+    };
+
+    bool asks_stop() const { return hooks_ && hooks_->poll && hooks_->poll(hooks_->state); }
+
+    void check() const {
+        const std::string why = owner_.failure();
+        if (!why.empty()) {
+            throw std::runtime_error(why);
+        }
+    }
+
+    const engine &                         owner_;
+    const server_http_context::handler_t & handler_;
+    std::function<bool()>                  should_stop_;
+    server_http_req                        request_;
+    server_http_res_ptr                    response_; // before the request goes: it looks at it
+    engine_hooks *                         hooks_ = nullptr;
+};
+
+inline bool has_route(const std::string & route) { return engine_routes().count(route) > 0; }
+
+} // namespace cyllama

@@ -1,0 +1,202 @@
+"""Tokens one after the other with Python in between: functions that change the logits, or end a text."""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cyllama.errors import ContextFullError
+from cyllama.llama._batch import LlamaBatch
+from cyllama.llama._context import LlamaContext
+from cyllama.llama._model import LlamaModel
+from cyllama.llama._sampler import LlamaSampler, TokenDataArray
+from cyllama.llama.params import LlamaContextParams
+
+__all__ = ["TokenLoop"]
+
+Logits = npt.NDArray[np.single]
+Processor = Callable[[npt.NDArray[np.intc], Logits], Logits]
+Criterion = Callable[[npt.NDArray[np.intc], Logits], bool]
+
+
+class TokenLoop:
+    """A model and one sequence of tokens.
+
+    Parameters
+    ----------
+    path : str or path
+    n_ctx, n_batch : int
+    n_threads : int, optional
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, n_ctx: int = 0, n_batch: int = 512, n_threads: int | None = None
+    ) -> None:
+        self.model = LlamaModel(path)
+        params = LlamaContextParams(n_ctx=n_ctx, n_batch=n_batch, n_threads=n_threads, n_threads_batch=n_threads)
+        self.context = LlamaContext(self.model, params)
+        self.tokens: list[int] = []
+        self._logits: Logits | None = None  # of the last token, where a state was loaded: it does not hold them
+
+    def reset(self) -> None:
+        """Forget all tokens."""
+        self.context.memory.clear()
+        self.tokens.clear()
+        self._logits = None
+
+    def eval(self, tokens: Sequence[int]) -> None:
+        """Evaluate tokens after those before.
+
+        Raises
+        ------
+        ContextFullError
+        """
+        if len(self.tokens) + len(tokens) > self.context.n_ctx():
+            raise ContextFullError(
+                f"{len(self.tokens)} + {len(tokens)} tokens, but the context holds {self.context.n_ctx()}",
+                engine="llama",
+            )
+        self._logits = None
+        step = self.context.n_batch()
+        for i in range(0, len(tokens), step):
+            part = [int(token) for token in tokens[i : i + step]]
+            self.context.decode(LlamaBatch.from_tokens(part, len(self.tokens)))
+            self.tokens += part
+
+    def logits(self) -> Logits:
+        """A copy of the logits after the last token, shape (n_vocab,)."""
+        return np.array(self.context.get_logits_ith(-1) if self._logits is None else self._logits, np.single)
+
+    def sampler(self, fields: Mapping[str, Any]) -> LlamaSampler:
+        """A chain as the fields of a request say; what was evaluated counts for penalties.
+
+        Parameters
+        ----------
+        fields : mapping
+            ``temperature``, ``top_k``, ``top_p``, ``min_p``, ``typical_p``, ``repeat_penalty``, ``frequency_penalty``,
+            ``presence_penalty``, ``seed``, ``grammar``, ``logit_bias``.
+        """
+        vocab = self.model.vocab
+        chain = LlamaSampler()
+        if fields.get("logit_bias"):
+            chain.add_logit_bias(len(vocab), dict(fields["logit_bias"]))
+        if fields.get("grammar"):
+            chain.add_grammar(vocab, fields["grammar"])
+        penalties = (
+            fields.get("repeat_penalty", 1.0),
+            fields.get("frequency_penalty", 0.0),
+            fields.get("presence_penalty", 0.0),
+        )
+        chain.add_penalties(len(vocab), 64, *penalties)
+        temperature = fields.get("temperature", 0.8)
+        if temperature <= 0:
+            chain.add_greedy()
+        else:
+            chain.add_top_k(fields.get("top_k", 40))
+            chain.add_typical(fields.get("typical_p", 1.0))
+            chain.add_top_p(fields.get("top_p", 0.95))
+            chain.add_min_p(fields.get("min_p", 0.05))
+            chain.add_temp(temperature)
+            chain.add_dist(fields.get("seed"))
+        return chain
+
+    def choose(self, chain: LlamaSampler, logits: Logits) -> int:
+        """Choose a token from logits."""
+        array: Any = TokenDataArray(np.arange(len(logits), dtype=np.int32), logits)
+        chain.apply(array)
+        token = int(array.id[array.selected])
+        chain.accept(token)
+        return token
+
+    def sample(self, fields: Mapping[str, Any]) -> int:
+        """Choose a token after those before."""
+        return self.choose(self.sampler(fields), self.logits())
+
+    def generate(
+        self,
+        tokens: Sequence[int],
+        fields: Mapping[str, Any],
+        processors: Sequence[Processor] = (),
+        criteria: Sequence[Criterion] = (),
+    ) -> Iterator[int]:
+        """Evaluate tokens, then choose, give and evaluate the next one, until a criterion says so."""
+        self.eval(tokens)
+        chain = self.sampler(fields)
+        while True:
+            logits, so_far = self.logits(), np.array(self.tokens, np.intc)
+            if any(criterion(so_far, logits) for criterion in criteria):
+                return
+            for processor in processors:
+                logits = np.ascontiguousarray(processor(so_far, logits), np.single)
+            token = self.choose(chain, logits)
+            yield token
+            self.eval([token])
+
+    def complete(
+        self,
+        prompt: str | Sequence[int],
+        fields: Mapping[str, Any],
+        *,
+        echo: bool = False,
+        processors: Sequence[Processor] = (),
+        criteria: Sequence[Criterion] = (),
+    ) -> dict[str, Any]:
+        """Continue a text; a dict as OpenAI's."""
+        vocab = self.model.vocab
+        given = vocab.tokenize(prompt, True, True) if isinstance(prompt, str) else [int(token) for token in prompt]
+        self.reset()
+        most = fields.get("max_tokens")
+        room = self.context.n_ctx() - len(given)
+        most = room if most is None or most < 0 else min(most, room)
+        made: list[int] = []
+        text, reason = "", "length"
+        found = self.generate(given, fields, processors, criteria) if most > 0 else iter(())
+        for token in found:
+            if self.model.token_is_eog(token):
+                reason = "stop"
+                break
+            made.append(token)
+            text = vocab.detokenize_bytes(made, False, False).decode("utf-8", "replace")
+            ends = [at for at in (text.find(word) for word in fields.get("stop") or ()) if at >= 0]
+            if ends:
+                text, reason = text[: min(ends)], "stop"
+                break
+            if len(made) == most:
+                break
+        else:
+            reason = "stop" if most > 0 else "length"
+        before = vocab.detokenize(given, True, True) if echo else ""
+        usage = {"prompt_tokens": len(given), "completion_tokens": len(made), "total_tokens": len(given) + len(made)}
+        return {
+            "id": f"cmpl-{time.time_ns():x}",
+            "object": "text_completion",
+            "created": int(time.time()),
+            "model": self.model.desc,
+            "choices": [{"index": 0, "text": before + text, "logprobs": None, "finish_reason": reason}],
+            "usage": usage,
+        }
+
+    def save(self) -> bytes:
+        """The tokens, what was computed of them, and the logits after the last one."""
+        logits = self.logits() if self.tokens else np.empty(0, np.single)
+        head = struct.pack(f"<II{len(self.tokens)}i", len(self.tokens), len(logits), *self.tokens)
+        return head + logits.tobytes() + bytes(self.context.state.get_data())
+
+    def load(self, data: bytes) -> None:
+        """Go back to what `save` gave."""
+        n_tokens, n_logits = struct.unpack_from("<II", data)
+        at = 8 + 4 * n_tokens
+        self.context.state.set_data(data[at + 4 * n_logits :])
+        self.tokens = list(struct.unpack_from(f"<{n_tokens}i", data, 8))
+        self._logits = np.frombuffer(data, np.single, n_logits, at).copy() if n_logits else None
+
+    def close(self) -> None:
+        """Free the context and the model."""
+        self.context.close()
+        self.model.close()

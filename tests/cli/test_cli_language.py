@@ -1,0 +1,201 @@
+"""The commands with language models: what they print, and that no flag is without effect on the call."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cyllama import cli, models
+from cyllama.cli import main
+from cyllama.llama import GGUFContext
+
+CHAT = ("-m", "smollm2-135m-instruct")
+TINY = ("-m", "tiny-random-llama")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(arguments) == 0, capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+def failed(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 1) -> str:
+    assert main(arguments) == code
+    return capsys.readouterr().err
+
+
+def test_chat(capsys: pytest.CaptureFixture[str]) -> None:
+    question = "What is the capital of France? Answer with one word."
+    out = printed(capsys, "chat", question, *CHAT, "--temp", "0", "-c", "1024", "--max-tokens", "12")
+    assert "Paris" in out
+
+
+def test_a_talk(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    lines = iter(
+        ["/nothing", "/again", "Say \\", "yes.", "/save talk.json", "/clear", "/load talk.json", "/help", "/exit"]
+    )
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    out = printed(capsys, "chat", *CHAT, "--temp", "0", "-c", "1024", "--max-tokens", "8", "-s", "Be short.")
+    talk = json.loads((folder / "talk.json").read_text())
+    assert talk["system"] == "Be short."
+    assert talk["messages"][0] == {"role": "user", "content": "Say \nyes."}
+    assert talk["messages"][1]["content"] in out
+
+
+def test_ctrl_c_stops_an_answer_and_keeps_the_talk(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    import signal
+
+    from cyllama.llama.answers import ChatChunk
+
+    text = ChatChunk.text.fget
+    assert text is not None
+    seen = []
+
+    def interrupting(self: ChatChunk) -> str:
+        seen.append(1)
+        if len(seen) == 5:
+            signal.raise_signal(signal.SIGINT)
+        return text(self)
+
+    monkeypatch.setattr(ChatChunk, "text", property(interrupting))
+    lines = iter(["Tell a very long story.", "/save talk.json", "/exit"])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    printed(capsys, "chat", *CHAT, "-c", "1024", "--max-tokens", "500", "--ignore-eos")
+    assert len(json.loads((folder / "talk.json").read_text())["messages"]) == 2 and len(seen) < 20
+
+
+def test_complete(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    (folder / "prompt.txt").write_text("The capital of France is")
+    options = (*CHAT, "--temp", "0", "-c", "512", "--max-tokens", "3")
+    out = printed(capsys, "complete", "-f", "prompt.txt", *options)
+    assert out.startswith("The capital of France is") and "Paris" in out
+    monkeypatch.setattr("sys.stdin", io.StringIO("The capital of France is"))
+    assert "The capital of France is" + printed(capsys, "complete", "--no-echo", *options) == out
+    assert "expected one of them" in failed(capsys, "complete", "x", "-f", "prompt.txt", *options)
+
+
+def test_embed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    model = ("-m", "minilm-l6")
+    monkeypatch.setattr("sys.stdin", io.StringIO("one text\nanother text\n"))
+    rows = [json.loads(line) for line in printed(capsys, "embed", *model).splitlines()]
+    assert np.shape(rows) == (2, 384)
+    printed(capsys, "embed", "one text", "another text", "-o", "v.npy", *model)
+    np.testing.assert_allclose(np.load("v.npy"), rows, atol=2e-4)
+    cosines = [
+        [float(n) for n in line.split()]
+        for line in printed(capsys, "embed", "a", "b", "--similarity", *model).splitlines()
+    ]
+    assert cosines[0][0] == cosines[1][1] == 1 and cosines[0][1] == cosines[1][0]
+    assert "a vector for each token" in failed(capsys, "embed", "x", *CHAT, "-c", "128")
+
+
+def test_rerank(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(
+        capsys, "rerank", "what?", "one", "two", "three", "--top", "2", "-m", "tiny-random-reranker"
+    ).splitlines()
+    scores = [float(line.split("\t")[0]) for line in lines]
+    assert (
+        len(lines) == 2 and scores[0] >= scores[1] and {line.split("\t")[1] for line in lines} < {"one", "two", "three"}
+    )
+
+
+def test_tokenize(capsys: pytest.CaptureFixture[str]) -> None:
+    model = ("-m", "vocab-llama-spm")
+    assert json.loads(printed(capsys, "tokenize", "Hello World", "--ids", *model)) == [1, 15043, 2787]
+    assert printed(capsys, "tokenize", "Hello World", "--count", "--no-special", *model) == "2\n"
+    assert printed(capsys, "tokenize", "1 15043 2787", "--detokenize", *model).strip().endswith("Hello World")
+    assert '" Hello"' in printed(capsys, "tokenize", "Hello World", *model)
+    special = ("tokenize", "</s>", "--count", "--no-special", *model)
+    assert printed(capsys, *special) == "1\n" and int(printed(capsys, *special, "--plain")) > 1
+
+
+def test_quantize(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    out = printed(capsys, "quantize", "tiny-random-llama", "q8.gguf", "q8_0", "--tensor-type", "ffn_up=q4_0", "-t", "1")
+    assert out.startswith("q8.gguf: ")
+    with GGUFContext.from_file("q8.gguf") as file:
+        kinds = {info.name: info.type.name for info in file.tensors()}
+    assert kinds["blk.0.ffn_up.weight"] == "Q4_0" and kinds["blk.0.ffn_down.weight"] == "Q8_0"
+    assert "did you mean 'q8_0'" in failed(capsys, "quantize", "tiny-random-llama", "x.gguf", "q8_O")
+    assert "expected PATTERN=TYPE" in failed(capsys, "quantize", "tiny-random-llama", "x.gguf", "--tensor-type", "q4_0")
+
+
+def test_bench_and_perplexity(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    out = json.loads(printed(capsys, "bench", *TINY, "-p", "16", "-n", "4", "-r", "2", "--json"))
+    assert [row["test"] for row in out] == ["pp16", "tg4"] and all(len(row["runs"]) == 2 for row in out)
+    assert printed(capsys, "bench", *TINY, "-p", "0", "-n", "4", "-r", "1", "-fa", "off").strip().startswith("tg4")
+    (folder / "text.txt").write_text("one two three four five " * 100)
+    assert "perplexity " in printed(capsys, "perplexity", *TINY, "-f", "text.txt", "-c", "64", "--chunks", "2")
+
+
+def test_gguf(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    assert json.loads(printed(capsys, "gguf", "show", "tiny-random-llama", "llama.block_count")) == 2
+    text = printed(capsys, "gguf", "show", "tiny-random-llama", "--tensors")
+    assert 'general.architecture (str): "llama"' in text and "token_embd.weight f16" in text
+    everything = json.loads(printed(capsys, "gguf", "show", "tiny-random-llama", "--json"))
+    assert len(everything["metadata"]["tokenizer.ggml.tokens"]) == 32000
+    printed(capsys, "gguf", "set", "tiny-random-llama", "general.name", "other", "-o", "a.gguf")
+    printed(capsys, "gguf", "set", "a.gguf", "llama.context_length", "512", "-o", "a.gguf")
+    printed(capsys, "gguf", "set", "a.gguf", "tokenizer.ggml.unknown_token_id", "x", "--remove", "-o", "a.gguf")
+    with GGUFContext.from_file("a.gguf") as file:
+        assert (file["general.name"], file["llama.context_length"], file.type_of("llama.context_length")) == (
+            "other",
+            512,
+            "u32",
+        )
+        assert "tokenizer.ggml.unknown_token_id" not in file
+    parts = printed(capsys, "gguf", "split", "tiny-random-llama", "part", "--split-max-size", "1M").split()
+    assert printed(capsys, "gguf", "merge", parts[0], "whole.gguf").strip() == "whole.gguf"
+    assert (folder / "whole.gguf").stat().st_size == models.get("tiny-random-llama").stat().st_size
+    assert "no key 'x.y'" in failed(capsys, "gguf", "show", "tiny-random-llama", "x.y")
+    assert failed(capsys, "gguf", "split", "tiny-random-llama", "p", "--split-max-size", "much", code=2)
+
+
+@pytest.mark.parametrize(
+    "name", ["chat", "complete", "embed", "rerank", "tokenize", "quantize", "bench", "perplexity", "gguf"]
+)
+def test_every_flag_is_used(name: str) -> None:
+    """Each `dest` that a command declares itself is read somewhere in it."""
+    path = Path(cli.__file__).with_name(f"{name}.py")
+    tree = ast.parse(path.read_text())
+    read = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    read |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add_argument":
+            flags = [a.value for a in node.args if isinstance(a, ast.Constant)]
+            if not flags:
+                continue  # those of a dataclass: the names are read from it
+            dest = next((f for f in flags if str(f).startswith("--")), flags[0]).lstrip("-").replace("-", "_")
+            reads = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr == dest]
+            assert reads, f"{name}: {flags} is not read"
+
+
+def test_every_option_of_upstream_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever flag of upstream's parser is given stands among the options of `LLM`."""
+    import argparse
+
+    from cyllama.cli import _language
+    from cyllama.llama import llm
+
+    parser = argparse.ArgumentParser()
+    _language.add_model(parser)
+    seen: dict[str, object] = {}
+    monkeypatch.setattr(llm, "LLM", lambda model, **more: seen.update(more))
+    flags = [a for a in parser._actions if a.dest.startswith(_language.PREFIX)]
+    assert len(flags) > 150
+    for action in flags:
+        values = {0: [], None: ["7"], 2: ["7", "8"]}[action.nargs]  # type: ignore[index]
+        _language.load(parser.parse_args(["-m", "x", action.option_strings[-1], *values]))
+        expected = True if action.nargs == 0 else ["7", "8"] if action.nargs == 2 else "7"
+        assert seen["options"] == {action.dest.removeprefix(_language.PREFIX): expected}

@@ -1,0 +1,202 @@
+"""`cyllama.compat.Llama`: programs written for llama-cpp-python run, and say the same as `LLM`."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import runpy
+import sys
+import tarfile
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from llm.conftest import CHAT_MODEL
+
+from cyllama import compat, models
+from cyllama.compat import (
+    Llama,
+    LlamaGrammar,
+    LlamaPromptLookupDecoding,
+    LogitsProcessorList,
+    StoppingCriteriaList,
+)
+from cyllama.errors import UnsupportedError
+
+FACT = [{"role": "user", "content": "What is the capital of France? Answer with one word."}]
+
+
+@pytest.fixture(scope="module")
+def llama() -> Iterator[Llama]:
+    with Llama(model_path=str(models.get(CHAT_MODEL)), n_ctx=1024, seed=7, verbose=False) as model:
+        yield model
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of llama-cpp-python's own examples, out of its archive."""
+    from cyllama.models.cache import cache_folder
+    from cyllama.models.package_index import fetch
+
+    folder = tmp_path_factory.mktemp("examples")
+    with tarfile.open(fetch(models.find("vocab-llama-spm").archives[0], cache_folder("archives"))) as archive:
+        for member in archive.getmembers():
+            if "/examples/high_level_api/" in member.name and member.isfile():
+                file = archive.extractfile(member)
+                assert file is not None
+                (folder / Path(member.name).name).write_bytes(file.read())
+    return folder
+
+
+def run_example(monkeypatch: pytest.MonkeyPatch, path: Path) -> str:
+    monkeypatch.setitem(sys.modules, "llama_cpp", compat)
+    monkeypatch.setattr(sys, "argv", [path.name, "-m", str(models.get(CHAT_MODEL))])
+    out = io.StringIO()
+    with redirect_stdout(out):
+        runpy.run_path(str(path))["llm"].close()
+    return out.getvalue()
+
+
+def test_their_examples(monkeypatch: pytest.MonkeyPatch, examples: Path) -> None:
+    answer = json.loads(run_example(monkeypatch, examples / "high_level_api_inference.py"))
+    assert answer["choices"][0]["text"].startswith("Question: What are the names of the planets")
+    assert answer["object"] == "text_completion" and answer["usage"]["completion_tokens"] > 0
+    parts = run_example(monkeypatch, examples / "high_level_api_streaming.py")
+    decoder, at, objects = json.JSONDecoder(), 0, []
+    while at < len(parts.rstrip()):
+        part, at = decoder.raw_decode(parts, at)
+        objects.append(part)
+        at += 1
+    assert {part["object"] for part in objects} == {"text_completion"}
+    assert objects[-1]["choices"][0]["finish_reason"] in ("stop", "length")
+    assert "'embedding': [" in run_example(monkeypatch, examples / "high_level_api_embedding.py")
+
+
+def test_completions(llama: Llama) -> None:
+    first = llama("The quick brown fox", max_tokens=6, temperature=0)
+    assert isinstance(first, dict) and first["usage"]["completion_tokens"] == 6
+    tokens = llama.tokenize(b"The quick brown fox")
+    echoed = llama.create_completion(tokens, max_tokens=6, temperature=0, echo=True)
+    assert echoed["choices"][0]["text"] == "The quick brown fox" + first["choices"][0]["text"]
+    parts = list(llama("The quick brown fox", max_tokens=6, temperature=0, stream=True, echo=True))
+    assert "".join(part["choices"][0]["text"] for part in parts) == echoed["choices"][0]["text"]
+    assert llama("The quick", max_tokens=0)["usage"]["completion_tokens"] == 0
+
+
+def test_the_earliest_stop_text_counts(llama: Llama) -> None:
+    text = llama("1 2 3 4 5", max_tokens=24, temperature=0)["choices"][0]["text"]
+    assert "7" in text and "9" in text
+    cut = llama("1 2 3 4 5", max_tokens=24, temperature=0, stop=["9", "7"])["choices"][0]["text"]
+    assert cut == text[: text.index("7")]
+
+
+def test_bias_and_processors_both_count(llama: Llama) -> None:
+    def ban(ids: Any, scores: Any) -> Any:
+        scores[banned] = -np.inf
+        return scores
+
+    plain = llama("The capital of France is", max_tokens=1, temperature=0)["choices"][0]["text"]
+    (banned, *_) = llama.tokenize(plain.encode(), add_bos=False)
+    second = llama("The capital of France is", max_tokens=1, temperature=0, logits_processor=LogitsProcessorList([ban]))
+    other = second["choices"][0]["text"]
+    assert other != plain
+    (biased, *_) = llama.tokenize(other.encode(), add_bos=False)
+    third = llama(
+        "The capital of France is",
+        max_tokens=1,
+        temperature=0,
+        logits_processor=LogitsProcessorList([ban]),
+        logit_bias={biased: -100.0},
+    )
+    assert third["choices"][0]["text"] not in (plain, other)
+    stopped = llama("1 2 3", max_tokens=50, temperature=0,
+                    stopping_criteria=StoppingCriteriaList([lambda ids, scores: len(ids) >= 12]))  # fmt: skip
+    assert stopped["usage"]["total_tokens"] == 12 and stopped["choices"][0]["finish_reason"] == "stop"
+
+
+def test_chats(llama: Llama) -> None:
+    answer = llama.create_chat_completion(FACT, max_tokens=12, temperature=0)
+    assert "Paris" in answer["choices"][0]["message"]["content"]
+    parts = list(llama.create_chat_completion(FACT, max_tokens=12, temperature=0, stream=True))
+    text = "".join(part["choices"][0]["delta"].get("content") or "" for part in parts if part["choices"])
+    assert text == answer["choices"][0]["message"]["content"]
+    typed = llama.create_chat_completion_openai_v1(FACT, max_tokens=12, temperature=0)
+    assert typed.choices[0].message.content == text
+    schema = {"type": "object", "properties": {"name": {"enum": ["x", "y"]}}, "required": ["name"]}
+    form = {"type": "json_object", "schema": schema}
+    content = llama.create_chat_completion(FACT, max_tokens=40, response_format=form)["choices"][0]["message"][
+        "content"
+    ]
+    assert json.loads(content)["name"] in ("x", "y")
+
+
+def test_grammars(llama: Llama) -> None:
+    grammar = LlamaGrammar.from_string('root ::= "true" | "false"', verbose=False)
+    assert llama("Water is wet:", grammar=grammar, max_tokens=8)["choices"][0]["text"] in ("true", "false")
+    schema = LlamaGrammar.from_json_schema('{"type": "integer"}')
+    assert int(llama("2 + 2 =", grammar=schema, max_tokens=8)["choices"][0]["text"]) >= 0
+
+
+def test_token_by_token(llama: Llama) -> None:
+    tokens = llama.tokenize(b"The quick brown fox")
+    made: list[int] = []
+    for token in llama.generate(tokens, temperature=0):
+        made.append(token)
+        if len(made) == 6:
+            break
+    assert (
+        llama.detokenize(made).decode()
+        == llama("The quick brown fox", max_tokens=6, temperature=0)["choices"][0]["text"]
+    )
+    llama.reset()
+    llama.eval(tokens)
+    state = llama.save_state()
+    assert llama.n_tokens == len(tokens) and llama.input_ids.tolist() == tokens
+    first = llama.sample(temperature=0)
+    llama.eval([first])
+    second = llama.sample(temperature=0)
+    llama.load_state(state)
+    assert llama.sample(temperature=0) == first == made[0] and second == made[1]
+
+
+def test_facts_of_the_model(llama: Llama) -> None:
+    assert (llama.n_ctx(), llama.n_vocab(), llama.n_embd()) == (1024, 49152, 576)
+    assert llama.token_eos() == 2 and llama.metadata["general.architecture"] == "llama"
+
+
+def test_a_vocabulary_alone() -> None:
+    with Llama(str(models.get("vocab-llama-spm")), vocab_only=True) as llama:
+        assert llama.tokenize(b"Hello World") == [1, 15043, 2787]
+        assert llama.tokenize(b"Hello World</s>", special=True) == [1, 15043, 2787, 2]
+        assert llama.detokenize([1, 15043, 2787]) == b"Hello World"
+
+
+def test_pickles(llama: Llama) -> None:
+    with pickle.loads(pickle.dumps(llama)) as again:
+        assert (
+            "Paris"
+            in again.create_chat_completion(FACT, max_tokens=12, temperature=0)["choices"][0]["message"]["content"]
+        )
+
+
+def test_lookup_decoding() -> None:
+    lookup = LlamaPromptLookupDecoding(num_pred_tokens=8)
+    with Llama(str(models.get(CHAT_MODEL)), n_ctx=512, draft_model=lookup) as llama:
+        text = "one two three four one two three four one two three"
+        answer = llama(text, max_tokens=24, temperature=0)
+        assert answer["timings"]["draft_n"] > 0
+
+
+def test_what_is_refused(llama: Llama) -> None:
+    with pytest.raises(TypeError, match="n_gpu_layer"):
+        Llama("x.gguf", n_gpu_layer=-1)  # type: ignore[call-arg]
+    with pytest.raises(UnsupportedError, match="chat_handler"):
+        Llama("x.gguf", chat_handler=object())
+    with pytest.raises(FileNotFoundError):
+        Llama("x.gguf")
+    with pytest.raises(TypeError):
+        llama("x", tempratur=0)

@@ -1,0 +1,190 @@
+"""What breaks in other packages: one test for each such report."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from llm.conftest import CHAT_MODEL
+
+from cyllama import LLM, models
+from cyllama.errors import ContextFullError, GrammarError
+from cyllama.llama import LlamaModel, LlamaModelParams
+
+FACT = "What is the capital of France? Answer with one word."
+TINY = "tiny-random-llama"
+
+
+def test_more_tokens_than_the_context_holds() -> None:
+    with LLM(TINY, n_ctx=64) as llm:
+        with pytest.raises(ContextFullError, match="context size"):
+            llm.complete("word " * 500)
+        assert llm.complete("word", max_tokens=2, ignore_eos=True).usage.completion_tokens == 2
+
+
+def test_a_prompt_longer_than_a_batch() -> None:
+    with LLM(TINY, n_ctx=512, n_batch=64, n_ubatch=32) as llm:
+        assert llm.complete("word " * 300, max_tokens=2, ignore_eos=True).usage.prompt_tokens > 300
+
+
+def test_the_same_call_twice(llm: LLM) -> None:
+    first, second = (llm.complete("Once upon a time", temperature=0, max_tokens=8).text for _ in range(2))
+    assert first == second
+
+
+def test_a_bad_grammar_says_where(llm: LLM) -> None:
+    with pytest.raises(GrammarError):
+        llm.complete("x", grammar="root ::= (((", max_tokens=4)
+    with pytest.raises(GrammarError):
+        llm.complete("x", grammar="root ::= missing", max_tokens=4)
+
+
+def test_the_prompt_of_a_chat_begins_once(llm: LLM) -> None:
+    """The ids of the prompt are the tokenizer's for the rendered template, with one BOS at most."""
+    messages = [{"role": "user", "content": FACT}]
+    ids = llm.tokenize(llm.render(messages), add_special=True, parse_special=True)
+    assert llm.count_tokens(messages) == len(ids)
+    with LlamaModel(models.get(CHAT_MODEL), LlamaModelParams(vocab_only=True)) as model:
+        assert ids.count(model.vocab.bos) <= 4  # <|im_start|>, which is the BOS as well: one for each turn
+        assert ids[:2].count(model.vocab.bos) == 1
+
+
+def test_text_of_the_user_is_no_control_token() -> None:
+    """What users write is tokenized as text where the low level is asked to, and marked nowhere as a turn."""
+    with LlamaModel(models.get(CHAT_MODEL), LlamaModelParams(vocab_only=True)) as model:
+        (start,) = model.vocab.tokenize("<|im_start|>", False, True)
+        assert start not in model.vocab.tokenize("<|im_start|>", False, False)
+        assert model.vocab.is_control(start)
+
+
+def test_unknown_names_are_errors(llm: LLM) -> None:
+    with pytest.raises(TypeError, match="n_gpu_layer.*n_gpu_layers"):
+        LLM(CHAT_MODEL, n_gpu_layer=-1)
+    with pytest.raises(TypeError, match="temprature.*temperature"):
+        llm.chat(FACT, temprature=0.1)
+
+
+def test_seed_zero_is_a_seed(llm: LLM) -> None:
+    one, two = (llm.complete("The", seed=0, temperature=1.5, max_tokens=12, cache_prompt=False).text for _ in range(2))
+    assert one == two
+
+
+def test_nothing_is_kept_between_requests(llm: LLM) -> None:
+    plain = llm.complete("The sky is", temperature=0, max_tokens=6).text
+    llm.complete("The sky is", temperature=2.0, stop=["a"], max_tokens=6, logit_bias=[[284, -100.0]], seed=3)
+    assert llm.complete("The sky is", temperature=0, max_tokens=6).text == plain
+
+
+def test_penalties_know_the_prompt(llm: LLM) -> None:
+    prompt = "blue blue blue blue blue blue"
+    plain = llm.complete(prompt, temperature=0, max_tokens=4, cache_prompt=False).text
+    assert "blue" in plain
+    assert (
+        "blue" not in llm.complete(prompt, temperature=0, max_tokens=4, presence_penalty=5.0, cache_prompt=False).text
+    )
+
+
+def test_a_call_that_is_no_tool_call_is_text(tool_llm: LLM) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    answer = tool_llm.chat(FACT, tools=[tool], tool_choice="auto", temperature=0, max_tokens=20)
+    assert answer.text and not answer.tool_calls and answer.finish_reason in ("stop", "length")
+    forced = tool_llm.chat(FACT, tools=[tool], tool_choice="f", temperature=0, max_tokens=60)
+    assert forced.finish_reason == "tool_calls" and forced.tool_calls[0].function.name == "f"
+    cut = tool_llm.chat(FACT, tools=[tool], tool_choice="required", temperature=0, max_tokens=3)
+    assert cut.finish_reason == "length"
+
+
+def test_a_stream_names_a_tool_once(tool_llm: LLM) -> None:
+    parameters = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]}
+    tool = {"type": "function", "function": {"name": "weather", "parameters": parameters}}
+    names, ids, arguments = [], [], ""
+    for part in tool_llm.chat(FACT, tools=[tool], tool_choice="required", temperature=0, max_tokens=60, stream=True):
+        for call in (part.choices[0].delta.get("tool_calls") if part.choices else None) or ():
+            names += [call.function["name"]] if "name" in call.function else []
+            ids += [call["id"]] if "id" in call else []
+            arguments += call.function.get("arguments") or ""
+    assert (
+        names == ["weather"]
+        and len(ids) == 1
+        and arguments in ('{"city":"Paris"}', '{"city": "Paris"}', '{"city":"Rome"}', '{"city": "Rome"}')
+    )
+
+
+def test_output_of_other_threads_is_not_lost(capfd: pytest.CaptureFixture[str]) -> None:
+    """Loading touches neither stdout nor stderr, also while others write."""
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            os.write(1, b"x")
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        LLM(TINY, n_ctx=128).close()
+    finally:
+        stop.set()
+        thread.join()
+    out, err = capfd.readouterr()
+    assert set(out) == {"x"} and err == ""
+
+
+def test_the_interpreter_stays_alive_while_it_loads() -> None:
+    """Other threads run during a load: none of it holds the lock of the interpreter for long."""
+    beats: list[float] = []
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.is_set():
+            beats.append(time.perf_counter())
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    LLM(CHAT_MODEL, n_ctx=512).close()
+    stop.set()
+    thread.join()
+    assert len(beats) > 20
+
+
+def test_many_open_models_of_one_file() -> None:
+    with LLM(TINY, n_ctx=128) as one, LLM(TINY, n_ctx=128) as two:
+        assert (
+            one.complete("a", temperature=0, max_tokens=4).text == two.complete("a", temperature=0, max_tokens=4).text
+        )
+
+
+def test_files_that_are_no_models(tmp_path: Path) -> None:
+    for name, data in (
+        ("empty.gguf", b""),
+        ("text.gguf", b"not a model"),
+        ("cut.gguf", models.get(TINY).read_bytes()[:100_000]),
+    ):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises((OSError, ValueError, RuntimeError, Exception), match=r"\S"):
+            LLM(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        LLM(tmp_path / "nothing.gguf")
+
+
+def test_two_event_loops(llm: LLM) -> None:
+    """Nothing is bound to the loop that was first."""
+    for _ in range(2):
+        assert "Paris" in asyncio.run(llm.achat(FACT, temperature=0, max_tokens=8)).text
+
+
+def test_invalid_text_is_refused_or_replaced(llm: LLM) -> None:
+    with pytest.raises((ValueError, UnicodeEncodeError)):
+        llm.complete("\ud800", max_tokens=2)
+    with pytest.raises(TypeError):
+        llm.complete(b"bytes", max_tokens=2)  # type: ignore[arg-type]
+    with pytest.raises((TypeError, ValueError)):
+        llm.complete([1, "x"], max_tokens=2)  # type: ignore[list-item]
+    with pytest.raises((ValueError, IndexError)):
+        llm.complete([10**7], max_tokens=2)
+    assert "Paris" in llm.chat(FACT, temperature=0, max_tokens=8).text

@@ -1,0 +1,230 @@
+"""What stands in slots: prompts that are not computed again, states in files, adapters, drafts, control vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from llm.conftest import CHAT_MODEL
+
+from cyllama import LLM, models
+from cyllama.errors import CyllamaError, ModelLoadError
+from cyllama.llama import GGUFContext
+
+STORY = "Once upon a time there was a king who had three sons and a castle by the sea. " * 20
+TINY = "tiny-random-llama"
+
+
+def text(llm: LLM, **fields: object) -> str:
+    return str(llm.complete("The capital of France is", temperature=0, max_tokens=8, **fields).text)
+
+
+# -------------------------------------------------------------------------------------------- prompts
+
+
+def test_a_second_turn_computes_the_new_tokens_only(llm: LLM) -> None:
+    messages = [{"role": "user", "content": STORY + "How many sons?"}]
+    first = llm.chat(messages, temperature=0, max_tokens=16)
+    assert first.timings.prompt_n > 300
+    messages += [dict(first.message), {"role": "user", "content": "And where was the castle?"}]
+    second = llm.chat(messages, temperature=0, max_tokens=16)
+    assert second.timings.prompt_n < 60
+    assert second.timings.cache_n + second.timings.prompt_n == second.usage.prompt_tokens
+    fresh = llm.chat(messages, temperature=0, max_tokens=16, cache_prompt=False)
+    assert fresh.timings.cache_n == 0 and fresh.timings.prompt_n == fresh.usage.prompt_tokens
+    assert fresh.text[:20] == second.text[:20]
+
+
+def test_states_in_files(tmp_path: Path) -> None:
+    """What was computed in one process's model goes on in another's."""
+    path = tmp_path / "story.state"
+    with LLM(CHAT_MODEL, n_ctx=1024, n_parallel=1) as llm:
+        llm.complete(STORY, temperature=0, max_tokens=12, id_slot=0)
+        expected = llm.complete(
+            STORY, temperature=0, max_tokens=12, id_slot=0
+        )  # as the next ones: on the cached prompt
+        llm.save_state(path)
+    assert path.stat().st_size > 1_000_000
+    with LLM(CHAT_MODEL, n_ctx=1024, n_parallel=1) as llm:
+        llm.load_state(path)
+        found = llm.complete(STORY, temperature=0, max_tokens=12, id_slot=0)
+        assert found.text == expected.text and found.timings.prompt_n <= 2
+        for damaged in (b"", b"nonsense", path.read_bytes()[:5000]):
+            (tmp_path / "bad").write_bytes(damaged)
+            with pytest.raises((CyllamaError, ValueError)):
+                llm.load_state(tmp_path / "bad")
+        with pytest.raises(FileNotFoundError):
+            llm.load_state(tmp_path / "nothing")
+        with pytest.raises(ValueError, match="slot is 9, expected 0 to 0"):
+            llm.save_state(path, slot=9)
+        assert llm.complete(STORY, temperature=0, max_tokens=12).text.startswith("1. The king")
+    with LLM(TINY, n_ctx=512) as other, pytest.raises((CyllamaError, ValueError)):
+        other.load_state(path)
+
+
+def test_generation_past_the_context() -> None:
+    with LLM(TINY, n_ctx=256, n_parallel=1) as llm:
+        answer = llm.complete("Once", max_tokens=300, ignore_eos=True)
+        assert answer.finish_reason == "length" and answer.usage.total_tokens <= 256
+    with LLM(TINY, n_ctx=256, n_parallel=1, ctx_shift=True) as llm:
+        shifted = llm.complete("Once", max_tokens=300, ignore_eos=True)
+        assert shifted.usage.completion_tokens == 300
+
+
+def test_cache_types(llm: LLM) -> None:
+    with LLM(CHAT_MODEL, n_ctx=512, flash_attn=True, cache_type_k="q8_0", cache_type_v="q8_0") as small:
+        assert "Paris" in text(small) and "Paris" in text(llm)
+    with pytest.raises(ValueError, match="cache"):
+        LLM(CHAT_MODEL, cache_type_k="q9_0")
+
+
+# ------------------------------------------------------------------------------------------- adapters
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two adapters of rank 4 with random weights for the tiny model."""
+    folder = tmp_path_factory.mktemp("loras")
+    with GGUFContext.from_file(models.get(TINY)) as model:
+        shapes = {info.name: info.shape for info in model.tensors() if info.name.endswith("attn_q.weight")}
+    found = []
+    for seed in (1, 2):
+        random = np.random.default_rng(seed)
+        with GGUFContext.empty() as file:
+            for key, value in {
+                "general.type": "adapter",
+                "general.architecture": "llama",
+                "adapter.type": "lora",
+            }.items():
+                file.set(key, value)
+            file.set("adapter.lora.alpha", 8.0)
+            for name, (rows, columns) in shapes.items():
+                file.add_tensor(f"{name}.lora_a", random.normal(size=(4, columns)).astype(np.float32))
+                file.add_tensor(f"{name}.lora_b", random.normal(size=(rows, 4)).astype(np.float32))
+            found.append(folder / f"{seed}.gguf")
+            file.write(found[-1])
+    return found
+
+
+@pytest.fixture(scope="module")
+def adapted(adapters: list[Path]) -> Iterator[LLM]:
+    with LLM(TINY, n_ctx=512, loras=[adapters[0], (adapters[1], 0.5)]) as model:
+        yield model
+
+
+def tokens(llm: LLM, **fields: object) -> str:
+    return str(llm.complete("Hello", temperature=0, max_tokens=12, ignore_eos=True, cache_prompt=False, **fields).text)
+
+
+def test_several_adapters(adapted: LLM, adapters: list[Path]) -> None:
+    with LLM(TINY, n_ctx=512) as plain:
+        none = tokens(plain)
+    with LLM(TINY, n_ctx=512, loras=[(adapters[0], 1.0)]) as one:
+        first = tokens(one)
+    both = tokens(adapted)
+    assert len({none, first, both}) == 3
+    adapted.set_loras({adapters[0]: 1.0})
+    assert tokens(adapted) == first
+    adapted.set_loras({})
+    assert tokens(adapted) == none
+    adapted.set_loras({adapters[0]: 1.0, adapters[1]: 0.5})
+    assert tokens(adapted) == both
+
+
+def test_adapters_of_a_request(adapted: LLM, adapters: list[Path]) -> None:
+    adapted.set_loras({adapters[0]: 1.0, adapters[1]: 0.5})
+    both = tokens(adapted)
+    first = tokens(adapted, lora=[{"id": 0, "scale": 1.0}, {"id": 1, "scale": 0.0}])
+    assert first != both and tokens(adapted) == both
+
+
+def test_adapters_that_are_refused(adapted: LLM, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="was not loaded"):
+        adapted.set_loras({"other.gguf": 1.0})
+    with pytest.raises(FileNotFoundError):
+        LLM(TINY, loras=[tmp_path / "nothing.gguf"])
+    with pytest.raises((ModelLoadError, ValueError)):
+        LLM(TINY, n_ctx=512, loras=[models.get(CHAT_MODEL)])
+
+
+def test_control_vectors(tmp_path: Path) -> None:
+    with LLM(TINY, n_ctx=512) as plain:
+        none = tokens(plain)
+    with GGUFContext.empty() as file:
+        file.set("general.architecture", "controlvector")
+        file.set("controlvector.model_hint", "llama")
+        file.set("controlvector.layer_count", 1)
+        file.add_tensor("direction.1", np.random.default_rng(3).normal(size=32).astype(np.float32))
+        file.write(tmp_path / "vector.gguf")
+    with LLM(TINY, n_ctx=512, options={"control-vector": tmp_path / "vector.gguf"}) as steered:
+        assert tokens(steered) != none
+    with LLM(TINY, n_ctx=512, options={"control-vector-scaled": f"{tmp_path / 'vector.gguf'}:0.0"}) as still:
+        assert tokens(still) == none
+
+
+# --------------------------------------------------------------------------------------------- drafts
+
+
+def test_a_draft_model() -> None:
+    """The same model drafts for itself: nearly all is accepted, and the text is the same."""
+    with LLM(CHAT_MODEL, n_ctx=512, n_parallel=1) as plain:
+        expected = plain.complete("Count: one, two, three,", temperature=0, max_tokens=40)
+        assert "draft_n" not in expected.timings
+    with LLM(CHAT_MODEL, n_ctx=512, n_parallel=1, draft_model=CHAT_MODEL, draft_max=4) as drafted:
+        found = drafted.complete("Count: one, two, three,", temperature=0, max_tokens=40)
+    assert found.text == expected.text
+    assert found.timings.draft_n > 10 and found.timings.draft_n_accepted > 0.8 * found.timings.draft_n
+
+
+def test_drafts_out_of_the_text() -> None:
+    prompt = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen, " * 3
+    with LLM(CHAT_MODEL, n_ctx=512, n_parallel=1) as plain:
+        expected = plain.complete(prompt, temperature=0, max_tokens=24).text
+    sizes = {"spec-ngram-simple-size-n": 3, "spec-ngram-simple-size-m": 8}
+    with LLM(CHAT_MODEL, n_ctx=512, n_parallel=1, draft_model="ngram", options=sizes) as drafted:
+        found = drafted.complete(prompt, temperature=0, max_tokens=24)
+    assert found.text == expected and found.timings.draft_n_accepted > 0
+
+
+def test_draft_models_that_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        LLM(CHAT_MODEL, draft_model=tmp_path / "nothing.gguf")
+    with pytest.raises((ModelLoadError, ValueError)):
+        LLM(CHAT_MODEL, n_ctx=256, draft_model="vocab-llama-spm")
+
+
+# ---------------------------------------------------------------------------------------------- infill
+
+
+@pytest.fixture(scope="module")
+def filler(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, told that three of its tokens stand for prefix, suffix and middle."""
+    path = tmp_path_factory.mktemp("infill") / "fim.gguf"
+    with GGUFContext.from_file(models.get(TINY)) as file:
+        for i, name in enumerate(("fim_pre", "fim_suf", "fim_mid")):
+            file.set(f"tokenizer.ggml.{name}_token_id", 100 + i, "u32")
+        file.write(path)
+    return path
+
+
+def test_infill(filler: Path) -> None:
+    with LLM(filler, n_ctx=512) as llm:
+        answer = llm.infill("def add(", "    return sum\n", temperature=0, max_tokens=6)
+        assert answer.tokens_predicted == 6 and isinstance(answer.content, str)
+        assert answer.tokens_evaluated > 8
+    with LLM(TINY, n_ctx=512) as llm, pytest.raises((CyllamaError, ValueError), match=r"[Ii]nfill"):
+        llm.infill("a", "b")
+
+
+def test_no_gpu_is_said() -> None:
+    import cyllama
+
+    if any(device["type"] in ("gpu", "igpu") for device in cyllama.devices()):
+        with LLM(TINY, n_ctx=256, n_gpu_layers="all") as llm:
+            assert text(llm) is not None
+        return
+    with pytest.warns(RuntimeWarning, match="n_gpu_layers is 'all', but there is no GPU"):
+        LLM(TINY, n_ctx=256, n_gpu_layers="all").close()
+    LLM(TINY, n_ctx=256, n_gpu_layers="auto").close()

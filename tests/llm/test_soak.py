@@ -1,0 +1,90 @@
+"""Many requests of all kinds from many threads: each gets its own answer, and memory does not grow."""
+
+from __future__ import annotations
+
+import gc
+import json
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cyllama import LLM
+from cyllama.errors import CancelledError
+
+THREADS, WARM_UP, REQUESTS = 16, 400, 2000
+GROWTH = 5 * 2**20
+TINY = "tiny-random-llama"
+
+
+def memory() -> int:
+    """Bytes of this process that are not shared with files."""
+    gc.collect()
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no RssAnon")
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[LLM]:
+    with LLM(TINY, n_ctx=4096, n_parallel=4) as llm:
+        yield llm
+
+
+def request(llm: LLM, chance: random.Random, number: int) -> None:
+    """One request whose answer says whose it is."""
+    kind = chance.choice(["grammar", "stream", "chat", "json", "tokens", "cancel", "drop", "wrong"])
+    word = f"w{number}x"
+    if kind == "grammar":
+        assert llm.complete("Say it.", grammar=f'root ::= "{word}"', max_tokens=16).text == word
+    elif kind == "stream":
+        parts = llm.complete("Say it.", grammar=f'root ::= "{word}"', max_tokens=16, stream=True)
+        assert "".join(part.text for part in parts) == word
+    elif kind == "chat":
+        answer = llm.chat("Say it.", grammar=f'root ::= "{word}"', max_tokens=16)
+        assert answer.text == word and answer.finish_reason == "stop"
+    elif kind == "json":
+        schema = {"type": "object", "properties": {"word": {"const": word}}, "required": ["word"]}
+        assert json.loads(llm.chat("Say it.", response_format=schema, max_tokens=64).text) == {"word": word}
+    elif kind == "tokens":
+        assert llm.detokenize(llm.tokenize(word)).strip() == word
+    elif kind == "cancel":
+        stop = threading.Event()
+        stop.set()
+        with pytest.raises(CancelledError):
+            llm.complete("x", max_tokens=500, ignore_eos=True, cancel=stop)
+    elif kind == "drop":
+        next(llm.complete("x", max_tokens=500, ignore_eos=True, stream=True))
+    else:
+        with pytest.raises(ValueError):
+            llm.complete("x", temperature="hot")
+
+
+def soak(llm: LLM, first: int, count: int) -> None:
+    failures: list[BaseException] = []
+
+    def work(thread: int) -> None:
+        chance = random.Random(first + thread)
+        try:
+            for number in range(first + thread, first + count, THREADS):
+                request(llm, chance, number)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def test_many_requests_from_many_threads(model: LLM) -> None:
+    soak(model, 0, WARM_UP)  # until caches and arenas are full
+    before = memory()
+    soak(model, WARM_UP, REQUESTS)
+    assert memory() - before < GROWTH
