@@ -96,7 +96,7 @@ def test_models_get_all(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
 
 def test_a_failure_is_one_line_and_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "get", "smolm2"]) == 1
-    assert error_line(capsys) == "cyllama: no model is called 'smolm2'; did you mean smollm2 or smollm2-135m?"
+    assert error_line(capsys) == "cyllama: no model is called 'smolm2'; did you mean smollm2 or smollm2-135m or minilm?"
 
 
 def test_ctrl_c_is_130(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,6 @@ def test_a_second_turn_computes_the_new_tokens_only(llm: LLM) -> None:
     assert second.timings.cache_n + second.timings.prompt_n == second.usage.prompt_tokens
     fresh = llm.chat(messages, temperature=0, max_tokens=16, cache_prompt=False)
     assert fresh.timings.cache_n == 0 and fresh.timings.prompt_n == fresh.usage.prompt_tokens
-    assert fresh.text[:20] == second.text[:20]
 
 
 def test_states_in_files(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from cyllama import models
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs" / "howto").glob("*.md")))
+TEMPLATE = ROOT / "thirdparty" / "llama.cpp" / "models" / "templates" / "Qwen-Qwen2.5-7B-Instruct.jinja"
 CODE = {page.stem: re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL) for page in PAGES}
 
 
@@ -26,6 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         soundfile.write(tmp_path / name, np.asarray(samples), rate)
     shutil.copy(JFK.with_suffix(".mp3"), tmp_path / "talk.mp3")
     (tmp_path / "model.gguf").symlink_to(models.get("tiny-random-llama"))
+    shutil.copy(TEMPLATE, tmp_path / "tools.jinja")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -6,6 +6,7 @@ import base64
 import difflib
 import json
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -130,12 +131,13 @@ class LLM:
         self._loras = [os.fspath(item[0] if isinstance(item, tuple) else item) for item in loras]
         self._open: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
         self._lock, self._closing = threading.Lock(), threading.Event()
-        self._states = tempfile.TemporaryDirectory(prefix="cyllama-")
-        arguments += ["--slot-save-path", self._states.name + os.sep]
+        self._states = tempfile.mkdtemp(prefix="cyllama-")
+        self._remove_states = weakref.finalize(self, shutil.rmtree, self._states, ignore_errors=True)
+        arguments += ["--slot-save-path", self._states + os.sep]
         try:
             self._engine = Engine(arguments, progress=on_progress, cancel=cancel)
         except BaseException:
-            self._states.cleanup()
+            self._remove_states()
             raise
         self._caps: dict[str, bool] = dict(self._json("props", None, None)["chat_template_caps"])
         every: Any = engine_fields()
@@ -344,13 +346,13 @@ class LLM:
         self._check_slot(slot)
         name = Path(path).name
         self._json("slot_action", {"filename": name}, None, {"id_slot": str(slot), "action": "save"})
-        os.replace(Path(self._states.name) / name, path)
+        os.replace(Path(self._states) / name, path)
 
     def load_state(self, path: Paths, *, slot: int = 0) -> None:
         """Read what `save_state` wrote."""
         self._check_slot(slot)
         name = Path(path).name
-        link = Path(self._states.name) / name
+        link = Path(self._states) / name
         link.unlink(missing_ok=True)
         link.symlink_to(Path(path).resolve(strict=True))
         try:
@@ -412,7 +414,7 @@ class LLM:
                     self._engine.close()
                 except InUseError:  # other threads notice within 50 ms
                     time.sleep(0.005)
-            self._states.cleanup()
+            self._remove_states()
 
     def __enter__(self) -> Self:
         return self
