@@ -144,7 +144,9 @@ def peers(rounds: Rounds, tokens: int) -> Figures:
     missing = []
     for name in OTHERS:
         try:
-            commands[name] = stream_of(name, 100, tokens, peer(name))
+            words = stream_of(name, 100, tokens, peer(name))
+            figures_of(words)  # whether it runs here at all
+            commands[name] = words
         except Missing as error:
             missing.append(str(error))
     found: Figures = {"commands": [spell(words) for words in commands.values()], "missing": missing}

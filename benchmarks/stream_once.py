@@ -39,9 +39,12 @@ def llama_cpp_python(options: argparse.Namespace, prompt: str, n_ctx: int) -> It
 def cyllama_07(options: argparse.Namespace, prompt: str, n_ctx: int) -> Iterator[Any]:
     """`LLM` of the wheels called cyllama 0.7.0 and inferna 0.7.0."""
     import importlib
+    import inspect
 
     package = importlib.import_module(options.package.split("-")[0])
     settings: dict[str, Any] = {"n_ctx": n_ctx, "n_threads": options.threads, "n_threads_batch": options.threads}
+    known = inspect.signature(package.GenerationConfig).parameters  # one of the two cannot be told how many threads
+    settings = {name: value for name, value in settings.items() if name in known}
     llm = package.LLM(options.model, max_tokens=options.tokens + 1, temperature=0.0, **settings)
     yield from llm(prompt, stream=True)
 
