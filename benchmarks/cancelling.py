@@ -94,6 +94,7 @@ def measure(rounds: Rounds) -> Figures:
     """Each kind a hundred times, at other moments; after each the next answer is looked at and timed."""
     from cyllama import LLM
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored
     found: Figures = {"times": rounds.pick(100, 5), "kinds": {}}
     with LLM(model(), n_ctx=8192, n_parallel=2) as llm:
         for name, cancel in kinds(llm).items():
