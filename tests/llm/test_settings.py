@@ -18,7 +18,9 @@ def test_every_setting_is_an_option() -> None:
 
 
 def test_arguments() -> None:
-    options = LLMOptions(n_ctx=512, n_threads=2, flash_attn=True, warmup=False, tensor_split=[1, 2.5], n_gpu_layers="auto")
+    options = LLMOptions(
+        n_ctx=512, n_threads=2, flash_attn=True, warmup=False, tensor_split=[1, 2.5], n_gpu_layers="auto"
+    )
     found = option_arguments(options)
     assert found == ["--ctx-size", "512", "--threads", "2", "--n-gpu-layers", "auto", "--tensor-split", "1,2.5", "--flash-attn", "on",
                      "--no-warmup"]  # fmt: skip
