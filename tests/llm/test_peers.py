@@ -12,7 +12,7 @@ import pytest
 from llm.conftest import CHAT_MODEL
 
 from cyllama import LLM, models
-from cyllama.errors import ContextFullError, GrammarError
+from cyllama.errors import ContextFullError, GrammarError, ModelLoadError
 from cyllama.llama import LlamaModel, LlamaModelParams
 
 FACT = "What is the capital of France? Answer with one word."
@@ -166,7 +166,7 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
         ("cut.gguf", models.get(TINY).read_bytes()[:100_000]),
     ):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises((OSError, ValueError, RuntimeError, Exception), match=r"\S"):
+        with pytest.raises(ModelLoadError, match=name):
             LLM(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         LLM(tmp_path / "nothing.gguf")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from llm.conftest import CHAT_MODEL
 
 from cyllama import LLM, models
+from cyllama.compat import Llama
 from cyllama.errors import CyllamaError, ModelLoadError
 from cyllama.llama import GGUFContext
 
@@ -215,6 +217,26 @@ def test_infill(filler: Path) -> None:
         assert answer.tokens_evaluated > 8
     with LLM(TINY, n_ctx=512) as llm, pytest.raises((CyllamaError, ValueError), match=r"[Ii]nfill"):
         llm.infill("a", "b")
+
+
+def test_infill_by_its_other_name(filler: Path) -> None:
+    """`suffix` of llama-cpp-python: the same text, and the reason why it ends."""
+    given: dict[str, Any] = {"temperature": 0, "max_tokens": 6}
+    with LLM(filler, n_ctx=512) as llm:
+        expected = llm.infill("def add(", "    return sum\n", **given).content
+    other = Llama(str(filler), n_ctx=512, verbose=False)
+    choice = other("def add(", suffix="    return sum\n", **given)["choices"][0]
+    assert (choice["text"], choice["finish_reason"]) == (expected, "length")
+    other.close()
+
+
+def test_metrics_tell_what_slots_do() -> None:
+    with LLM(TINY, n_ctx=1024, n_parallel=2) as llm:
+        assert [(slot.id, slot.is_processing) for slot in llm.metrics] == [(0, False), (1, False)]
+        stream = llm.complete("Once", max_tokens=800, ignore_eos=True, stream=True)
+        next(stream)
+        assert [slot.is_processing for slot in llm.metrics].count(True) == 1
+        stream.close()
 
 
 def test_no_gpu_is_said() -> None:

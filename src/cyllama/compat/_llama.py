@@ -125,9 +125,10 @@ class Llama:
             )
         if suffix is not None:
             found = self.llm.infill(self._text(prompt), suffix, **fields).to_dict()
+            reason = "length" if found["stop_type"] == "limit" else "stop"
             return {
                 "object": "text_completion",
-                "choices": [{"index": 0, "text": found["content"], "finish_reason": "stop", "logprobs": None}],
+                "choices": [{"index": 0, "text": found["content"], "finish_reason": reason, "logprobs": None}],
             }
         answer = self.llm.complete(prompt, stream=stream, **fields)
         before = self._text(prompt) if echo else ""

@@ -11,7 +11,7 @@ from typing import Any
 from cyllama import models
 from cyllama.errors import OutOfMemoryError
 from cyllama.llama._engine import engine_memory
-from cyllama.llama.settings import llm_options, more_arguments, option_arguments
+from cyllama.llama.settings import llm_options, model_arguments
 from cyllama.log import logger
 
 __all__ = ["DeviceMemory", "MemoryEstimate", "estimate_memory", "fitted_context", "need_of"]
@@ -132,11 +132,9 @@ def estimate_memory(
 
     >>> from cyllama.llama import estimate_memory
     >>> estimate_memory("smollm2-135m-instruct", n_ctx=4096).total // 2**20        # doctest: +SKIP
-    402
+    280
     """
-    path = os.fspath(models.resolve(model))
-    arguments = ["--model", path, "--kv-unified", *option_arguments(llm_options({"n_ctx": n_ctx, **settings}))]
-    return need_of([*arguments, *more_arguments(options or {})])
+    return need_of(model_arguments(models.resolve(model), llm_options({"n_ctx": n_ctx, **settings}), options))
 
 
 def need_of(arguments: Sequence[str]) -> MemoryEstimate:

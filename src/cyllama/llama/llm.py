@@ -27,7 +27,7 @@ from cyllama.llama.aio import AsyncStream, in_thread
 from cyllama.llama.answers import ChatChunk, ChatCompletion, Completion, CompletionChunk, Record
 from cyllama.llama.chat import Messages, chat_body, parsed, token_list
 from cyllama.llama.estimate import fitted_context
-from cyllama.llama.settings import llm_options, more_arguments, option_arguments
+from cyllama.llama.settings import llm_options, model_arguments
 from cyllama.llama.streams import AnyOf, Stream, error_of
 from cyllama.llama.tools import call_tool
 
@@ -50,16 +50,6 @@ CHAT_FIELDS = (
     "model",
     "user",
     "id_slot",
-)
-ENCODERS = (
-    "bert",
-    "nomic-bert",
-    "nomic-bert-moe",
-    "jina-bert-v2",
-    "jina-bert-v3",
-    "modern-bert",
-    "neo-bert",
-    "t5encoder",
 )
 
 
@@ -121,10 +111,9 @@ class LLM:
     ) -> None:
         path = models.resolve(model)
         chosen = llm_options(settings)
-        arguments = ["--model", os.fspath(path), "--alias", Path(path).stem, "--kv-unified", *option_arguments(chosen)]
+        arguments = model_arguments(path, chosen, options, allow_unsafe=allow_unsafe)
         arguments += _draft(draft_model)
         arguments += _adapters(loras)
-        arguments += more_arguments(options or {}, allow_unsafe=allow_unsafe)
         if check_memory:
             shorter = fitted_context(arguments, given=chosen.n_ctx is not None or "--ctx-size" in arguments)
             arguments += [] if shorter is None else ["--ctx-size", str(shorter)]

@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from cyllama._native import devices, get_threads
@@ -15,7 +16,7 @@ from cyllama.errors import UnsupportedError
 from cyllama.llama._engine import engine_options
 from cyllama.llama._model import llama_chat_builtin_templates
 
-__all__ = ["LLMOptions", "danger_of", "engine_options", "llm_options", "more_arguments", "option_arguments"]
+__all__ = ["LLMOptions", "danger_of", "engine_options", "llm_options", "model_arguments", "more_arguments"]
 
 Paths = str | os.PathLike[str]
 
@@ -111,6 +112,19 @@ def llm_options(given: Mapping[str, Any]) -> LLMOptions:
     return LLMOptions(**given)
 
 
+def model_arguments(
+    model: str | os.PathLike[str],
+    chosen: LLMOptions,
+    options: Mapping[str, Any] | None,
+    *,
+    allow_unsafe: bool = False,
+) -> list[str]:
+    """All that upstream's parser is told of a model; arguments as of `cyllama.LLM`."""
+    path = os.fspath(model)
+    arguments = ["--model", path, "--alias", Path(path).stem, "--kv-unified", *option_arguments(chosen)]
+    return arguments + more_arguments(options or {}, allow_unsafe=allow_unsafe)
+
+
 def option_arguments(options: LLMOptions) -> list[str]:
     """The options as upstream's parser takes them.
 
@@ -123,7 +137,7 @@ def option_arguments(options: LLMOptions) -> list[str]:
         found += ["--threads", str(get_threads())]
     if isinstance(options.n_gpu_layers, int | str) and options.n_gpu_layers not in (0, "auto") and not _has_gpu():
         warnings.warn(f"n_gpu_layers is {options.n_gpu_layers!r}, but there is no GPU that this build can use; "
-                      "see cyllama.devices()", RuntimeWarning, stacklevel=4)  # fmt: skip
+                      "see cyllama.devices()", RuntimeWarning, stacklevel=5)  # fmt: skip
     if (options.embedding or options.reranking) and options.n_ubatch is None:
         # a text is computed at once, or refused
         found += [
