@@ -276,11 +276,11 @@ def machine() -> dict[str, str]:
     engines = ", ".join(f"{name} {engine['version']}" for name, engine in info["engines"].items())
     return {
         "processor": processor(),
-        "cores": f"{len(os.sched_getaffinity(0))}, {info['threads']} threads used",
+        "cores": f"{len(os.sched_getaffinity(0))} cores, {info['threads']} threads used",
         "memory": f"{memory:.1f} GiB",
         "system": f"{platform.system()} {platform.release()}, Python {info['python']}",
         "compiler": compiler(),
-        "CPU variant": f"{info['cpu']['variant']} ({', '.join(info['cpu']['features'])})",
+        "CPU variant": f"variant {info['cpu']['variant']} ({', '.join(info['cpu']['features'])})",
         "versions": f"cyllama {info['version']}, ggml {info['ggml']['version']} (packages: {engines})",
     }
 
@@ -299,7 +299,7 @@ def compiler() -> str:
     for path in sorted(library_folder().glob("*ggml-cpu-*.so")):
         name = re.search(rb"GCC: \([^)\0]*\) [\d.]+|clang version [\d.]+", path.read_bytes())
         if name:
-            return name.group(0).decode()
+            return name.group(0).decode().replace("GCC: ", "GCC ")
     return "unknown"
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from types import ModuleType
 
-from benchmarks import NAMES, show
+from benchmarks import NAMES
 from benchmarks.measure import Figures, Missing, load
 
 QUIET = 0.3  # cores that other processes may keep busy: the system itself takes some
@@ -17,49 +18,46 @@ def write(folder: Path) -> Path:
         import matplotlib  # noqa: F401
     except ImportError:
         raise Missing("the charts need matplotlib; install it with: pip install --group bench") from None
-    kept = {name: load(name) for name in NAMES}
-    found = {name: value for name, value in kept.items() if value is not None}
-    if not found:
-        raise Missing("no figures are kept; measure first: python -m benchmarks")
+    target = folder / "benchmarks.md"
+    earlier = sections_of(target.read_text()) if target.exists() else {}
     lines = [
         "# Benchmarks",
         "",
         "Written by `make bench`; the ratios are what carries over to another machine. Whole processes are run side "
         "by side, in turn (A B A B ...), after one round that does not count. A figure is the median, with the "
         "lowest and the highest; a ratio is that of the pairs, not of the medians. Nothing here is a test: no speed "
-        "is asserted anywhere.",
+        "is asserted anywhere. Each section names the machine it was measured on.",
         "",
-        *machines(found),
     ]
     for name in NAMES:
         module = importlib.import_module(f"benchmarks.{name}")
-        lines += [f"## {module.TITLE}", ""]
-        if name not in found:
-            lines += [f"Not measured yet: `python -m benchmarks {name}`.", ""]
-            continue
-        lines += [f"`python -m benchmarks {name}`: {conditions(found[name], timed=getattr(module, 'TIMED', True))}", ""]
-        try:
-            lines += module.section(found[name]["figures"], folder / "benchmarks")
-        except KeyError as error:
-            lines += [f"The figures that were kept have no {error}: measure again.", ""]
-    target = folder / "benchmarks.md"
+        lines += [f"## {module.TITLE}", "", *body(name, module, earlier.get(module.TITLE), folder)]
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text("\n".join(lines).rstrip() + "\n")
     return target
 
 
-def machines(found: dict[str, Figures]) -> list[str]:
-    """Return the table of the machine; one more for each other machine or build that figures come from."""
-    lines: list[str] = []
-    described: list[dict[str, str]] = []
-    for value in found.values():
-        if value["machine"] in described:
-            continue
-        described.append(value["machine"])
-        names = [name for name, other in found.items() if other["machine"] == value["machine"]]
-        title = "Machine and build" if len(names) == len(found) else f"Machine and build of {', '.join(names)}"
-        lines += show.table((title, ""), list(value["machine"].items()))
-    return [line.replace("|---|---:|", "|---|---|") for line in lines]
+def body(name: str, module: ModuleType, earlier: list[str] | None, folder: Path) -> list[str]:
+    """Return a section below its title: of the figures that were kept, or as the page has it already."""
+    kept = load(name)
+    if kept is None:
+        return earlier or [f"Not measured yet: `python -m benchmarks {name}`.", ""]
+    lines = [
+        f"`python -m benchmarks {name}`: {conditions(kept, timed=getattr(module, 'TIMED', True))}",
+        "",
+        f"Machine: {'; '.join(kept['machine'].values())}.",
+        "",
+    ]
+    try:
+        return lines + list(module.section(kept["figures"], folder / "benchmarks"))
+    except KeyError as error:
+        return [*lines, f"The figures that were kept have no {error}: measure again.", ""]
+
+
+def sections_of(page: str) -> dict[str, list[str]]:
+    """Return the lines below each title of an earlier page, for what is not measured anew."""
+    parts = page.split("\n## ")[1:]
+    return {part.split("\n", 1)[0]: [*part.strip().split("\n")[2:], ""] for part in parts}
 
 
 def conditions(kept: Figures, *, timed: bool) -> str:
