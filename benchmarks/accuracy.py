@@ -21,7 +21,7 @@ def native(path: str, sound: Path, language: str, folder: Path) -> str:
     """Return the text of whisper-cli for the same samples: mono, 16 kHz, resampled by us."""
     import soundfile
 
-    from cyllama.whisper.audio import SAMPLE_RATE, load_audio
+    from cyllama.media.audio import SAMPLE_RATE, load_audio
 
     same = folder / "same.wav"
     soundfile.write(same, load_audio(sound), SAMPLE_RATE, subtype="FLOAT")

@@ -99,7 +99,7 @@ def conversions(count: int) -> dict[str, Spread]:
     import numpy as np
     from PIL import Image
 
-    from cyllama.sd.image import to_pil, to_pixels
+    from cyllama.media.image import to_pil, to_pixels
 
     pixels = np.random.default_rng(0).integers(0, 256, (PIXELS, PIXELS, 3), np.uint8)
     picture = Image.fromarray(pixels)

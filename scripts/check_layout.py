@@ -12,9 +12,9 @@ ROOT = Path(__file__).resolve().parent.parent
 ENGINES = ("llama", "llava", "whisper", "sd")
 MAX_PYX, MAX_PY, MAX_FUNCTION = 900, 500, 60
 # What each part of the package may use of the others, beside itself.
-BELOW = {"errors": set(), "log": set(), "_native": {"errors", "log"}, "models": {"errors", "log"}} | {
-    engine: {"errors", "log", "_native", "models"} for engine in ENGINES
-}
+BELOW = {"errors": set(), "log": set()}
+BELOW |= {part: {"errors", "log"} for part in ("_native", "media", "models")}
+BELOW |= {engine: {"errors", "log", "_native", "media", "models"} for engine in ENGINES}
 BELOW["llava"] |= {"llama"}  # it works on llama's model and context
 BELOW["models"] |= {"llama"}  # writes GGUF files with the public class, imported when needed
 ABOVE = {"cli", "server", "pipelines"}

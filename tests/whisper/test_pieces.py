@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cyllama.media.audio import SAMPLE_RATE, AudioStream
 from cyllama.whisper import pieces
-from cyllama.whisper.audio import SAMPLE_RATE, AudioStream
 from cyllama.whisper.pieces import find_speech, plain_pieces, speech_pieces
 
 

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from cyllama import models
+from cyllama.media.image import Pixels, fitted, to_pil, to_pixels
 from cyllama.sd import _tools
 from cyllama.sd._upscaler import Upscaler
 from cyllama.sd.hooks import Cancel, Hooks, split_hooks
-from cyllama.sd.image import Pixels, fitted, to_pil, to_pixels
 from cyllama.sd.options import MODEL_OPTIONS, ImageOptions, VideoOptions, options_from
 from cyllama.sd.pipeline import StableDiffusion
 from cyllama.sd.results import ImageResult, VideoResult

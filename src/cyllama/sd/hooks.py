@@ -8,7 +8,7 @@ from typing import Any, Protocol, TextIO
 
 import numpy as np
 
-from cyllama.sd.image import to_pil
+from cyllama.media.image import to_pil
 from cyllama.sd.options import HOOKS
 
 __all__ = ["Cancel", "Hooks", "ProgressLine", "split_hooks"]

@@ -11,11 +11,11 @@ from typing import Any, Self
 import numpy as np
 
 from cyllama.errors import CancelledError, InUseError, UnsupportedError
+from cyllama.media.image import Pixels, fitted, to_mask, to_pil, to_pixels, to_pixels_list
 from cyllama.sd._context import SDContext
 from cyllama.sd._enums import sd_sample_method_name, sd_scheduler_name
 from cyllama.sd.family import Family
 from cyllama.sd.hooks import Cancel, Hooks, split_hooks
-from cyllama.sd.image import Pixels, fitted, to_mask, to_pil, to_pixels, to_pixels_list
 from cyllama.sd.loading import model_files
 from cyllama.sd.loras import prompt_with_loras, split_prompt
 from cyllama.sd.options import ImageOptions, Options, VideoOptions, options_from

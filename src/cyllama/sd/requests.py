@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cyllama.errors import UnsupportedError
+from cyllama.media.image import Pixels, fitted, to_pixels, to_pixels_list
 from cyllama.sd.family import Family
-from cyllama.sd.image import Pixels, fitted, to_pixels, to_pixels_list
 from cyllama.sd.loras import lora_list
 from cyllama.sd.options import ImageOptions, Options, VideoOptions
 from cyllama.sd.params import (

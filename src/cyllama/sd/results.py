@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from PIL import Image
 
-from cyllama.sd.image import Pixels
+from cyllama.media.image import Pixels
 from cyllama.sd.png import KEY, png_info, user_comment
 from cyllama.sd.video import save_video
 

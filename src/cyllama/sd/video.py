@@ -13,7 +13,7 @@ from PIL import Image
 
 from cyllama._native.files import atomic_path
 from cyllama.errors import MediaError, UnsupportedError
-from cyllama.sd.image import Pixels, to_pixels_list
+from cyllama.media.image import Pixels, to_pixels_list
 
 __all__ = ["save_video"]
 

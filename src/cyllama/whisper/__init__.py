@@ -4,11 +4,11 @@
 `WhisperContext`, `WhisperState` and `WhisperVad` are thin handles on whisper.cpp's.
 """
 
+from cyllama.media.audio import AudioStream, load_audio
 from cyllama.whisper._core import bench_ggml_mul_mat, bench_memcpy, system_info, version
 from cyllama.whisper._model import WhisperContext, WhisperGrammar, languages
 from cyllama.whisper._state import WhisperState, WhisperTimings, WhisperToken
 from cyllama.whisper._vad import WhisperVad
-from cyllama.whisper.audio import AudioStream, load_audio
 from cyllama.whisper.options import TranscribeOptions, VadOptions
 from cyllama.whisper.params import WhisperContextParams, WhisperFullParams, WhisperVadContextParams, WhisperVadParams
 from cyllama.whisper.quantize import quantize

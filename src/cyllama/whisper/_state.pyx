@@ -19,7 +19,7 @@ from cyllama.whisper._model cimport WhisperContext, ask_stop
 
 from cyllama.errors import DecodeError, EngineError, InUseError, OutOfMemoryError, TranscribeError
 from cyllama.whisper.params import WhisperFullParams
-from cyllama.whisper.samples import as_array, check_samples, to_mono
+from cyllama.media.samples import as_array, check_samples, to_mono
 
 MAX_SAMPLES = 2**31 - 1 - 30 * 16_000  # the engine counts in int, and pads 30 s
 

@@ -18,7 +18,7 @@ from cyllama._native import _core
 from cyllama.errors import DecodeError, EngineError, ModelLoadError, TranscribeError
 from cyllama.whisper.model_files import ModelFile
 from cyllama.whisper.params import WhisperVadContextParams, WhisperVadParams
-from cyllama.whisper.samples import as_array, check_samples, to_mono
+from cyllama.media.samples import as_array, check_samples, to_mono
 
 CENTISECONDS = 100.0
 MAX_SAMPLES = 2**31 - 1 - 16_000

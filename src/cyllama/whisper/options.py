@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cyllama.errors import UnsupportedError
-from cyllama.whisper.audio import Clips
+from cyllama.media.audio import Clips
 from cyllama.whisper.words import APPENDED, PREPENDED
 
 __all__ = ["TranscribeOptions", "VadOptions", "options_from"]

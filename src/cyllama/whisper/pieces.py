@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cyllama.whisper.audio import SAMPLE_RATE, AudioStream
-from cyllama.whisper.samples import Samples
+from cyllama.media.audio import SAMPLE_RATE, AudioStream
+from cyllama.media.samples import Samples
 
 __all__ = ["Piece", "Speech", "find_speech", "plain_pieces", "speech_pieces"]
 

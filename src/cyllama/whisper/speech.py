@@ -7,12 +7,12 @@ import os
 import threading
 
 from cyllama import models
+from cyllama.media.samples import Samples
 from cyllama.whisper._vad import WhisperVad
 from cyllama.whisper.decoding import Cancel
 from cyllama.whisper.options import VadOptions
 from cyllama.whisper.params import WhisperVadParams
 from cyllama.whisper.pieces import Speech
-from cyllama.whisper.samples import Samples
 
 __all__ = ["SpeechDetector"]
 

@@ -11,10 +11,10 @@ import numpy as np
 import soxr
 
 from cyllama.errors import ClosedError
-from cyllama.whisper.audio import SAMPLE_RATE
+from cyllama.media.audio import SAMPLE_RATE
+from cyllama.media.samples import Samples, as_array, check_rate, check_samples, to_mono
 from cyllama.whisper.decoding import Cancel
 from cyllama.whisper.results import Segment
-from cyllama.whisper.samples import Samples, as_array, check_rate, check_samples, to_mono
 from cyllama.whisper.transcribe import Whisper
 
 __all__ = ["StreamedSegment", "StreamingTranscriber"]

@@ -12,17 +12,17 @@ import numpy as np
 import cyllama
 from cyllama import models
 from cyllama.errors import ClosedError
+from cyllama.media.audio import SAMPLE_RATE, AudioStream
+from cyllama.media.samples import Samples
 from cyllama.whisper._model import WhisperContext
 from cyllama.whisper._state import WhisperState
 from cyllama.whisper.alignment import context_params
-from cyllama.whisper.audio import SAMPLE_RATE, AudioStream
 from cyllama.whisper.decoding import Cancel, Decoder, decode, decode_together
 from cyllama.whisper.lazy import lazily
 from cyllama.whisper.options import TranscribeOptions, options_from
 from cyllama.whisper.params import WhisperFullParams
 from cyllama.whisper.pieces import WINDOW_SECONDS, Piece, Speech, find_speech, plain_pieces, speech_pieces
 from cyllama.whisper.results import Segment, Transcription, TranscriptionInfo
-from cyllama.whisper.samples import Samples
 from cyllama.whisper.speech import SpeechDetector
 
 __all__ = ["Whisper", "transcribe"]

@@ -24,7 +24,7 @@ from data.sounds import JFK, encoded, jfk_float32, jfk_int16, snr, tone
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from cyllama.whisper.audio import SAMPLE_RATE, AudioStream, load_audio, parse_clips
+from cyllama.media.audio import SAMPLE_RATE, AudioStream, load_audio, parse_clips
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +204,29 @@ def test_the_ends_of_the_range_of_rates() -> None:
     assert len(load_audio(np.zeros(10_000_000, np.int8), sample_rate=10_000_000)) == 16_000
 
 
+@pytest.mark.parametrize("target", [8000, 24_000, 44_100])
+def test_another_target_rate(sound: np.ndarray, target: int) -> None:
+    found = load_audio(JFK, target_rate=target)
+    np.testing.assert_allclose(found, soxr.resample(sound, 16_000, target, quality="HQ"), atol=1e-6)
+    np.testing.assert_array_equal(load_audio(found, target_rate=target), found)  # no rate is the one that is wanted
+    stream = AudioStream(JFK, target_rate=target)
+    assert (stream.sample_rate, stream.target_rate, stream.duration) == (16_000, target, 11.0)
+    np.testing.assert_allclose(stream.read(2, 3.5), found[2 * target : target * 7 // 2], atol=1e-6)
+    assert {len(block) for block in stream.blocks(seconds=0.5)} == {target // 2}
+    np.testing.assert_allclose(load_audio(JFK, target_rate=target, clip="1,2"), found[target : 2 * target], atol=1e-6)
+    for wrong in (0, -1, 0.5, 1e9):
+        with pytest.raises(ValueError, match="target_rate is"):
+            AudioStream(JFK, target_rate=wrong)
+
+
+def test_no_more_than_so_many_seconds(sound: np.ndarray) -> None:
+    for form in (JFK, sound, JFK.with_suffix(".mp3")):
+        with pytest.raises(ValueError, match=r"is longer than the 10.5 s that are taken \(max_seconds\)"):
+            load_audio(form, max_seconds=10.5)
+        assert len(load_audio(form, max_seconds=11.1)) >= 176_000
+        assert len(load_audio(form, max_seconds=2, clip="3,5")) == 32_000
+
+
 def test_a_stereo_file_of_another_rate(sound: np.ndarray) -> None:
     both = np.stack([sound, np.zeros_like(sound)], 1)
     raw = encoded(soxr.resample(both, 16_000, 44_100), 44_100, "FLAC", "PCM_24")
@@ -335,7 +358,7 @@ def test_wrong_ranges() -> None:
 LONG = """
 import resource, sys
 sys.path[:0] = {path!r}
-from cyllama.whisper.audio import AudioStream
+from cyllama.media.audio import AudioStream
 stream = AudioStream({file!r})
 n = sum(len(block) for block in stream.blocks(0, 60))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

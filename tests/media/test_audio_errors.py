@@ -14,7 +14,7 @@ import pytest
 from data.sounds import JFK, MP3, encoded, jfk_float32
 
 from cyllama.errors import MediaError
-from cyllama.whisper.audio import AudioStream, load_audio
+from cyllama.media.audio import AudioStream, load_audio
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cyllama.errors import MediaError
-from cyllama.sd.image import fitted, to_mask, to_pil, to_pixels, to_pixels_list
+from cyllama.media.image import fitted, to_mask, to_pil, to_pixels, to_pixels_list
 
 
 @pytest.fixture(scope="module")
@@ -198,11 +200,20 @@ def test_files(photo: np.ndarray, tmp_path: Path, kind: str) -> None:
         np.testing.assert_array_equal(to_pixels(file), photo)
 
 
+def test_a_file_object_is_read_from_where_it_stands(photo: np.ndarray) -> None:
+    file = io.BytesIO(b"some header" + encoded(photo))
+    file.seek(len(b"some header"))
+    np.testing.assert_array_equal(to_pixels(file), photo)
+    assert not file.closed
+
+
 def test_a_jpeg_turned_by_its_exif(photo: np.ndarray) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
-    pixels = to_pixels(encoded(photo, "JPEG", exif=exif, quality=95))
+    raw = encoded(photo, "JPEG", exif=exif, quality=95)
+    pixels = to_pixels(raw)
     assert pixels.shape == (24, 16, 3)
+    np.testing.assert_array_equal(to_pixels(Image.open(io.BytesIO(raw))), pixels)
     np.testing.assert_allclose(pixels.astype(int), np.rot90(photo, -1), atol=60)
 
 
@@ -225,10 +236,132 @@ def test_damaged_files(photo: np.ndarray, tmp_path: Path) -> None:
         to_pixels(tmp_path / "a.png")
 
 
-def test_a_decompression_bomb() -> None:
-    header = b"P6\n60000 60000\n255\n"
-    with pytest.raises(ValueError, match="refused"):
-        to_pixels(header + bytes(100))
+# ----------------------------------------------------------------------------- limits, and what is refused
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG file that promises so many pixels, and has none."""
+    raw = bytearray(encoded(np.zeros((1, 1, 3), np.uint8)))
+    raw[16:24] = struct.pack(">II", width, height)
+    raw[29:33] = struct.pack(">I", zlib.crc32(raw[12:29]))
+    return bytes(raw)
+
+
+def test_too_many_pixels_are_refused_by_the_header(tmp_path: Path) -> None:
+    bomb = png_header(40_000, 40_000)
+    (tmp_path / "bomb.png").write_bytes(bomb)
+    for form in (bomb, tmp_path / "bomb.png", io.BytesIO(bomb), b"P6\n40000 40000\n255\n" + bytes(100)):
+        with pytest.raises(ValueError, match=r"1,600,000,000 pixels, more than 50,000,000, .*\(max_pixels\)"):
+            to_pixels(form)
+    with pytest.raises(ValueError, match="refused: .*1600000000 pixels"):  # Pillow's own limit stays
+        to_pixels(bomb, max_pixels=None)
+    with pytest.raises(ValueError, match=r"picture has 8000x7000 = 56,000,000 pixels, more than 50,000,000"):
+        to_pixels(png_header(8000, 7000), "picture")
+    with pytest.raises(ValueError, match="pixels, more than 50,000,000"), pytest.warns(Image.DecompressionBombWarning):
+        to_pixels(png_header(10_000, 10_000))
+
+
+def test_the_limits_hold_for_every_form(photo: np.ndarray) -> None:
+    raw = encoded(photo)
+    for form in (photo, Image.fromarray(photo), raw, Image.open(io.BytesIO(raw))):
+        for call in (to_pixels, to_mask, to_pixels_list):
+            with pytest.raises(ValueError, match="24x16 = 384 pixels, more than 383"):
+                call(form, max_pixels=383)
+            call(form, max_pixels=384)
+    with pytest.raises(ValueError, match="24x16 = 384 pixels, more than 383"):
+        to_pixels(io.BytesIO(raw), max_pixels=383)
+    for form in (raw, bytearray(raw), io.BytesIO(raw)):
+        with pytest.raises(ValueError, match=r"more than 20 bytes, .*\(max_bytes\)"):
+            to_pixels(form, max_bytes=20)
+    with pytest.raises(ValueError, match="more than"):
+        to_pixels(io.BytesIO(raw), max_bytes=len(raw) - 1)
+    np.testing.assert_array_equal(to_pixels(io.BytesIO(raw), max_bytes=len(raw)), photo)
+
+
+def test_an_endless_file_is_read_up_to_the_limit() -> None:
+    class Endless(io.RawIOBase):
+        n = 0
+
+        def read(self, size: int = -1) -> bytes:
+            assert size > 0
+            self.n += size
+            return bytes(size)
+
+    file = Endless()
+    with pytest.raises(ValueError, match="more than 3,000,000 bytes"):
+        to_pixels(file, max_bytes=3_000_000)
+    assert file.n == 3_000_001
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_several_pictures_in_a_file_are_refused(photo: np.ndarray, kind: str) -> None:
+    frames = [Image.fromarray(np.roll(photo, i, axis=1)) for i in range(3)]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    out = io.BytesIO()
+    frames[0].save(out, kind, save_all=True, append_images=frames[1:], **options)
+    with pytest.raises(MediaError, match="has 3 pictures, expected one; open it with Pillow and seek"):
+        to_pixels(out.getvalue())
+    animation = Image.open(io.BytesIO(out.getvalue()))
+    if kind != "GIF":  # which has a palette
+        animation.seek(1)
+        np.testing.assert_array_equal(to_pixels(animation), np.roll(photo, 1, axis=1))
+    first = io.BytesIO()
+    frames[0].save(first, kind, save_all=True, **options)
+    assert to_pixels(first.getvalue()).shape == photo.shape
+
+
+def test_a_camera_file_with_a_preview(photo: np.ndarray) -> None:
+    out = io.BytesIO()
+    picture = Image.fromarray(photo)
+    picture.save(out, "MPO", save_all=True, append_images=[picture.resize((6, 4))], quality=95)
+    assert Image.open(io.BytesIO(out.getvalue())).format == "MPO"
+    np.testing.assert_allclose(to_pixels(out.getvalue()).astype(int), photo, atol=60)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk_files(kind: str) -> None:
+    colours = np.zeros((16, 64, 3), np.uint8)
+    for i, colour in enumerate([(255, 0, 0), (0, 255, 0), (0, 0, 255), (250, 240, 10)]):
+        colours[:, 16 * i : 16 * i + 16] = colour
+    out = io.BytesIO()
+    Image.fromarray(colours).convert("CMYK").save(out, kind, **({"quality": 100} if kind == "JPEG" else {}))
+    assert Image.open(io.BytesIO(out.getvalue())).mode == "CMYK"
+    np.testing.assert_allclose(to_pixels(out.getvalue()).astype(int), colours, atol=6)
+
+
+def test_a_picture_that_would_start_a_program(photo: np.ndarray) -> None:
+    raw = encoded(photo, "EPS")
+    assert Image.open(io.BytesIO(raw)).format == "EPS"
+    with pytest.raises(MediaError, match="no picture that can be read: cannot identify"):
+        to_pixels(raw)
+
+
+def test_paths_that_are_no_picture(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match="photo is .*, a directory, expected a picture file"):
+        to_pixels(tmp_path, "photo")
+    with pytest.raises(ValueError, match="'/dev/zero', a device"):
+        to_pixels("/dev/zero")
+    with pytest.raises(ValueError, match="null character"):
+        to_pixels("a\0.png")
+    with pytest.raises(FileNotFoundError, match="empty path"):
+        to_pixels("")
+    with open(__file__) as file, pytest.raises(TypeError, match="gave str, expected bytes"):
+        to_pixels(file)
+
+
+def test_pictures_without_pixels() -> None:
+    for size in ((0, 0), (0, 5), (5, 0)):
+        for mode in ("RGB", "L", "P", "RGBA", "I;16"):
+            with pytest.raises(ValueError, match=f"{size[0]}x{size[1]} pixels, expected at least one"):
+                to_pixels(Image.new(mode, size))
+    with pytest.raises(MediaError, match="no picture that can be read"):
+        to_pixels(png_header(0, 0))
+
+
+def test_a_truncated_pillow_image(photo: np.ndarray) -> None:
+    raw = encoded(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    with pytest.raises(MediaError, match="no picture that can be read"):
+        to_pixels(Image.open(io.BytesIO(raw[: len(raw) // 2])))
 
 
 # ------------------------------------------------------------------------------------- several, and out

@@ -1,14 +1,18 @@
 """Pictures in and out: Pillow images, files, bytes and arrays of any usual kind as 8-bit pixels, and back.
 
 No pixel is touched by Python code: NumPy and Pillow do the work. A picture with transparency is put on white. Files are
-turned as their EXIF orientation says.
+turned as their EXIF orientation says. CMYK becomes RGB without its colour profile. What is too large is refused by its
+header, before anything is decoded, and so is a file of several pictures, such as an animated GIF: none of them is the
+one that is meant. A Pillow image stands for the picture that it shows.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -16,31 +20,45 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from cyllama.errors import MediaError
+from cyllama.media.paths import checked_path
 
-__all__ = ["fitted", "to_mask", "to_pil", "to_pixels", "to_pixels_list"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "Pixels", "fitted", "to_mask", "to_pil", "to_pixels", "to_pixels_list"]
 
 Pixels = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
 
 EXPECTED = "a Pillow image, a path, the bytes of a file, a binary file or an array"
+MAX_PIXELS = 50_000_000
+MAX_BYTES = 256 << 20  # of a file
+# Formats whose first picture is the whole one; the others in the file are smaller ones, or its layers.
+FIRST_IS_WHOLE = ("MPO", "PSD")
+RUN_PROGRAMS = ("EPS",)  # formats that Pillow reads by starting a program on them
+ORIENTATION = 0x0112  # of EXIF; 1 is upright
 PLANES = (1, 3, 4)  # gray, colour, colour and alpha, where channels come first
 CHANNELS = (1, 2, 3, 4)
 RANGE_SLACK = 1e-3  # what rounding may add to numbers from 0 to 1
 BAND = 1 << 18  # bytes; Pillow copies what is larger piece by piece, which takes five times as long
 
 
-def to_pixels(image: Any, name: str = "image") -> Pixels:
+def to_pixels(
+    image: Any, name: str = "image", *, max_pixels: int | None = MAX_PIXELS, max_bytes: int | None = MAX_BYTES
+) -> Pixels:
     """Any picture as colours.
 
     Parameters
     ----------
     image : PIL.Image.Image, path, bytes, binary file object or array
-        A Pillow image of any mode, a file that Pillow reads, its content, or an array (NumPy, torch, anything with
+        A Pillow image of any mode, a file that Pillow reads, its content, a file object that is read from where it
+        stands, or an array (NumPy, torch, anything with
         ``__array__`` or ``__array_interface__``) of shape (height, width), (height, width, channels) or
         (channels, height, width), with a leading 1 or without, of 1 to 4 channels: gray, gray and alpha, colour, colour
         and alpha. uint8 is 0 to 255, uint16 is 0 to 65,535, other integers are 0 to 255, floats are 0 to 1.
     name : str
         Its name in messages.
+    max_pixels : int or None
+        Width times height; None is no limit but Pillow's own, ``PIL.Image.MAX_IMAGE_PIXELS``.
+    max_bytes : int or None
+        Of a file; None is no limit.
 
     Returns
     -------
@@ -52,12 +70,12 @@ def to_pixels(image: Any, name: str = "image") -> Pixels:
     TypeError
         It is nothing of the kind.
     ValueError
-        An array of another shape or out of range, or a picture without pixels.
+        An array of another shape or out of range, a picture without pixels, or one above a limit.
     MediaError
-        It is no picture, or a damaged one.
-    FileNotFoundError
+        It is no picture, a damaged one, or an animated one.
+    FileNotFoundError, IsADirectoryError, PermissionError
     """
-    array = _array(image, name)
+    array = _array(image, name, max_pixels, max_bytes)
     alpha = array[..., -1:] if array.shape[2] in (2, 4) else None
     colour = array[..., : 1 if array.shape[2] < 3 else 3]
     if alpha is not None and not (alpha == 255).all():
@@ -67,13 +85,15 @@ def to_pixels(image: Any, name: str = "image") -> Pixels:
     return np.ascontiguousarray(colour)
 
 
-def to_pixels_list(images: Any, name: str = "images") -> list[Pixels]:
+def to_pixels_list(images: Any, name: str = "images", **limits: int | None) -> list[Pixels]:
     """One picture or several, each as of `to_pixels`.
 
     Parameters
     ----------
     images : picture, sequence of pictures, or array of shape (count, height, width, channels)
     name : str
+    **limits
+        ``max_pixels`` and ``max_bytes``, of each.
 
     Returns
     -------
@@ -82,20 +102,24 @@ def to_pixels_list(images: Any, name: str = "images") -> list[Pixels]:
     if isinstance(images, np.ndarray) and images.ndim == 4:
         images = list(images)
     if isinstance(images, Sequence) and not isinstance(images, str | bytes | bytearray | memoryview):
-        return [to_pixels(image, f"{name}[{i}]") for i, image in enumerate(images)]
+        return [to_pixels(image, f"{name}[{i}]", **limits) for i, image in enumerate(images)]
     if isinstance(images, Iterable) and not _is_picture(images):
-        return to_pixels_list(list(images), name)
-    return [to_pixels(images, name)]
+        return to_pixels_list(list(images), name, **limits)
+    return [to_pixels(images, name, **limits)]
 
 
-def to_mask(image: Any, name: str = "mask_image") -> Pixels:
+def to_mask(
+    image: Any, name: str = "mask_image", *, max_pixels: int | None = MAX_PIXELS, max_bytes: int | None = MAX_BYTES
+) -> Pixels:
     """Any picture as a mask: white is 255, black is 0; colours count by their brightness, transparency is black.
+
+    Parameters and errors are those of `to_pixels`.
 
     Returns
     -------
     ndarray, shape (height, width), uint8
     """
-    array = _array(image, name)
+    array = _array(image, name, max_pixels, max_bytes)
     if array.shape[2] == 1:
         return np.ascontiguousarray(array[..., 0])
     if array.shape[2] == 2:
@@ -143,33 +167,97 @@ def _is_picture(value: Any) -> bool:
     )
 
 
-def _array(image: Any, name: str) -> Pixels:
+def _array(image: Any, name: str, max_pixels: int | None, max_bytes: int | None) -> Pixels:
     """(height, width, 1 to 4) uint8."""
     if isinstance(image, Image.Image):
-        array = _from_pil(image, name)
+        _check_size(image.size, name, max_pixels)
+        array = _shown(image, name, max_pixels)
     elif isinstance(image, str | os.PathLike):
-        with open(image, "rb") as file:
-            array = _decoded(file, f"{name} ({os.fspath(image)})")
+        path, name = checked_path(image, name, "picture"), f"{name} ({os.fspath(image)!s})"
+        with open(path, "rb") as file:
+            array = _decoded(_content(file, name, max_bytes), name, max_pixels)
     elif isinstance(image, bytes | bytearray | memoryview):
-        array = _decoded(io.BytesIO(image), name)
+        _check_bytes(memoryview(image).nbytes, name, max_bytes)
+        array = _decoded(io.BytesIO(image), name, max_pixels)
     elif callable(getattr(image, "read", None)):
-        array = _decoded(image, name)
+        array = _decoded(_content(image, name, max_bytes), name, max_pixels)
     else:
         array = _from_array(image, name)
+        _check_size((array.shape[1], array.shape[0]), name, max_pixels)
     if not array.size:
         raise ValueError(f"{name} has {array.shape[1]}x{array.shape[0]} pixels, expected at least one")
     return array
 
 
-def _decoded(file: Any, name: str) -> Pixels:
+def _content(file: Any, name: str, max_bytes: int | None) -> io.BytesIO:
+    """What a file has from where it stands, and never more than a byte above the limit."""
+    out = io.BytesIO()
+    while max_bytes is None or out.tell() <= max_bytes:
+        part = file.read(1 << 20 if max_bytes is None else min(1 << 20, max_bytes + 1 - out.tell()))
+        if not isinstance(part, bytes | bytearray | memoryview):
+            raise TypeError(f"{name} gave {type(part).__name__}, expected bytes; open it in binary mode ('rb')")
+        if not part:
+            break
+        out.write(part)
+    _check_bytes(out.tell(), name, max_bytes)
+    out.seek(0)
+    return out
+
+
+def _check_bytes(n: int, name: str, max_bytes: int | None) -> None:
+    if max_bytes is not None and n > max_bytes:
+        raise ValueError(f"{name} has more than {max_bytes:,} bytes, the most that is taken (max_bytes)")
+
+
+def _check_size(size: tuple[int, int], name: str, max_pixels: int | None) -> None:
+    width, height = size
+    if max_pixels is not None and width * height > max_pixels:
+        raise ValueError(
+            f"{name} has {width}x{height} = {width * height:,} pixels, more than {max_pixels:,}, the most that is "
+            "taken (max_pixels)"
+        )
+
+
+def _decoded(file: io.BytesIO, name: str, max_pixels: int | None) -> Pixels:
+    Image.init()
+    with _reading(name, max_pixels):
+        image = Image.open(file, formats=[kind for kind in Image.ID if kind not in RUN_PROGRAMS])
+    with image:
+        _check_size(image.size, name, max_pixels)
+        with _reading(name, max_pixels):
+            several = getattr(image, "is_animated", False) and image.format not in FIRST_IS_WHOLE
+        if several:
+            raise MediaError(
+                f"{name} has {getattr(image, 'n_frames', 'several')} pictures, expected one; open it with Pillow and "
+                "seek() the one that is meant"
+            )
+        return _shown(image, name, max_pixels)
+
+
+def _shown(image: Image.Image, name: str, max_pixels: int | None) -> Pixels:
+    """What one sees: decoded, and turned as it says."""
+    with _reading(name, max_pixels):
+        image.load()
+        if image.getexif().get(ORIENTATION, 1) != 1:
+            image = ImageOps.exif_transpose(image)
+    return _from_pil(image, name)
+
+
+@contextlib.contextmanager
+def _reading(name: str, max_pixels: int | None) -> Iterator[None]:
+    """The readers of the formats raise anything for damaged files."""
     try:
-        with Image.open(file) as image:
-            return _from_pil(ImageOps.exif_transpose(image), name)
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{name} is refused: {error}") from None
+        yield
     except MemoryError:
         raise
-    except Exception as error:  # the readers of the formats raise anything for damaged files
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        found = re.search(r"\((\d+) pixels\)", str(error))
+        if max_pixels is None or found is None:
+            raise ValueError(f"{name} is refused: {error}") from None
+        raise ValueError(
+            f"{name} has {int(found[1]):,} pixels, more than {max_pixels:,}, the most that is taken (max_pixels)"
+        ) from None
+    except Exception as error:
         text = str(error).split("<_io")[0].strip().rstrip(",") or type(error).__name__
         raise MediaError(f"{name} is no picture that can be read: {text}") from error
 

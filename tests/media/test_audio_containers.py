@@ -13,7 +13,7 @@ import soxr
 from data.sounds import JFK, jfk_float32
 
 from cyllama.errors import MediaError
-from cyllama.whisper.audio import AudioStream, load_audio
+from cyllama.media.audio import AudioStream, load_audio
 
 
 @pytest.fixture(scope="module")

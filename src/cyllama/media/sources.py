@@ -19,8 +19,7 @@ from typing import Any, Protocol
 import soundfile
 
 from cyllama.errors import MediaError
-
-from .samples import MAX_CHANNELS, MAX_RATE, Array, Samples, check_samples, to_mono
+from cyllama.media.samples import MAX_CHANNELS, MAX_RATE, Array, Samples, check_samples, to_mono
 
 __all__ = ["ArraySource", "Source", "open_encoded"]
 
@@ -65,7 +64,7 @@ class ArraySource:
     Parameters
     ----------
     array : ndarray
-        Shape (n, channels); what `cyllama.whisper.samples.as_array` returned.
+        Shape (n, channels); what `cyllama.media.samples.as_array` returned.
     rate : int
         In Hz.
     """

@@ -1,6 +1,6 @@
-"""Any sound to what the engine hears: mono, float32, 16,000 Hz.
+"""Any sound to what an engine hears: mono, float32, of one rate, 16,000 Hz by default.
 
->>> from cyllama.whisper.audio import AudioStream, load_audio
+>>> from cyllama.media.audio import AudioStream, load_audio
 >>> load_audio("talk.mp3")                               # doctest: +SKIP
 array([...], dtype=float32)
 >>> for start, samples in AudioStream("ten hours.flac"):  # doctest: +SKIP
@@ -23,13 +23,13 @@ import numpy as np
 import soxr
 
 from cyllama.errors import MediaError
-
-from .samples import Samples, as_array, check_rate
-from .sources import ArraySource, Source, open_encoded
+from cyllama.media.paths import checked_path
+from cyllama.media.samples import Samples, as_array, check_rate
+from cyllama.media.sources import ArraySource, Source, open_encoded
 
 __all__ = ["SAMPLE_RATE", "AudioStream", "Clips", "load_audio", "parse_clips"]
 
-SAMPLE_RATE = 16_000  # Hz, WHISPER_SAMPLE_RATE
+SAMPLE_RATE = 16_000  # Hz; what models of speech hear
 WINDOW_SECONDS = 30.0
 MARGIN_SECONDS = 1  # heard before a clip, so that the resampler has settled; far longer than its filter
 
@@ -53,7 +53,9 @@ class AudioStream:
 
         Channels are averaged.
     sample_rate : int, optional
-        Of an array, in Hz; 16,000 by default. A file says its own.
+        Of an array, in Hz; `target_rate` by default. A file says its own.
+    target_rate : int
+        Of what is read, in Hz.
     clip : see `parse_clips`, optional
         The ranges of seconds that iteration gives; by default all.
     allow_empty : bool
@@ -78,8 +80,15 @@ class AudioStream:
     """
 
     def __init__(
-        self, audio: object, *, sample_rate: int | None = None, clip: Clips | None = None, allow_empty: bool = False
+        self,
+        audio: object,
+        *,
+        sample_rate: int | None = None,
+        target_rate: int = SAMPLE_RATE,
+        clip: Clips | None = None,
+        allow_empty: bool = False,
     ) -> None:
+        self.target_rate = check_rate(target_rate, "target_rate")
         if isinstance(audio, tuple):
             sample_rate, audio = _pair(audio, sample_rate)
         self._source = self._open(audio, sample_rate)
@@ -88,8 +97,13 @@ class AudioStream:
         self.clips = ((0.0, None),) if clip is None else parse_clips(clip, self.duration)
 
     @property
+    def name(self) -> str:
+        """What messages call the source."""
+        return self._source.name
+
+    @property
     def sample_rate(self) -> int:
-        """The rate of the source in Hz; what is read has 16,000."""
+        """The rate of the source in Hz; what is read has `target_rate`."""
         return self._source.rate
 
     @property
@@ -119,15 +133,15 @@ class AudioStream:
         Yields
         ------
         ndarray of float32
-            Mono, 16,000 Hz, shape (n,). Together exactly the samples of the whole between
-            ``round(start * 16000)`` and ``round(end * 16000)``.
+            Mono, `target_rate` Hz, shape (n,). Together exactly the samples of the whole between
+            ``round(start * target_rate)`` and ``round(end * target_rate)``.
         """
-        size = round(seconds * SAMPLE_RATE)
+        size = round(seconds * self.target_rate)
         if size < 1:
             raise ValueError(f"seconds is {seconds!r}, expected the length of a block, such as 30")
         parts: list[Samples] = []
         have = 0
-        for samples in self._samples(*_sample_range(start, end)):
+        for samples in self._samples(*_sample_range(start, end, self.target_rate)):
             while have + len(samples) >= size:
                 cut = size - have
                 parts.append(samples[:cut])
@@ -141,7 +155,7 @@ class AudioStream:
 
     def read(self, start: float = 0.0, end: float | None = None) -> Samples:
         """Return the sound of a range at once; see `blocks`."""
-        return _joined(list(self._samples(*_sample_range(start, end))))
+        return _joined(list(self._samples(*_sample_range(start, end, self.target_rate))))
 
     def __iter__(self) -> Iterator[tuple[float, Samples]]:
         """Yield (seconds at which it begins, samples) for blocks of at most 30 s; none crosses the end of a clip."""
@@ -151,13 +165,13 @@ class AudioStream:
 
     def _open(self, audio: object, sample_rate: int | None) -> Source:
         if not _is_encoded(audio):
-            return ArraySource(as_array(audio), SAMPLE_RATE if sample_rate is None else check_rate(sample_rate))
+            return ArraySource(as_array(audio), self.target_rate if sample_rate is None else check_rate(sample_rate))
         if sample_rate is not None:
             raise ValueError(f"sample_rate is {sample_rate!r}, but only an array needs one; a file says its own")
         if isinstance(audio, (bytes, bytearray, memoryview)):
             return open_encoded(bytes(audio), f"the audio of {memoryview(audio).nbytes:,} bytes")
         if isinstance(audio, (str, os.PathLike)):
-            path = _checked_path(audio)
+            path = checked_path(audio, "audio", "sound")
             if stat.S_ISREG(os.stat(path).st_mode):
                 return open_encoded(path, repr(str(path)))
             with open(path, "rb") as pipe:
@@ -174,11 +188,11 @@ class AudioStream:
         return path
 
     def _samples(self, first: int, last: int | None) -> Iterator[Samples]:
-        """16,000 Hz from sample `first` to `last`, in blocks of any length."""
-        source = self._source
-        step = source.rate // math.gcd(source.rate, SAMPLE_RATE)  # frames after which the two rates meet again
-        skip = max(0, first * source.rate // SAMPLE_RATE - MARGIN_SECONDS * source.rate) // step * step
-        position = skip * SAMPLE_RATE // source.rate  # of the next sample, in 16,000 Hz
+        """`target_rate` Hz from sample `first` to `last`, in blocks of any length."""
+        source, target = self._source, self.target_rate
+        step = source.rate // math.gcd(source.rate, target)  # frames after which the two rates meet again
+        skip = max(0, first * source.rate // target - MARGIN_SECONDS * source.rate) // step * step
+        position = skip * target // source.rate  # of the next sample, in the target's rate
         for samples in self._resampled(skip):
             start, position = position, position + len(samples)
             if last is not None and position >= last:
@@ -192,8 +206,8 @@ class AudioStream:
     def _resampled(self, first: int) -> Iterator[Samples]:
         source, position = self._source, first
         resampler = None
-        if source.rate != SAMPLE_RATE:
-            resampler = soxr.ResampleStream(source.rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+        if source.rate != self.target_rate:
+            resampler = soxr.ResampleStream(source.rate, self.target_rate, 1, dtype="float32", quality="HQ")
         for block in source.blocks(first):
             position += len(block)
             yield block if resampler is None else resampler.resample_chunk(block)
@@ -207,19 +221,43 @@ class AudioStream:
 
 
 def load_audio(
-    audio: object, *, sample_rate: int | None = None, clip: Clips | None = None, allow_empty: bool = False
+    audio: object,
+    *,
+    sample_rate: int | None = None,
+    target_rate: int = SAMPLE_RATE,
+    clip: Clips | None = None,
+    allow_empty: bool = False,
+    max_seconds: float | None = None,
 ) -> Samples:
-    """Return any sound as mono float32 at 16,000 Hz; with several clips, one after the other.
+    """Return any sound as mono float32 of one rate, 16,000 Hz by default; with several clips, one after the other.
 
-    Parameters and errors are those of `AudioStream`, whose samples these are exactly.
+    The other parameters and errors are those of `AudioStream`, whose samples these are exactly.
+
+    Parameters
+    ----------
+    max_seconds : float, optional
+        Refuse what is longer; no more than that is decoded, whatever a header says.
 
     Returns
     -------
     ndarray of float32
         Shape (n,). Treat it as read-only: it may be the array that was passed.
+
+    Raises
+    ------
+    ValueError
+        It is longer than `max_seconds`.
     """
-    stream = AudioStream(audio, sample_rate=sample_rate, clip=clip, allow_empty=allow_empty)
-    return _joined([samples for start, end in stream.clips for samples in stream._samples(*_sample_range(start, end))])
+    stream = AudioStream(audio, sample_rate=sample_rate, target_rate=target_rate, clip=clip, allow_empty=allow_empty)
+    most = math.inf if max_seconds is None else max_seconds * target_rate
+    parts, n = [], 0
+    for start, end in stream.clips:
+        for samples in stream._samples(*_sample_range(start, end, target_rate)):
+            parts.append(samples)
+            n += len(samples)
+            if n > most:
+                raise ValueError(f"{stream.name} is longer than the {max_seconds:g} s that are taken (max_seconds)")
+    return _joined(parts)
 
 
 def parse_clips(clips: Clips, duration: float | None = None) -> tuple[tuple[float, float | None], ...]:
@@ -293,22 +331,6 @@ def _is_encoded(audio: object) -> bool:
     return isinstance(audio, (str, bytes, bytearray, os.PathLike)) or callable(getattr(audio, "read", None))
 
 
-def _checked_path(audio: str | os.PathLike[Any]) -> Path:
-    """A path that can be read; devices, which never end, are refused."""
-    text = os.fspath(audio)
-    if "\0" in os.fsdecode(text):
-        raise ValueError(f"audio is {text!r}, a path cannot contain a null character")
-    if not text:
-        raise FileNotFoundError("audio is an empty path")
-    path = Path(os.fsdecode(text))
-    mode = os.stat(path).st_mode  # FileNotFoundError, PermissionError
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(f"audio is {text!r}, a directory, expected a sound file")
-    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-        raise ValueError(f"audio is {text!r}, a device, expected a sound file")
-    return path
-
-
 def _copy(file: Any, out: BinaryIO) -> None:
     while True:
         data = file.read(1 << 20)
@@ -320,13 +342,13 @@ def _copy(file: Any, out: BinaryIO) -> None:
         out.write(data)
 
 
-def _sample_range(start: float, end: float | None) -> tuple[int, int | None]:
+def _sample_range(start: float, end: float | None, rate: int) -> tuple[int, int | None]:
     if not (math.isfinite(start) and start >= 0):
         raise ValueError(f"start is {start!r}, expected seconds, at least 0")
     if end is not None and not end >= start:
         raise ValueError(f"end is {end!r}, expected seconds after the start at {start!r}")
-    last = None if end is None or math.isinf(end) else round(end * SAMPLE_RATE)
-    return round(start * SAMPLE_RATE), last
+    last = None if end is None or math.isinf(end) else round(end * rate)
+    return round(start * rate), last
 
 
 def _joined(parts: list[Samples]) -> Samples:

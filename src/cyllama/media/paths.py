@@ -1,0 +1,39 @@
+"""What is common to files of every kind of media."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+__all__ = ["checked_path"]
+
+
+def checked_path(path: str | os.PathLike[Any], name: str, what: str) -> Path:
+    """A path that can be opened; devices, which never end, are refused.
+
+    Parameters
+    ----------
+    path : str or path
+    name, what : str
+        For messages: what the caller calls it, and what it should be, such as ``"sound"``.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, PermissionError
+    ValueError
+        A null character, or a device.
+    """
+    text = os.fspath(path)
+    if "\0" in os.fsdecode(text):
+        raise ValueError(f"{name} is {text!r}, a path cannot contain a null character")
+    if not text:
+        raise FileNotFoundError(f"{name} is an empty path")
+    found = Path(os.fsdecode(text))
+    mode = os.stat(found).st_mode  # FileNotFoundError, PermissionError
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(f"{name} is {text!r}, a directory, expected a {what} file")
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        raise ValueError(f"{name} is {text!r}, a device, expected a {what} file")
+    return found
