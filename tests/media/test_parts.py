@@ -1,0 +1,254 @@
+"""What is in the parts of messages, and what of it is opened."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cyllama.errors import CancelledError, MediaError, UnsupportedError
+from cyllama.media.parts import Media, MediaRules, given_media, part_media
+
+DATA = b"the content of a file"
+BASE64 = base64.b64encode(DATA).decode()
+URL = f"data:image/png;base64,{BASE64}"
+CLOSED = MediaRules()
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        ({"type": "image_url", "image_url": {"url": URL, "detail": "low"}}, "image"),
+        ({"type": "image_url", "image_url": URL}, "image"),
+        ({"type": "image_url", "image_url": {"url": BASE64}}, "image"),
+        ({"type": "image_url", "image_url": {"url": URL.replace("data:", "DATA:")}}, "image"),
+        ({"type": "input_image", "image_url": URL}, "image"),
+        ({"type": "image", "image": URL}, "image"),
+        ({"type": "image", "image": DATA}, "image"),
+        ({"type": "image", "url": URL}, "image"),
+        ({"type": "image", "base64": BASE64}, "image"),
+        ({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": BASE64}}, "image"),
+        ({"type": "image", "source": {"type": "url", "url": URL}}, "image"),
+        ({"type": "input_audio", "input_audio": {"data": BASE64, "format": "wav"}}, "audio"),
+        ({"type": "input_audio", "input_audio": {"data": f"data:audio/wav;base64,{BASE64}"}}, "audio"),
+        ({"type": "input_audio", "input_audio": {"data": DATA}}, "audio"),
+        ({"type": "audio_url", "audio_url": {"url": f"data:audio/mp3;base64,{BASE64}"}}, "audio"),
+        ({"type": "audio", "audio": DATA}, "audio"),
+        ({"type": "image_url", "image_url": {"url": f"data:;base64,{BASE64[:8]}\n{BASE64[8:]}\r\n"}}, "image"),
+    ],
+)
+def test_forms(part: dict[str, Any], kind: str) -> None:
+    found = part_media(part, "here", CLOSED)
+    assert found == Media(kind, DATA, "here")
+
+
+def test_objects_stay_as_they_are() -> None:
+    for value in (Image.new("RGB", (2, 2)), np.zeros((2, 2)), io.BytesIO(b"x")):
+        found = part_media({"type": "image", "image": value}, "here", CLOSED)
+        assert found is not None and found.value is value
+    sound = (8000, np.zeros(9))
+    found = part_media({"type": "audio", "audio": sound}, "here", CLOSED)
+    assert found is not None and found.kind == "audio" and found.value is sound
+
+
+@pytest.mark.parametrize("part", [{"type": "text", "text": "hi"}, {"type": "refusal"}, {}, {"type": None}])
+def test_other_parts(part: dict[str, Any]) -> None:
+    assert part_media(part, "here", CLOSED) is None
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"type": "image_url"}, "here is .*expected a part of type image_url with 'image_url'"),
+        ({"type": "image_url", "image_url": {}}, "expected a part of type image_url"),
+        ({"type": "image_url", "image_url": {"url": "data:image/png,abc"}}, "expected data:TYPE;base64,DATA"),
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64"}}, "expected data:TYPE;base64,DATA"),
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}, "image_url.url is empty"),
+        ({"type": "image_url", "image_url": {"url": "not base64"}}, "image_url.url is 'not base64', expected base64"),
+        ({"type": "image_url", "image_url": {"url": "ftp://host/a.png"}}, "expected one of http or https"),
+        ({"type": "image_url", "image_url": {"url": "http:///a.png"}}, "expected one of http or https"),
+        ({"type": "input_audio", "input_audio": {"data": "/etc/passwd"}}, "expected base64"),
+        ({"type": "input_audio", "input_audio": {"data": "http://host/a.wav"}}, "expected base64"),
+    ],
+)
+def test_what_is_wrong(part: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        part_media(part, "here", MediaRules(allow_paths=True, allow_urls=True))
+
+
+@pytest.mark.parametrize("type_", ["video_url", "input_video", "video"])
+def test_videos(type_: str) -> None:
+    with pytest.raises(UnsupportedError, match="here is a video; give some of its pictures"):
+        part_media({"type": type_, type_: {"url": URL}}, "here", CLOSED)
+
+
+# ---------------------------------------------------------------------------------------------- paths
+
+
+def path_parts(path: Path) -> list[dict[str, Any]]:
+    return [
+        {"type": "image", "image": str(path)},
+        {"type": "image", "image": path},
+        {"type": "image", "path": str(path)},
+        {"type": "image_url", "image_url": {"url": path.as_uri()}},
+        {"type": "image_url", "image_url": {"url": f"file://localhost{path}"}},
+        {"type": "audio", "audio": str(path)},
+        {"type": "audio_url", "audio_url": {"url": path.as_uri()}},
+    ]
+
+
+def test_paths_only_where_they_are_allowed(tmp_path: Path) -> None:
+    path = tmp_path / "a file.png"
+    path.write_bytes(DATA)
+    for part in path_parts(path):
+        with pytest.raises(ValueError, match="which is opened only with allow_paths"):
+            part_media(part, "here", CLOSED)
+        with pytest.raises(ValueError, match="not inside of allow_paths"):
+            part_media(part, "here", MediaRules(allow_paths=tmp_path / "other"))
+        for allowed in (True, tmp_path, str(tmp_path.parent), [tmp_path / "other", tmp_path]):
+            found = part_media(part, "here", MediaRules(allow_paths=allowed))
+            assert found is not None and Path(found.value).read_bytes() == DATA
+    with pytest.raises(ValueError, match="a file of another machine"):
+        part_media({"type": "image", "url": "file://host/a.png"}, "here", MediaRules(allow_paths=True))
+
+
+def test_no_way_out_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(DATA)
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "link.png").symlink_to(tmp_path / "secret.png")
+    (tmp_path / "inside too").mkdir()
+    (tmp_path / "inside too" / "a.png").write_bytes(DATA)
+    rules = MediaRules(allow_paths=inside)
+    for path in (inside / "link.png", inside / ".." / "secret.png", tmp_path / "inside too" / "a.png"):
+        with pytest.raises(ValueError, match="not inside of allow_paths"):
+            part_media({"type": "image", "path": str(path)}, "here", rules)
+    url = f"{inside.as_uri()}/%2e%2e/secret.png"
+    with pytest.raises(ValueError, match="not inside of allow_paths"):
+        part_media({"type": "image", "url": url}, "here", rules)
+
+
+# ------------------------------------------------------------------------------------------ addresses
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers by path."""
+
+    def do_GET(self) -> None:
+        if self.path.startswith(("/to/", "/circle")):
+            self.send_response(302)
+            self.send_header("Location", self.path.removeprefix("/to/"))
+            self.end_headers()
+            return
+        self.send_response(404 if self.path == "/none" else 200)
+        if self.path == "/says-much":
+            self.send_header("Content-Length", str(1 << 40))
+        self.end_headers()
+        if self.path == "/endless":
+            try:
+                while True:
+                    self.wfile.write(bytes(1 << 16))
+            except OSError:
+                return
+        if self.path == "/slow":
+            self.server.waiting.wait(30)  # type: ignore[attr-defined]
+            return
+        self.wfile.write(DATA)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The address of a server on this machine."""
+    found = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    found.waiting = threading.Event()  # type: ignore[attr-defined]
+    thread = threading.Thread(target=found.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{found.server_port}"
+    found.waiting.set()  # type: ignore[attr-defined]
+    found.shutdown()
+    found.server_close()
+    thread.join()
+
+
+def asked(url: str, rules: MediaRules, cancel: Any = None) -> Any:
+    found = part_media({"type": "image_url", "image_url": {"url": url}}, "here", rules, cancel)
+    assert found is not None
+    return found.value
+
+
+def test_addresses_only_where_they_are_allowed(server: str) -> None:
+    with pytest.raises(ValueError, match="which is opened only with allow_urls"):
+        asked(server, CLOSED)
+    for hosts in ("example.org", ["example.org", "*.0.0.2"], ["127.0.0.1.example.org"]):
+        with pytest.raises(ValueError, match="whose host is not among allow_urls"):
+            asked(server, MediaRules(allow_urls=hosts))
+    for hosts in (True, "127.0.0.1", ["example.org", "127.*"]):
+        assert asked(server, MediaRules(allow_urls=hosts)) == DATA
+
+
+def test_redirects(server: str, tmp_path: Path) -> None:
+    rules = MediaRules(allow_urls="127.0.0.1", allow_paths=True)
+    assert asked(f"{server}/to/{server}/a.png", rules) == DATA
+    with pytest.raises(ValueError, match=r"the address 'http://localhost.*not among allow_urls"):
+        asked(f"{server}/to/http://localhost:1/a.png", rules)
+    with pytest.raises(MediaError, match="cannot be fetched from 127.0.0.1: .*not allowed"):
+        asked(f"{server}/to/{tmp_path.as_uri()}/a.png", MediaRules(allow_urls=True))
+    with pytest.raises(MediaError, match="cannot be fetched from 127.0.0.1: .*infinite loop"):
+        asked(f"{server}/circle", rules)
+
+
+def test_what_a_server_may_not_do(server: str) -> None:
+    rules = MediaRules(allow_urls=True, max_bytes=1_000_000, fetch_seconds=0.3)
+    for path in ("/endless", "/says-much"):
+        with pytest.raises(ValueError, match="more than 1,000,000 bytes, the most that is taken"):
+            asked(server + path, rules)
+    with pytest.raises(MediaError, match="cannot be fetched from 127.0.0.1: timed out"):
+        asked(f"{server}/slow", rules)
+    with pytest.raises(MediaError, match="cannot be fetched from 127.0.0.1: .*Not Found"):
+        asked(f"{server}/none", rules)
+    with pytest.raises(MediaError, match="cannot be fetched from 127.0.0.1"):
+        asked("http://127.0.0.1:1/a.png", rules)
+
+
+def test_a_download_is_cancelled(server: str) -> None:
+    cancel = threading.Event()
+    threading.Timer(0.2, cancel.set).start()
+    with pytest.raises(CancelledError):
+        asked(f"{server}/endless", MediaRules(allow_urls=True, max_bytes=1 << 50, fetch_seconds=60), cancel)
+
+
+# ------------------------------------------------------------------------------------------- the rest
+
+
+def test_limits() -> None:
+    with pytest.raises(ValueError, match="more than 5 bytes"):
+        part_media({"type": "image", "url": URL}, "here", MediaRules(max_bytes=5))
+    assert part_media({"type": "image", "url": URL}, "here", MediaRules(max_bytes=len(DATA)))
+    for name in ("max_bytes", "max_pixels", "max_total_pixels", "max_seconds", "fetch_seconds"):
+        for wrong in (0, -1, "1", None, True, float("nan")):
+            with pytest.raises(ValueError, match=f"{name} is .*, expected a number above 0"):
+                MediaRules(**{name: wrong})
+
+
+def test_what_is_given() -> None:
+    picture, sound = np.zeros((4, 4, 3)), np.zeros(100)
+    assert given_media(None, "image", "images") == []
+    for one in (picture, "a.png", b"data", Path("a.png"), Image.new("L", (2, 2)), io.BytesIO(b"x")):
+        assert [media.value is one for media in given_media(one, "image", "images")] == [True]
+        assert [media.name for media in given_media([one, one], "image", "images")] == ["images[0]", "images[1]"]
+    assert [media.value for media in given_media(iter(["a", "b"]), "image", "images")] == ["a", "b"]
+    pair = (8000, sound)
+    assert given_media(pair, "audio", "audio")[0].value is pair
+    assert [media.value is pair for media in given_media([pair, pair], "audio", "audio")] == [True, True]
+    assert len(given_media(("a.wav", "b.wav"), "audio", "audio")) == 2
