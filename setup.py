@@ -40,7 +40,7 @@ INCLUDE = {
     "sd": ["stable-diffusion.cpp/include"],
 }
 # The extensions that use libllama-common beside libllama.
-COMMON_EXTENSIONS = ("_adapter", "_common", "_engine", "_speculative")
+COMMON_EXTENSIONS = ("_adapter", "_common", "_engine", "_speculative", "_templates")
 SERVER = ENGINES / "archive" / "libserver-context.a"  # static in `_engine`, which alone uses it
 
 
@@ -165,7 +165,9 @@ def copy_libraries() -> None:
     for name in sorted(wanted):
         source, target = ENGINES / "lib" / name, LIB / name
         if not target.exists() or not filecmp.cmp(source, target, shallow=True):
-            shutil.copy2(source, target)
+            beside = target.with_name(f"{name}.new")
+            shutil.copy2(source, beside)
+            beside.replace(target)  # written over, it would end the processes that have it open
     record = {
         "engines": {name: {k: e[k] for k in ("version", "commit") if k in e} for name, e in lock().items()},
         "backends": [name.removeprefix("ggml-") for name in modules],
