@@ -1,0 +1,116 @@
+"""One server with all engines for the tests, and material to send."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from openai import OpenAI
+from PIL import Image
+from server.running import ENDLESS, Server, running_server
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATE = ROOT / "thirdparty" / "llama.cpp" / "models" / "templates" / "Qwen-Qwen2.5-7B-Instruct.jinja"
+JFK = ROOT / "thirdparty" / "whisper.cpp" / "samples" / "jfk.wav"
+KEY = "a key that nobody knows"
+
+CONFIG = f"""
+api_keys = ["{KEY}"]
+
+[limits]
+body = "8 MiB"
+pixels = 1048576
+audio_seconds = 600
+audio_queue = 8
+image_queue = 8
+
+[models.smol]
+model = "smollm2-135m-instruct"
+aliases = ["gpt-4o-mini"]
+n_ctx = 8192
+n_parallel = 8
+preload = true
+
+[models.tools]
+model = "smollm2-135m-instruct"
+n_ctx = 4096
+n_parallel = 2
+options = {{ "chat-template-file" = "{TEMPLATE}" }}
+
+[models.tiny]
+model = "tiny-random-llama"
+n_ctx = 4096
+n_parallel = 4
+
+[models.minilm]
+model = "minilm-l6"
+embedding = true
+
+[models.reranker]
+model = "tiny-random-reranker"
+reranking = true
+
+[models.hearing]
+kind = "whisper"
+model = "tiny.en"
+aliases = ["whisper-1"]
+
+[models.shapes]
+kind = "sd"
+model = "tiny-shapes"
+"""
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """All engines, with a key."""
+    file = tmp_path_factory.mktemp("server") / "models.toml"
+    file.write_text(CONFIG)
+    with running_server("--config", file) as found:
+        yield found
+        assert found.process.poll() is None, "".join(found.errors)
+        assert not [line for line in found.errors if "Traceback" in line], "".join(found.errors)
+
+
+@pytest.fixture(scope="session")
+def key() -> dict[str, str]:
+    return {"Authorization": f"Bearer {KEY}"}
+
+
+@pytest.fixture(scope="session")
+def client(server: Server) -> Iterator[OpenAI]:
+    """The official client."""
+    with OpenAI(base_url=f"{server.url}/v1", api_key=KEY, max_retries=0) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The configuration of a server with the smallest model, which goes on as long as it is asked to."""
+    file = tmp_path_factory.mktemp("endless") / "models.toml"
+    file.write_text(ENDLESS)
+    return file
+
+
+@pytest.fixture(scope="session")
+def tiny_server(endless: Path) -> Iterator[Server]:
+    """The smallest model, and small limits."""
+    limits = ["--max-text-queue", 3, "--max-header-seconds", 1, "--max-body-seconds", 2, "--max-body", "1MiB"]
+    limits += ["--max-connections", 40, "--max-send-seconds", 2]
+    with running_server("--config", endless, *limits) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def speech() -> bytes:
+    """11 seconds of John F. Kennedy."""
+    return JFK.read_bytes()
+
+
+def png(colour: str = "white", size: tuple[int, int] = (128, 128), mode: str = "RGB") -> bytes:
+    """A picture of one colour."""
+    file = io.BytesIO()
+    Image.new(mode, size, colour).save(file, "PNG")
+    return file.getvalue()

@@ -1,0 +1,353 @@
+"""Requests that mean no good, or that are simply wrong: what each is, and the statuses that are right for it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import struct
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from server.conftest import png
+
+__all__ = ["FORMS", "JSONS", "RAW", "Form", "Post", "Raw", "huge_png", "multipart"]
+
+CHAT = "/v1/chat/completions"
+MANY = 100_000
+
+
+@dataclass(frozen=True)
+class Post:
+    """A body of JSON, or bytes in its place."""
+
+    path: str
+    body: Any
+    statuses: tuple[int, ...] = (400,)
+    method: str = "POST"
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form."""
+
+    path: str
+    parts: list[tuple[str, str | None, bytes]]
+    statuses: tuple[int, ...] = (400,)
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Bytes on the wire; no answer is right as well if the server may just close."""
+
+    data: bytes
+    statuses: tuple[int, ...] = (400,)
+    may_close: bool = False
+    leave_after: float | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def user(content: Any) -> dict[str, Any]:
+    return {"model": "smol", "max_tokens": 2, "messages": [{"role": "user", "content": content}]}
+
+
+def picture(url: str) -> dict[str, Any]:
+    return user([{"type": "text", "text": "what?"}, {"type": "image_url", "image_url": {"url": url}}])
+
+
+def nested(depth: int) -> bytes:
+    return b'{"messages":' + b"[" * depth + b"]" * depth + b"}"
+
+
+def huge_png(width: int = 60_000, height: int = 60_000) -> bytes:
+    """A few kilobytes that claim billions of pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    rows = zlib.compress(b"\0" * 1_000_000)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def endless_wav(seconds: int) -> bytes:
+    """A FLAC would be smaller still: silence of many hours in a few megabytes."""
+    file = io.BytesIO()
+    frames = seconds * 100
+    file.write(
+        b"RIFF" + struct.pack("<I", 36 + frames) + b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 100, 100, 1, 8)
+    )
+    file.write(b"data" + struct.pack("<I", frames) + b"\x80" * frames)
+    return file.getvalue()
+
+
+BOMB = base64.b64encode(huge_png()).decode()
+DATA_BOMB = f"data:image/png;base64,{BOMB}"
+
+JSONS: dict[str, Post] = {
+    # ------------------------------------------------------------------ what is no JSON, or no request
+    "empty": Post(CHAT, b""),
+    "no JSON": Post(CHAT, b"{"),
+    "text": Post(CHAT, b"hello"),
+    "a list": Post(CHAT, b"[]"),
+    "a number": Post(CHAT, b"1"),
+    "null": Post(CHAT, b"null"),
+    "NaN": Post(CHAT, b'{"model":"smol","temperature":NaN,"messages":[]}'),
+    "Infinity": Post(CHAT, b'{"model":"smol","temperature":Infinity,"messages":[]}'),
+    "no UTF-8": Post(CHAT, b'{"model":"\xff\xfe"}'),
+    "UTF-16": Post(CHAT, '{"model":"smol"}'.encode("utf-16")),
+    "null bytes": Post(CHAT, b"\0" * 1000),
+    "lone surrogate": Post(CHAT, b'{"model":"smol","max_tokens":1,"messages":[{"role":"user","content":"\\ud800"}]}'),
+    "a number of a million digits": Post(CHAT, b'{"seed":' + b"9" * 1_000_000 + b"}"),
+    "depth 1,000": Post(CHAT, nested(1_000)),
+    "depth 1,000,000": Post(CHAT, nested(1_000_000)),
+    "deep schema": Post(
+        CHAT,
+        b'{"model":"smol","messages":[{"role":"user","content":"x"}],"json_schema":'
+        + b'{"items":' * 500
+        + b"{}"
+        + b"}" * 501,
+    ),
+    "100 MB": Post(CHAT, b'{"messages":"' + b"a" * 100_000_000 + b'"}', (413,)),
+    # ---------------------------------------------------------------------------------- wrong types
+    "model is a number": Post(CHAT, {"model": 1, "messages": []}),
+    "model is a list": Post(CHAT, {"model": ["smol"], "messages": []}),
+    "model is a path": Post(CHAT, {**user("x"), "model": "../../etc/passwd"}, (404,)),
+    "model is an address": Post(CHAT, {**user("x"), "model": "http://127.0.0.1:1/x.gguf"}, (404,)),
+    "model is on a hub": Post(CHAT, {**user("x"), "model": "hf:a/b/c.gguf"}, (404,)),
+    "model is very long": Post(CHAT, {**user("x"), "model": "x" * MANY}, (404,)),
+    "model of another engine": Post(CHAT, {**user("x"), "model": "shapes"}, (404,)),
+    "no messages": Post(CHAT, {"model": "smol"}),
+    "messages is a text": Post(CHAT, {"model": "smol", "messages": "hi"}),
+    "messages is an object": Post(CHAT, {"model": "smol", "messages": {"role": "user"}}),
+    "no message at all": Post(CHAT, {"model": "smol", "messages": [], "max_tokens": 1}, (200, 400)),
+    "a message is a number": Post(CHAT, {"model": "smol", "messages": [1]}),
+    "no role": Post(CHAT, {"model": "smol", "messages": [{"content": "x"}]}),
+    "role is a list": Post(CHAT, {"model": "smol", "messages": [{"role": [], "content": "x"}]}),
+    "content is a number": Post(CHAT, user(1)),
+    "content is an object": Post(CHAT, user({"a": 1})),
+    "an unknown part": Post(CHAT, user([{"type": "virus", "virus": "x"}])),
+    "max_tokens is a text": Post(CHAT, {**user("x"), "max_tokens": "many"}),
+    "temperature is an object": Post(CHAT, {**user("x"), "temperature": {}}),
+    "stop is a number": Post(CHAT, {**user("x"), "stop": 1}, (200, 400)),
+    "n is negative": Post(CHAT, {**user("x"), "n": -1}),
+    "n is enormous": Post(CHAT, {**user("x"), "n": 2**31}),
+    "top_k is enormous": Post(CHAT, {**user("x"), "top_k": 2**62}, (200, 400)),
+    "n_probs is negative": Post(CHAT, {**user("x"), "n_probs": -5}, (200, 400)),
+    "logit_bias out of the vocabulary": Post(CHAT, {**user("x"), "logit_bias": {"999999999": 5}}, (200, 400)),
+    "a slot that there is not": Post(CHAT, {**user("x"), "id_slot": 99}, (200, 400)),
+    "tools are numbers": Post(CHAT, {**user("x"), "model": "tools", "tools": [1, 2]}),
+    "tools without names": Post(CHAT, {**user("x"), "model": "tools", "tools": [{"type": "function"}]}),
+    "a tool that is not there": Post(
+        CHAT,
+        {**user("x"), "model": "tools", "tools": [], "tool_choice": {"type": "function", "function": {"name": "x"}}},
+    ),
+    "a grammar that is none": Post(CHAT, {**user("x"), "grammar": "root ::= ((("}),
+    "a grammar without end": Post(CHAT, {**user("x"), "grammar": "root ::= root"}, (200, 400)),
+    "a schema that is none": Post(CHAT, {**user("x"), "json_schema": {"type": "nonsense"}}),
+    "a schema that refers to itself": Post(
+        CHAT, {**user("x"), "json_schema": {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}}, (200, 400)
+    ),
+    "a schema elsewhere": Post(CHAT, {**user("x"), "json_schema": {"$ref": "http://127.0.0.1:1/schema.json"}}),
+    "a prompt that is too long": Post(CHAT, {**user("word " * 20_000), "model": "tools"}),
+    "tokens that there are not": Post("/detokenize", {"model": "smol", "tokens": [-1, 2**40]}, (200, 400)),
+    "tokens as texts": Post("/detokenize", {"model": "smol", "tokens": ["a", {}]}),
+    "a prompt of tokens that there are not": Post(
+        "/v1/completions", {"model": "smol", "prompt": [999_999_999], "max_tokens": 1}
+    ),
+    "a prompt that is an object": Post("/v1/completions", {"model": "smol", "prompt": {"a": 1}, "max_tokens": 1}),
+    "no prompt": Post("/v1/completions", {"model": "smol"}),
+    "nothing to embed": Post("/v1/embeddings", {"model": "minilm", "input": []}),
+    "objects to embed": Post("/v1/embeddings", {"model": "minilm", "input": {"a": 1}}),
+    "too long to embed": Post("/v1/embeddings", {"model": "minilm", "input": "word " * 9000}),
+    "rerank without documents": Post("/v1/rerank", {"model": "reranker", "query": "x"}),
+    "rerank of numbers": Post("/v1/rerank", {"model": "reranker", "query": "x", "documents": [1]}),
+    # ------------------------------------------------------------------------------ paths and addresses
+    "a picture in a file": Post(CHAT, picture("file:///etc/passwd")),
+    "a picture beside us": Post(CHAT, picture("/etc/passwd")),
+    "a picture above us": Post(CHAT, picture("file://../../../etc/passwd")),
+    "a picture on this machine": Post(CHAT, picture("http://127.0.0.1:22/")),
+    "a picture of the cloud": Post(CHAT, picture("http://169.254.169.254/latest/meta-data/")),
+    "a picture over FTP": Post(CHAT, picture("ftp://127.0.0.1/x")),
+    "a picture that is no base64": Post(CHAT, picture("data:image/png;base64,%%%%")),
+    "a picture that is none": Post(CHAT, picture("data:image/png;base64,aGVsbG8=")),
+    "a picture for a model that sees none": Post(
+        CHAT, picture("data:image/png;base64," + base64.b64encode(png()).decode())
+    ),
+    "a zip bomb as a picture": Post(CHAT, picture(DATA_BOMB), (413,)),
+    "sound at an address": Post(
+        CHAT, user([{"type": "input_audio", "input_audio": {"data": "http://127.0.0.1:1/a.wav", "format": "wav"}}])
+    ),
+    "a video in a file": Post(CHAT, user([{"type": "video_url", "video_url": {"url": "file:///etc/passwd"}}])),
+    "a picture of Anthropic at an address": Post(
+        "/v1/messages",
+        {**user([{"type": "image", "source": {"type": "url", "url": "http://127.0.0.1:1/a.png"}}])},
+    ),
+    "a picture of a response in a file": Post(
+        "/v1/responses",
+        {
+            "model": "smol",
+            "input": [{"role": "user", "content": [{"type": "input_image", "image_url": "file:///etc/passwd"}]}],
+        },
+    ),
+    "files beside a prompt": Post(
+        "/completion", {"model": "smol", "prompt": {"prompt_string": "x", "multimodal_data": ["file:///etc/passwd"]}}
+    ),
+    "a slot to a file": Post("/slots/0?action=save", {"filename": "../../x"}, (404, 405)),
+    "new adapters": Post("/lora-adapters", [{"id": 0, "scale": 1}], (404, 405)),
+    "new properties": Post("/props", {}, (404, 405)),
+    "a file of the page's folder's parent": Post("/../config.py", b"", (404, 405), "GET"),
+    "the same, encoded": Post("/%2e%2e/config.py", b"", (404,), "GET"),
+    "the same, with a null": Post("/%00", b"", (404,), "GET"),
+    # ---------------------------------------------------------------------------------------- pictures
+    "no prompt for a picture": Post("/v1/images/generations", {"model": "shapes"}),
+    "a picture without end": Post("/v1/images/generations", {"prompt": "x", "size": "99999x99999"}),
+    "a picture of no size": Post("/v1/images/generations", {"prompt": "x", "size": "0x0"}),
+    "a size in words": Post("/v1/images/generations", {"prompt": "x", "size": "large"}),
+    "a thousand pictures": Post("/v1/images/generations", {"prompt": "x", "n": 1000}),
+    "steps without end": Post("/v1/images/generations", {"prompt": "x", "steps": 10**9}),
+    "a sampler that there is not": Post("/v1/images/generations", {"prompt": "x", "sampler": "nonsense"}),
+    "an adapter from a path": Post("/v1/images/generations", {"prompt": "x <lora:../../../../etc/passwd:1>"}, (400,)),
+    "the parameters of the engine": Post("/v1/images/generations", {"prompt": "x", "control_image": "/etc/passwd"}),
+    "a seed that is a text": Post("/v1/images/generations", {"prompt": "x", "seed": "7"}),
+    "a picture to start from, at an address": Post(
+        "/sdapi/v1/img2img", {"prompt": "x", "init_images": ["http://127.0.0.1:1/a.png"]}
+    ),
+    "a picture to start from, in a file": Post("/sdapi/v1/img2img", {"prompt": "x", "init_images": ["/etc/passwd"]}),
+    "a zip bomb to start from": Post("/sdapi/v1/img2img", {"prompt": "x", "init_images": [BOMB]}, (413,)),
+    "no picture to start from": Post("/sdapi/v1/img2img", {"prompt": "x"}),
+    "scripts": Post(
+        "/sdapi/v1/txt2img", {"prompt": "x", "script_name": "x/y", "alwayson_scripts": {"a": {"args": []}}}
+    ),
+    "settings": Post("/sdapi/v1/txt2img", {"prompt": "x", "override_settings": {"outdir_samples": "/tmp"}}),
+    "batches without end": Post("/sdapi/v1/txt2img", {"prompt": "x", "batch_size": 100, "n_iter": 10**9}),
+    # ----------------------------------------------------------------------------------- wrong methods
+    "chat by GET": Post(CHAT, b"", (405,), "GET"),
+    "models by POST": Post("/v1/models", {}, (405,)),
+    "health by DELETE": Post("/health", b"", (405,), "DELETE"),
+    "chat by PUT": Post(CHAT, {}, (405,), "PUT"),
+    "a method that there is not": Post(CHAT, b"", (405,), "BREW"),
+    "a path that there is not": Post("/v1/nothing", {}, (404, 405)),
+    "speech as JSON": Post("/v1/audio/transcriptions", {"file": "x"}, (415,)),
+}
+
+SOUND = ("file", "a.wav", endless_wav(1))
+PICTURE = ("image", "a.png", png())
+FORMS: dict[str, Form] = {
+    "no sound": Form("/v1/audio/transcriptions", [("model", None, b"hearing")]),
+    "an empty sound": Form("/v1/audio/transcriptions", [("file", "a.wav", b"")]),
+    "a sound that is none": Form("/v1/audio/transcriptions", [("file", "a.wav", b"hello" * 1000)]),
+    "a picture as sound": Form("/v1/audio/transcriptions", [("file", "a.wav", png())]),
+    "a playlist as sound": Form(
+        "/v1/audio/transcriptions", [("file", "a.m3u8", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n")]
+    ),
+    "a path as sound": Form("/v1/audio/transcriptions", [("file", None, b"/etc/passwd")]),
+    "two sounds": Form("/v1/audio/transcriptions", [SOUND, SOUND]),
+    "a sound of many hours": Form("/v1/audio/transcriptions", [("file", "a.wav", endless_wav(20_000))], (413,)),
+    "a sound of 100 MB": Form("/v1/audio/transcriptions", [("file", "a.wav", b"\0" * 100_000_000)], (413,)),
+    "a language that there is not": Form("/v1/audio/transcriptions", [SOUND, ("language", None, b"klingon")]),
+    "a format that there is not": Form("/v1/audio/transcriptions", [SOUND, ("response_format", None, b"exe")]),
+    "a temperature in words": Form("/v1/audio/transcriptions", [SOUND, ("temperature", None, b"hot")]),
+    "a temperature of NaN": Form("/v1/audio/transcriptions", [SOUND, ("temperature", None, b"nan")]),
+    "more beams than there are": Form("/v1/audio/transcriptions", [SOUND, ("beam_size", None, b"1000000")]),
+    "an option that names a file": Form(
+        "/v1/audio/transcriptions", [SOUND, ("vad_parameters", None, b'{"model":"/etc/passwd"}')]
+    ),
+    "a hundred fields": Form("/v1/audio/transcriptions", [SOUND, *[("prompt", None, b"x")] * 100]),
+    "a hundred files": Form("/v1/images/edits", [PICTURE] * 100),
+    "no picture": Form("/v1/images/edits", [("prompt", None, b"x")]),
+    "a picture that is a text": Form("/v1/images/edits", [("prompt", None, b"x"), ("image", None, b"/etc/passwd")]),
+    "a picture that is none, in a form": Form(
+        "/v1/images/edits", [("prompt", None, b"x"), ("image", "a.png", b"hello")]
+    ),
+    "a zip bomb in a form": Form("/v1/images/edits", [("prompt", None, b"x"), ("image", "a.png", huge_png())], (413,)),
+    "a zip bomb as a mask": Form(
+        "/v1/images/edits", [("prompt", None, b"x"), PICTURE, ("mask", "m.png", huge_png())], (413,)
+    ),
+    "half a picture": Form("/v1/images/edits", [("prompt", None, b"x"), ("image", "a.png", png()[:-30])]),
+}
+
+
+def multipart(parts: list[tuple[str, str | None, bytes]], boundary: str) -> bytes:
+    """The body of a form."""
+    found = []
+    for name, filename, data in parts:
+        extra = "" if filename is None else f'; filename="{filename}"'
+        found.append(
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{extra}\r\n\r\n'.encode() + data + b"\r\n"
+        )
+    return b"".join(found) + f"--{boundary}--\r\n".encode()
+
+
+def request(head: str, body: bytes = b"") -> bytes:
+    return head.replace("\n", "\r\n").encode() + body
+
+
+def with_length(head: str, body: bytes) -> bytes:
+    return request(f"{head}Content-Length: {len(body)}\n\n", body)
+
+
+HOST = "Host: localhost\nAuthorization: Bearer KEY\n"
+TRANSCRIBE = f"POST /v1/audio/transcriptions HTTP/1.1\n{HOST}"
+CHAT_HEAD = f"POST {CHAT} HTTP/1.1\n{HOST}"
+STRANGE = TRANSCRIBE + "Connection: close\nContent-Type: multipart/form-data; boundary=x; charset=hex\n"
+BODY = json.dumps(user("hello") | {"stream": True, "max_tokens": 400}).encode()
+
+RAW: dict[str, Raw] = {
+    "no HTTP": Raw(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20),
+    "a line without end": Raw(b"GET /" + b"a" * 200_000, (400, 414, 431), may_close=True),
+    "ten thousand headers": Raw(
+        request("GET /health HTTP/1.1\nHost: localhost\nConnection: close\n" + "X-A: b\n" * 10_000 + "\n"),
+        (400, 431),
+        may_close=True,
+    ),
+    "a header of a megabyte": Raw(
+        request("GET /health HTTP/1.1\nHost: localhost\nX-A: " + "b" * 1_000_000 + "\n\n"), (400, 431), may_close=True
+    ),
+    "no host": Raw(request("GET /health HTTP/1.1\n\n")),
+    "two lengths": Raw(request(CHAT_HEAD + "Content-Length: 5\nContent-Length: 6\n\n", b"aaaaaa")),
+    "a length below zero": Raw(request(CHAT_HEAD + "Content-Length: -5\n\n")),
+    "a length in words": Raw(request(CHAT_HEAD + "Content-Length: many\n\n")),
+    "length and chunks": Raw(
+        request(CHAT_HEAD + "Connection: close\nContent-Length: 5\nTransfer-Encoding: chunked\n\n", b"0\r\n\r\n")
+    ),
+    "chunks that are none": Raw(request(CHAT_HEAD + "Transfer-Encoding: chunked\n\n", b"zz\r\nhello\r\n")),
+    "a promised 100 GB": Raw(request(CHAT_HEAD + "Connection: close\nContent-Length: 107374182400\n\n"), (413,)),
+    "an upgrade": Raw(
+        request(f"GET / HTTP/1.1\n{HOST}Connection: upgrade, close\nUpgrade: websocket\n\n"), (200, 400, 404, 426)
+    ),
+    "HTTP 0.9": Raw(b"GET /health\r\n\r\n"),
+    "a null in a header": Raw(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-A: a\0b\r\n\r\n"),
+    "no boundary": Raw(
+        request(TRANSCRIBE + "Connection: close\nContent-Type: multipart/form-data\nContent-Length: 5\n\n", b"hello")
+    ),
+    "a form that is none": Raw(
+        request(
+            TRANSCRIBE + "Connection: close\nContent-Type: multipart/form-data; boundary=x\nContent-Length: 5\n\n",
+            b"hello",
+        )
+    ),
+    "a form without end": Raw(
+        with_length(STRANGE, b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc')
+    ),
+    "a form of a strange alphabet": Raw(
+        with_length(STRANGE, b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n')
+    ),
+    "gone before the head ends": Raw(b"POST /v1/chat", leave_after=0.05),
+    "gone before the body": Raw(request(CHAT_HEAD + "Content-Length: 1000\n\n"), leave_after=0.05),
+    "gone in the middle of the body": Raw(
+        request(CHAT_HEAD + "Content-Length: 1000\n\n", b'{"messages"'), leave_after=0.05
+    ),
+    "gone before the answer": Raw(request(CHAT_HEAD + f"Content-Length: {len(BODY)}\n\n", BODY), leave_after=0.0),
+    "gone in the middle of the answer": Raw(
+        request(CHAT_HEAD + f"Content-Length: {len(BODY)}\n\n", BODY), leave_after=0.3
+    ),
+    "gone in the middle of a form": Raw(
+        request(
+            TRANSCRIBE + "Content-Type: multipart/form-data; boundary=x\nContent-Length: 5000\n\n",
+            b"--x\r\nContent-Disp",
+        ),
+        leave_after=0.05,
+    ),
+}

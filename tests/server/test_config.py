@@ -1,0 +1,156 @@
+"""The configuration: from a file and from the command line; what is wrong is said by name."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cyllama.cli import main
+from cyllama.cli.serve import add_arguments, configuration
+from cyllama.server import Limits, ModelEntry, ServerConfig
+from cyllama.server.config import parse_bytes
+
+FILE = """
+port = 9000
+memory = "1.5 GiB"
+api_key_file = "keys.txt"
+api_keys = ["inline"]
+cors_origins = ["https://a.example"]
+
+[limits]
+body = "2M"
+steps = 30
+
+[models.talk]
+model = "chat.gguf"
+n_ctx = 2048
+aliases = ["gpt-4o"]
+preload = true
+
+[models."tiny.en"]
+kind = "whisper"
+
+[models.draw]
+kind = "sd"
+diffusion_model = "flux.gguf"
+vae = "ae.safetensors"
+"""
+
+
+def of(tmp_path: Path, text: str) -> ServerConfig:
+    (tmp_path / "models.toml").write_text(text)
+    return ServerConfig.from_file(tmp_path / "models.toml")
+
+
+def test_reads_a_file(tmp_path: Path) -> None:
+    (tmp_path / "keys.txt").write_text("# a comment\nsecret\n")
+    (tmp_path / "chat.gguf").write_text("")
+    config = of(tmp_path, FILE)
+    talk, hear, draw = config.models
+    assert (config.host, config.port, config.memory) == ("127.0.0.1", 9000, 1610612736)
+    assert list(config.api_keys) == ["inline", "secret"]
+    assert (config.limits.body, config.limits.steps, config.limits.pictures) == (2 << 20, 30, Limits().pictures)
+    assert talk == ModelEntry(
+        name="talk",
+        kind="llm",
+        model=str(tmp_path / "chat.gguf"),  # files are found beside the configuration
+        settings={"n_ctx": 2048},
+        aliases=["gpt-4o"],
+        preload=True,
+    )
+    assert (hear.kind, hear.model, hear.task) == ("whisper", "tiny.en", "speech")
+    assert (draw.model, dict(draw.settings)) == (None, {"diffusion_model": "flux.gguf", "vae": "ae.safetensors"})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("port = ", "is no TOML"),
+        ("prot = 1\n[models.a]\n", "no setting 'prot'; did you mean 'port'?"),
+        ("", "there is no model"),
+        ("models = 1", "models is no table"),
+        ("[models.a]\nkind = 'video'", "kind is 'video', expected one of llm, whisper, sd"),
+        ("[models.a]\naliases = 'b'", "aliases is 'b', expected a list of texts"),
+        ("[models.a]\naliases = ['b']\n[models.b]\n", "two models are called 'b'"),
+        ("port = 99999\n[models.a]\n", "port is 99999"),
+        ("api_keys = ['']\n[models.a]\n", "an API key is empty"),
+        ("memory = 'much'\n[models.a]\n", "memory is 'much', expected bytes"),
+        ("[limits]\nbdoy = 1\n[models.a]\n", "limits: there is no setting 'bdoy'; did you mean 'body'?"),
+        ("[limits]\nsteps = 0\n[models.a]\n", "limits: steps is 0, expected more than 0"),
+        ("[limits]\nsteps = 'a'\n[models.a]\n", "limits: steps is 'a', expected a number"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises((ValueError, TypeError)) as caught:
+        of(tmp_path, text)
+    assert words in str(caught.value)
+
+
+def test_bytes() -> None:
+    for text, size in (("10", 10), ("2k", 2048), ("1.5 MiB", 1572864), ("8GB", 8 << 30), (7, 7)):
+        assert parse_bytes(text, "x") == size
+    with pytest.raises(ValueError, match="x is True"):
+        parse_bytes(True, "x")
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False)],
+)
+def test_which_addresses_are_local(host: str, local: bool) -> None:
+    config = ServerConfig(models=[ModelEntry(name="a", kind="llm", model="a")], host=host)
+    assert config.is_local is local
+    assert bool(config.hosts) is local
+
+
+def test_a_key_does_not_show() -> None:
+    config = ServerConfig(models=[ModelEntry(name="a", kind="llm", model="a")], api_keys=["secret"])
+    assert "secret" not in repr(config)
+
+
+def arguments(*words: str) -> Any:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return configuration(parser.parse_args(words))
+
+
+def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYLLAMA_API_KEY", "one,two")
+    file = tmp_path / "some model.gguf"
+    file.write_text("")
+    config = arguments(
+        "-m", str(file), "--n-ctx", "512", "--whisper", "tiny.en", "--max-body", "1M", "--max-steps", "9"
+    )
+    assert [(m.name, m.kind, m.model) for m in config.models] == [
+        ("some model", "llm", str(file)),
+        ("tiny.en", "whisper", "tiny.en"),
+    ]
+    assert dict(config.models[0].settings) == {"n_ctx": 512}
+    assert list(config.api_keys) == ["one", "two"]
+    assert (config.limits.body, config.limits.steps) == (1 << 20, 9)
+
+
+def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("port = 9000\nhost = 'localhost'\n[models.a]\n[limits]\nsteps = 5\nbody = 10\n")
+    config = arguments("--config", str(tmp_path / "a.toml"), "--port", "1", "--max-body", "7", "--sd", "b", "--preload")
+    assert (config.port, config.host, config.limits.steps, config.limits.body) == (1, "localhost", 5, 7)
+    assert [(m.name, m.preload) for m in config.models] == [("a", True), ("b", True)]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "there is no model: give at least one"),
+        (["--config", "/no/such/file"], "/no/such/file"),
+        (["-m", "no-such-model", "--preload"], "no such file"),
+        (["-m", "tiny-random-llama", "--host", "203.0.113.7"], "assign requested address"),
+    ],
+)
+def test_failures_are_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--port", "0", *words]) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert message in errors[-1] and errors[-1].startswith("cyllama: ")
+    assert not any("Traceback" in line for line in errors)
