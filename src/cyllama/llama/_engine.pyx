@@ -8,7 +8,7 @@ from libcpp.map cimport map as cmap
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
-from cyllama._native._core cimport engine_error, start_call
+from cyllama._native._core cimport engine_error, log_hook, start_call
 from cyllama._native._handle cimport CallState, Handle, poll_call, progress_call
 from cyllama.llama cimport libengine as lib
 from cyllama.llama.libcommon cimport common_params
@@ -16,6 +16,8 @@ from cyllama.llama.libcommon cimport common_params
 from cyllama._native import _core
 from cyllama.errors import EngineError, ModelLoadError, OutOfMemoryError
 from cyllama.llama._enums import PoolingType
+
+lib.hear_projector(log_hook, <void *> <const char *> b"llava")
 
 
 cdef cbool _poll(void * state) noexcept nogil:
@@ -105,7 +107,7 @@ def engine_memory(options: Sequence[str]) -> dict[str, object]:
     -------
     dict
         ``n_ctx``, ``n_ctx_train`` (tokens) and ``devices``: for each that is used, the host last, ``name``, ``host``
-        and bytes of ``model``, ``context``, ``compute``, ``free``, ``total``.
+        and bytes of ``model``, ``context``, ``compute``, ``projector``, ``free``, ``total``.
 
     Raises
     ------
@@ -139,6 +141,7 @@ def engine_memory(options: Sequence[str]) -> dict[str, object]:
                 "model": device.model,
                 "context": device.context,
                 "compute": device.compute,
+                "projector": device.projector,
                 "free": device.free,
                 "total": device.total,
             }
@@ -225,6 +228,17 @@ cdef class Engine(Handle):
         """How the vectors of tokens become one: that of the model, or what was asked for."""
         self._check()
         return PoolingType(self._ptr.pooling())
+
+    def control_texts(self) -> list[str]:
+        """What the control tokens of the vocabulary are written like: ``<|im_end|>``, ``</s>``, ...
+
+        Notes
+        -----
+        Source: ``llama_vocab_get_attr``, llama.h.
+        """
+        self._check()
+        cdef list texts = self._ptr.control_texts()
+        return [(<bytes> text).decode("utf-8", "replace") for text in texts]
 
     def request(self, route: str, body: bytes = b"", params: Mapping[str, str] | None = None, *,
                 cancel: object | None = None) -> EngineResponse:

@@ -58,6 +58,10 @@ class Record(Mapping[str, Any]):
         """Return a plain copy that JSON can carry."""
         return copy.deepcopy(self._data)
 
+    def to_json(self) -> str:
+        """Return it as JSON."""
+        return json.dumps(self._data, ensure_ascii=False)
+
 
 def _wrapped(value: Any) -> Any:
     if isinstance(value, dict):
@@ -65,6 +69,10 @@ def _wrapped(value: Any) -> Any:
     if isinstance(value, list):
         return [_wrapped(item) for item in value]
     return value
+
+
+def _reason(data: Mapping[str, Any]) -> str | None:
+    return data["choices"][0].get("finish_reason") if data["choices"] else None
 
 
 class Completion(Record):
@@ -123,6 +131,9 @@ class ChatCompletion(Record):
         super().__init__(data)
         object.__setattr__(self, "_parsed", parsed)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._data, self._parsed)
+
     def with_parsed(self, value: Any) -> ChatCompletion:
         """The same answer with its object."""
         return ChatCompletion(self._data, value)
@@ -168,6 +179,11 @@ class CompletionChunk(Record):
     __slots__ = ()
 
     @property
+    def finish_reason(self) -> str | None:
+        """Why the text ended, in its last part; None before."""
+        return _reason(self._data)
+
+    @property
     def text(self) -> str:
         """The text of this part."""
         choices = self._data["choices"]
@@ -181,6 +197,17 @@ class ChatChunk(Record):
     """A part of a streamed `ChatCompletion`."""
 
     __slots__ = ()
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the answer ended, in its last part; None before."""
+        return _reason(self._data)
+
+    @property
+    def reasoning(self) -> str:
+        """What this part tells of the model's thoughts."""
+        choices = self._data["choices"]
+        return str(choices[0]["delta"].get("reasoning_content") or "") if choices else ""
 
     @property
     def text(self) -> str:

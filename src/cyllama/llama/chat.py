@@ -7,13 +7,34 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cyllama.llama.media_in import MediaInput
+from cyllama.llama.plain_text import ControlTexts
 from cyllama.llama.schemas import for_grammar
-from cyllama.llama.tools import schema_of, tool_dicts
+from cyllama.llama.tools import tool_dicts
+from cyllama.llama.typed import as_type, schema_of
 
-__all__ = ["Messages", "chat_body", "message_list", "parsed", "token_list"]
+__all__ = ["CHAT_FIELDS", "Messages", "chat_body", "encoded", "for_upstream", "message_list", "parsed", "token_list"]
 
 Messages = str | Sequence[Mapping[str, Any] | Any]
 
+# Fields of requests that upstream reads before its schema.
+CHAT_FIELDS = (
+    "messages",
+    "images",
+    "audio",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "response_format",
+    "chat_template_kwargs",
+    "add_generation_prompt",
+    "parse_special",
+    "top_logprobs",
+    "reasoning_effort",
+    "model",
+    "user",
+    "id_slot",
+)
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
@@ -62,17 +83,34 @@ def _message(message: Any, i: int) -> dict[str, Any]:
     return {name: value for name, value in message.items() if value is not None or name == "content"}
 
 
-def chat_body(messages: Messages, fields: Mapping[str, Any]) -> dict[str, Any]:
+def chat_body(
+    messages: Messages,
+    fields: Mapping[str, Any],
+    control: ControlTexts,
+    media: MediaInput,
+    cancel: Any = None,
+) -> dict[str, Any]:
     """The body of a request.
 
     Parameters
     ----------
     messages : str or sequence
     fields : mapping
-        ``tools`` may hold functions; ``tool_choice`` may name one of them, or be it; ``response_format`` may be a
-        pydantic model, another type, a JSON schema, or what OpenAI takes.
+        ``images`` and ``audio`` are for the last message; ``tools`` may hold functions; ``tool_choice`` may name one
+        of them, or be it; ``response_format`` may be a pydantic model, another type, a JSON schema, or what OpenAI
+        takes; with ``parse_special`` what looks like a control token in a message is one.
+    control : ControlTexts
+        Of the model.
+    media : MediaInput
+        What the model takes beside text.
+    cancel : object with ``is_set()``, optional
+        Stops a download.
     """
-    body = {"messages": message_list(messages), **fields}
+    given = media.attached(message_list(messages), fields.get("images"), fields.get("audio"))
+    body = {"messages": media.for_upstream(given, cancel=cancel)}
+    body |= {name: value for name, value in fields.items() if name not in ("images", "audio")}
+    if not body.pop("parse_special", False):
+        body["messages"] = control.plain_messages(body["messages"])
     if "tools" in fields:
         body["tools"] = for_grammar(tool_dicts(fields["tools"]))
     if "tool_choice" in fields:
@@ -82,12 +120,68 @@ def chat_body(messages: Messages, fields: Mapping[str, Any]) -> dict[str, Any]:
     return body
 
 
+def for_upstream(body: Mapping[str, Any], control: ControlTexts, media: MediaInput) -> dict[str, Any]:
+    """A chat request in the form of OpenAI or Anthropic that came from elsewhere, as upstream takes it.
+
+    Schemas and the choice of one tool are written as upstream reads them; what looks like a control token in a
+    message is none; pictures and sounds are decoded.
+
+    Raises
+    ------
+    ValueError
+        Messages or tools are not what they have to be, or the tool that is chosen is not among them; a picture or a
+        sound is not allowed or above a limit.
+    UnsupportedError, MediaError
+        The model takes no pictures or no sound, or one is damaged.
+    """
+    found = dict(body)
+    for name in ("messages", "input"):
+        if isinstance(found.get(name), list):
+            found[name] = media.for_upstream(found[name], name=name, own_form=True)
+    if "messages" in found:
+        found["messages"] = control.plain_messages(_checked_messages(found["messages"]))
+    elif isinstance(found.get("input"), str):
+        found["input"] = control.plain(found["input"])
+    elif isinstance(found.get("input"), list):
+        found["input"] = [_plain_item(item, control) for item in found["input"]]
+    if isinstance(found.get("response_format"), Mapping):
+        found["response_format"] = for_grammar(found["response_format"])
+    if "messages" in found and isinstance(found.get("tools"), list):
+        found["tools"] = for_grammar(found["tools"])
+    if isinstance(found.get("tool_choice"), Mapping) and "function" in found["tool_choice"]:
+        for i, tool in enumerate(found.get("tools") or ()):
+            function = tool.get("function") if isinstance(tool, Mapping) else None
+            if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+                raise ValueError(f"tools[{i}] is {tool!r:.200}, expected a function with a name")
+        _choose_tool(found, found["tool_choice"])
+    return found
+
+
+def _checked_messages(messages: Any) -> list[dict[str, Any]]:
+    if not isinstance(messages, list):
+        raise ValueError(f"messages is {messages!r:.200}, expected a list")
+    for i, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise ValueError(f"messages[{i}] is {message!r:.200}, expected an object with role and content")
+    return messages
+
+
+def _plain_item(item: Any, control: ControlTexts) -> Any:
+    """One item of the input of ``/v1/responses``: a message, or what a tool gave."""
+    if not isinstance(item, dict):
+        return item
+    if isinstance(item.get("role"), str):
+        return control.plain_messages([item, {"role": "user"}])[0]
+    return {k: control.plain(v) if k in ("output", "arguments") and isinstance(v, str) else v for k, v in item.items()}
+
+
 def _choose_tool(body: dict[str, Any], choice: Any) -> None:
     """Upstream knows no choice of one tool: it is the only one that the model is told of then, and required."""
     if choice in ("auto", "none", "required"):
         return
     if isinstance(choice, Mapping):
-        name = choice.get("function", choice).get("name")
+        function = choice.get("function", choice)
+        name = function.get("name") if isinstance(function, Mapping) else None
     else:
         name = getattr(choice, "__name__", choice)
     tools = [tool for tool in body.get("tools", ()) if tool["function"]["name"] == name]
@@ -110,7 +204,7 @@ def response_format(value: Any) -> dict[str, Any]:
 
 
 def parsed(text: str, wanted: Any) -> Any:
-    """An answer as what was asked for: an object of a pydantic model, or what its JSON holds.
+    """An answer as what was asked for: an object of a type, or what its JSON holds; None if that was a text.
 
     Raises
     ------
@@ -119,7 +213,27 @@ def parsed(text: str, wanted: Any) -> Any:
     """
     if hasattr(wanted, "model_validate_json"):
         return wanted.model_validate_json(text)
+    if wanted == "text" or (isinstance(wanted, Mapping) and wanted.get("type") == "text"):
+        return None
     value = json.loads(text)
-    if isinstance(wanted, type) and hasattr(wanted, "__dataclass_fields__"):
-        return wanted(**value)
-    return value
+    return value if isinstance(wanted, str | Mapping) else as_type(wanted, value)
+
+
+def encoded(body: Any) -> bytes:
+    """A request as JSON; nothing for None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        JSON cannot carry it: NaN, other objects, half of a surrogate pair.
+    """
+    try:
+        return b"" if body is None else json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"the request has text that is no Unicode: {error.object[error.start : error.end]!r}"
+        ) from None
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"the request cannot be written as JSON: {error}") from None
+    except RecursionError:
+        raise ValueError("the request cannot be written as JSON: it is nested too deeply") from None

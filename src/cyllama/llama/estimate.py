@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cyllama import models
+from cyllama._native.memory import free_memory
 from cyllama.errors import OutOfMemoryError
 from cyllama.llama._engine import engine_memory
 from cyllama.llama.settings import llm_options, model_arguments
@@ -30,8 +30,9 @@ class DeviceMemory:
     name : str
     is_host : bool
         Whether it is the machine's own memory.
-    weights, context, compute : int
-        Of the model; of the KV cache and what else belongs to the context; of the buffers that a batch needs.
+    weights, context, compute, projector : int
+        Of the model; of the KV cache and what else belongs to the context; of the buffers that a batch needs; of the
+        projector with its buffers.
     free, total : int
     """
 
@@ -40,13 +41,14 @@ class DeviceMemory:
     weights: int
     context: int
     compute: int
+    projector: int
     free: int
     total: int
 
     @property
     def needed(self) -> int:
         """All of it."""
-        return self.weights + self.context + self.compute
+        return self.weights + self.context + self.compute + self.projector
 
     @property
     def fits(self) -> bool:
@@ -86,9 +88,14 @@ class MemoryEstimate:
         return sum(device.compute for device in self.devices)
 
     @property
+    def projector(self) -> int:
+        """Bytes of the projector for pictures and sound."""
+        return sum(device.projector for device in self.devices)
+
+    @property
     def total(self) -> int:
         """All bytes."""
-        return self.weights + self.context + self.compute
+        return sum(device.needed for device in self.devices)
 
     @property
     def fits(self) -> bool:
@@ -112,7 +119,7 @@ def estimate_memory(
     n_ctx : int, optional
         Tokens of context; by default as trained.
     options, **settings
-        As of `cyllama.LLM`: ``n_parallel``, ``cache_type_k``, ``n_gpu_layers``, ...
+        As of `cyllama.LLM`: ``n_parallel``, ``cache_type_k``, ``n_gpu_layers``, ``mmproj``, ...
 
     Returns
     -------
@@ -142,8 +149,8 @@ def need_of(arguments: Sequence[str]) -> MemoryEstimate:
     found: Any = engine_memory(arguments)
     devices = []
     for item in found["devices"]:
-        free = _free_of_host(item["total"]) if item["host"] else item["free"]
-        sizes = (item["model"], item["context"], item["compute"])
+        free = free_memory(item["total"]) if item["host"] else item["free"]
+        sizes = (item["model"], item["context"], item["compute"], item["projector"])
         devices.append(DeviceMemory(item["name"], item["host"], *sizes, free=free, total=item["total"]))
     return MemoryEstimate(found["n_ctx"], found["n_ctx_train"], tuple(devices))
 
@@ -171,7 +178,7 @@ def fitted_context(arguments: Sequence[str], *, given: bool) -> int | None:
     shorter = None
     while not need.devices[-1].fits and not given and need.n_ctx > SMALLEST_CONTEXT:
         host = need.devices[-1]
-        room = max(0, host.free - host.weights - host.compute - SPARE)
+        room = max(0, host.free - host.weights - host.compute - host.projector - SPARE)
         enough = min(need.n_ctx // 2, need.n_ctx * room // max(1, host.context))
         shorter = max(SMALLEST_CONTEXT, enough // CONTEXT_STEP * CONTEXT_STEP)
         need = need_of([*arguments, "--ctx-size", str(shorter)])
@@ -179,7 +186,8 @@ def fitted_context(arguments: Sequence[str], *, given: bool) -> int | None:
     if not host.fits:
         raise OutOfMemoryError(
             f"the model needs {host.needed // MEBIBYTE:,} MiB of memory: weights {host.weights // MEBIBYTE:,}, context "
-            f"{host.context // MEBIBYTE:,} for {need.n_ctx:,} tokens, buffers {host.compute // MEBIBYTE:,}; "
+            f"{host.context // MEBIBYTE:,} for {need.n_ctx:,} tokens, buffers {host.compute // MEBIBYTE:,}, "
+            f"projector {host.projector // MEBIBYTE:,}; "
             f"{host.free // MEBIBYTE:,} MiB are free. A smaller n_ctx, or cache_type_k and cache_type_v 'q8_0', need "
             "less; check_memory=False loads it all the same",
             engine="llama",
@@ -187,23 +195,3 @@ def fitted_context(arguments: Sequence[str], *, given: bool) -> int | None:
     if shorter is not None:
         logger.warning("the context has %d tokens, not %d as trained: memory ends", shorter, need.n_ctx_train)
     return shorter
-
-
-def _free_of_host(total: int) -> int:
-    """Bytes that programs can still get: of the machine, and of the control group that limits this one."""
-    free = total
-    for line in _lines("/proc/meminfo"):
-        if line.startswith("MemAvailable:"):
-            free = int(line.split()[1]) * 1024
-    group = _lines("/sys/fs/cgroup/memory.max")
-    if group and group[0].isdecimal():
-        used = [int(line.split()[1]) for line in _lines("/sys/fs/cgroup/memory.stat") if line.startswith("anon ")]
-        free = min(free, int(group[0]) - sum(used))
-    return max(0, free)
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text().splitlines()
-    except OSError:
-        return []

@@ -6,6 +6,7 @@ from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 from cyllama._native.libexceptions cimport translate_exception
+from cyllama._native.libggml cimport ggml_log_callback
 from cyllama.llama.libcommon cimport common_params
 
 
@@ -31,6 +32,7 @@ cdef extern from "shim_engine.hpp" namespace "cyllama" nogil:
         size_t model
         size_t context
         size_t compute
+        size_t projector
         size_t free
         size_t total
 
@@ -43,6 +45,7 @@ cdef extern from "shim_engine.hpp" namespace "cyllama" nogil:
         engine(const common_params & given) except +translate_exception
         bool load(engine_hooks & hooks) except +translate_exception
         int pooling()
+        vector[string] control_texts()
         string failure()
 
     cdef cppclass exchange:
@@ -59,3 +62,4 @@ cdef extern from "shim_engine.hpp" namespace "cyllama" nogil:
     vector[option_info] known_options() except +translate_exception
     vector[field_info] known_fields() except +translate_exception
     bool has_route(const string & route)
+    void hear_projector(ggml_log_callback hook, void * data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import difflib
 import json
 import os
@@ -10,8 +11,9 @@ import shutil
 import tempfile
 import threading
 import time
+import uuid
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,41 +21,29 @@ import numpy as np
 import numpy.typing as npt
 
 from cyllama import models
-from cyllama.errors import CancelledError, ClosedError, InUseError, UnsupportedError
+from cyllama.errors import CancelledError, ClosedError, EngineError, GrammarError, InUseError, UnsupportedError
 from cyllama.llama._engine import Engine, EngineResponse, engine_fields
 from cyllama.llama._enums import PoolingType
-from cyllama.llama._gguf import GGUFContext
-from cyllama.llama.aio import AsyncStream, in_thread
+from cyllama.llama.aio import AsyncCalls
 from cyllama.llama.answers import ChatChunk, ChatCompletion, Completion, CompletionChunk, Record
-from cyllama.llama.chat import Messages, chat_body, parsed, token_list
+from cyllama.llama.chat import CHAT_FIELDS, Messages, chat_body, encoded, for_upstream, parsed, token_list
 from cyllama.llama.estimate import fitted_context
-from cyllama.llama.settings import llm_options, model_arguments
-from cyllama.llama.streams import AnyOf, Stream, error_of
-from cyllama.llama.tools import call_tool
+from cyllama.llama.fields import FieldChecks
+from cyllama.llama.grammars import fault_of
+from cyllama.llama.media_in import MediaInput
+from cyllama.llama.plain_text import MARK, ControlTexts
+from cyllama.llama.settings import adapter_arguments, draft_arguments, llm_options, model_arguments
+from cyllama.llama.streams import AnyOf, RawAnswer, Stream, error_of, thrown
+from cyllama.llama.tools import next_request
+from cyllama.media.parts import Folders, MediaRules
 
 __all__ = ["LLM", "Stream"]
 
 Paths = str | os.PathLike[str]
 Prompt = str | Sequence[int]
 
-# Fields of requests that upstream reads before its schema.
-CHAT_FIELDS = (
-    "messages",
-    "tools",
-    "tool_choice",
-    "parallel_tool_calls",
-    "response_format",
-    "chat_template_kwargs",
-    "add_generation_prompt",
-    "top_logprobs",
-    "reasoning_effort",
-    "model",
-    "user",
-    "id_slot",
-)
 
-
-class LLM:
+class LLM(AsyncCalls):
     """A loaded language model that serves many requests at once.
 
     Parameters
@@ -68,6 +58,8 @@ class LLM:
         Any option of ``llama-server`` by its name: ``{"cache-ram": 2048, "mlock": True}``.
     allow_unsafe : bool
         Let through options that download, start programs or write files.
+    allow_paths, allow_urls, media_limits
+        What messages may have opened: see `MediaRules`, of which `media_limits` is a mapping of the other fields.
     check_memory : bool
         Refuse a model that needs more memory than is free, before it is loaded; and without `n_ctx` make the context
         as long as memory allows, if the model was trained for a longer one.
@@ -104,31 +96,42 @@ class LLM:
         loras: Sequence[Paths | tuple[Paths, float]] = (),
         options: Mapping[str, Any] | None = None,
         allow_unsafe: bool = False,
+        allow_paths: bool | Folders = False,
+        allow_urls: bool | str | Sequence[str] = False,
+        media_limits: Mapping[str, Any] | None = None,
         check_memory: bool = True,
         on_progress: Callable[[float], object] | None = None,
         cancel: Any = None,
         **settings: Any,
     ) -> None:
-        path = models.resolve(model)
+        rules = MediaRules(allow_paths=allow_paths, allow_urls=allow_urls, **(media_limits or {}))
+        path = self._path = models.resolve(model)
         chosen = llm_options(settings)
         arguments = model_arguments(path, chosen, options, allow_unsafe=allow_unsafe)
-        arguments += _draft(draft_model)
-        arguments += _adapters(loras)
+        arguments += draft_arguments(draft_model)
+        arguments += adapter_arguments(loras)
         if check_memory:
             shorter = fitted_context(arguments, given=chosen.n_ctx is not None or "--ctx-size" in arguments)
             arguments += [] if shorter is None else ["--ctx-size", str(shorter)]
         self._loras = [os.fspath(item[0] if isinstance(item, tuple) else item) for item in loras]
-        self._open: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
+        self._open: weakref.WeakSet[Stream[Any] | RawAnswer] = weakref.WeakSet()
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._states = tempfile.mkdtemp(prefix="cyllama-")
-        self._remove_states = weakref.finalize(self, shutil.rmtree, self._states, ignore_errors=True)
+        self._remove_states = weakref.finalize(self, _remove_folder, self._states, os.getpid())
         arguments += ["--slot-save-path", self._states + os.sep]
         try:
             self._engine = Engine(arguments, progress=on_progress, cancel=cancel)
         except BaseException:
             self._remove_states()
             raise
-        self._caps: dict[str, bool] = dict(self._json("props", None, None)["chat_template_caps"])
+        properties = self._json("props", None, None)
+        takes = {kind: bool(properties["modalities"][kind]) for kind in ("vision", "audio")}
+        self._media = MediaInput(rules, **takes)
+        self._caps = {**properties["chat_template_caps"], **{f"supports_{kind}": does for kind, does in takes.items()}}
+        self._control = ControlTexts(self._engine.control_texts())
+        (meta,) = self._json("models", None, None)["data"]
+        slots, count = self.properties.total_slots, len(self._loras)
+        self._checks = FieldChecks(n_vocab=meta["meta"]["n_vocab"], n_slots=slots, n_loras=count)
         every: Any = engine_fields()
         self._fields = {name for info in every for name in info["names"]}
 
@@ -146,7 +149,8 @@ class LLM:
         cancel : object with ``is_set()``, optional
         **fields
             ``max_tokens``, ``temperature``, ``top_k``, ``top_p``, ``min_p``, ``stop``, ``seed``, ``grammar``, ``n``,
-            ...: every field of ``/v1/completions`` of llama-server.
+            ``lora`` (weights of adapters, as of `set_loras`, for this request), ...: every field of
+            ``/v1/completions`` of llama-server.
 
         Returns
         -------
@@ -167,6 +171,8 @@ class LLM:
         self,
         messages: Messages,
         *,
+        images: Any = None,
+        audio: Any = None,
         stream: bool = False,
         run_tools: bool = False,
         max_rounds: int = 8,
@@ -178,11 +184,16 @@ class LLM:
         Parameters
         ----------
         messages : str or sequence of mappings
-            As of OpenAI: ``{"role": "user", "content": "..."}``; a text is one message of the user.
+            As of OpenAI: ``{"role": "user", "content": "..."}``; a text is one message of the user. A content may be a
+            list of texts, pictures and sounds, see `cyllama.media.parts.part_media`.
+        images, audio : object or list of objects, optional
+            For the last message, before its text: a path, bytes, a binary file, an array; a Pillow image; of a sound
+            also ``(sample_rate, array)``.
         stream : bool
             Give `ChatChunk` after `ChatChunk` instead.
         run_tools : bool
-            Call the functions among `tools` as the model asks, tell it what they gave, and go on until it answers.
+            Call the functions among `tools` as the model asks, tell it what they gave, and go on until it answers, or
+            asks for a tool that is no function.
         max_rounds : int
             How often at most.
         cancel : object with ``is_set()``, optional
@@ -196,37 +207,27 @@ class LLM:
         ChatCompletion, or Stream of ChatChunk
             With `response_format` its ``parsed`` is the answer as an object.
         """
-        body = chat_body(messages, self._checked(fields, CHAT_FIELDS))
+        body = self._chat_body(messages, {**fields, "images": images, "audio": audio}, cancel)
         if body.get("tools") and not self.supports("tools"):
             raise UnsupportedError(
                 "the model's chat template knows no tools; give LLM a chat_template that does, if it was trained so"
             )
+        if max_rounds < 1:
+            raise ValueError(f"max_rounds is {max_rounds}, expected 1 or more")
         if stream:
             if run_tools:
                 raise ValueError("stream and run_tools do not go together")
             return self._answer("chat_completions", body, True, ChatCompletion, ChatChunk, cancel)
-        for _ in range(max_rounds if run_tools else 1):
-            data = self._json("chat_completions", body, cancel)
-            found = ChatCompletion(data)
-            if not (run_tools and found.tool_calls):
+        for rounds_left in reversed(range(max_rounds if run_tools else 1)):
+            found = ChatCompletion(self._json("chat_completions", body, cancel))
+            more = rounds_left and next_request(body, found, fields.get("tools") or (), self._control)
+            if not more:
                 break
-            said = data["choices"][0]["message"]
-            body["messages"] = [*body["messages"], said, *self._called(found, fields["tools"])]
+            body = more
         wanted = fields.get("response_format")
         return (
             found if wanted is None or found.finish_reason != "stop" else found.with_parsed(parsed(found.text, wanted))
         )
-
-    @staticmethod
-    def _called(answer: ChatCompletion, tools: Sequence[Any]) -> list[dict[str, Any]]:
-        return [
-            {
-                "role": "tool",
-                "tool_call_id": call["id"],
-                "content": call_tool(tools, call["function"]["name"], call["function"]["arguments"]),
-            }
-            for call in answer.tool_calls
-        ]
 
     def infill(self, prefix: str, suffix: str, *, cancel: Any = None, **fields: Any) -> Record:
         """Fill the gap between two texts, with a model that was trained for it; fields as of `complete`."""
@@ -234,38 +235,14 @@ class LLM:
         body |= self._checked(fields, ("prompt", "input_extra", "id_slot"))
         return Record(self._json("infill", body, cancel))
 
-    async def acomplete(self, prompt: Prompt, *, stream: bool = False, cancel: Any = None, **fields: Any) -> Any:
-        """`complete` for asyncio; a cancelled task frees its slot."""
-        found = await in_thread(self.complete, prompt, stream=stream, cancel=cancel, **fields)
-        return AsyncStream(found) if stream else found
-
-    async def achat(self, messages: Messages, *, stream: bool = False, cancel: Any = None, **fields: Any) -> Any:
-        """`chat` for asyncio; a cancelled task frees its slot."""
-        found = await in_thread(self.chat, messages, stream=stream, cancel=cancel, **fields)
-        return AsyncStream(found) if stream else found
-
-    async def ainfill(self, prefix: str, suffix: str, *, cancel: Any = None, **fields: Any) -> Record:
-        """`infill` for asyncio."""
-        return await in_thread(self.infill, prefix, suffix, cancel=cancel, **fields)
-
     # ---------------------------------------------------------------------------------- vectors
 
-    async def aembed(self, texts: str | Sequence[str], *, normalize: bool = True, cancel: Any = None) -> Any:
-        """`embed` for asyncio."""
-        return await in_thread(self.embed, texts, normalize=normalize, cancel=cancel)
-
-    async def arerank(
-        self, query: str, documents: Sequence[str], *, top_n: int | None = None, cancel: Any = None
-    ) -> Any:
-        """`rerank` for asyncio."""
-        return await in_thread(self.rerank, query, documents, top_n=top_n, cancel=cancel)
-
-    def embed(self, texts: str | Sequence[str], *, normalize: bool = True, cancel: Any = None) -> Any:
+    def embed(self, texts: str | Sequence[Prompt], *, normalize: bool = True, cancel: Any = None) -> Any:
         """Make vectors of texts.
 
         Parameters
         ----------
-        texts : str or sequence of str
+        texts : str, or sequence of str or of tokens
         normalize : bool
             To length 1.
         cancel : object with ``is_set()``, optional
@@ -281,10 +258,11 @@ class LLM:
         UnsupportedError
             The model was not loaded with ``embedding=True``.
         """
-        many = [texts] if isinstance(texts, str) else list(texts)
-        if not many or not all(isinstance(text, str) for text in many):
-            raise (TypeError if many else ValueError)(f"texts is {texts!r}, expected a text or several")
-        if self._engine.pooling_type == PoolingType.NONE:
+        given = [texts] if isinstance(texts, str) else list(texts)
+        if not given:
+            raise ValueError(f"texts is {texts!r}, expected a text or several")
+        many = [text if isinstance(text, str) else token_list(text, "texts") for text in given]
+        if self.pooling_type == PoolingType.NONE:
             body: dict[str, Any] = {"input": many, "embd_normalize": 2 if normalize else -1}
             each = [np.array(row["embedding"], np.float32) for row in self._json("embedding", body, cancel)]
             return each[0] if isinstance(texts, str) else each
@@ -302,6 +280,8 @@ class LLM:
         list of Record
             ``index`` and ``relevance_score``, the best first.
         """
+        if isinstance(documents, str):
+            raise TypeError(f"documents is {documents!r}, expected several texts")
         body: dict[str, Any] = {"query": query, "documents": list(documents)}
         if top_n is not None:
             body["top_n"] = top_n
@@ -320,34 +300,37 @@ class LLM:
 
     def render(self, messages: Messages, **fields: Any) -> str:
         """The prompt that the chat template makes of messages; fields as of `chat`."""
-        body = chat_body(messages, self._checked(fields, CHAT_FIELDS))
-        return str(self._json("apply_template", body, None)["prompt"])
+        body = self._chat_body(messages, fields)
+        return str(self._json("apply_template", body, None)["prompt"]).replace(MARK, "")
 
     def count_tokens(self, messages: Messages, **fields: Any) -> int:
         """How many tokens the prompt of a chat has; fields as of `chat`."""
-        body = chat_body(messages, self._checked(fields, CHAT_FIELDS))
+        body = self._chat_body(messages, fields)
         return int(self._json("chat_tokens", body, None)["input_tokens"])
 
     # ------------------------------------------------------------------------------------ state
 
     def save_state(self, path: Paths, *, slot: int = 0) -> None:
         """Write what a slot has computed, to go on later without computing it again."""
-        self._check_slot(slot)
-        name = Path(path).name
-        self._json("slot_action", {"filename": name}, None, {"id_slot": str(slot), "action": "save"})
-        os.replace(Path(self._states) / name, path)
+        with self._state_file(slot) as file:
+            self._json("slot_action", {"filename": file.name}, None, {"id_slot": str(slot), "action": "save"})
+            shutil.move(file, path)  # which may be on another disk
 
     def load_state(self, path: Paths, *, slot: int = 0) -> None:
         """Read what `save_state` wrote."""
+        with self._state_file(slot) as file:
+            file.symlink_to(Path(path).resolve(strict=True))
+            self._json("slot_action", {"filename": file.name}, None, {"id_slot": str(slot), "action": "restore"})
+
+    @contextlib.contextmanager
+    def _state_file(self, slot: int) -> Iterator[Path]:
+        """A name of our own, whatever the caller's file is called: upstream takes few."""
         self._check_slot(slot)
-        name = Path(path).name
-        link = Path(self._states) / name
-        link.unlink(missing_ok=True)
-        link.symlink_to(Path(path).resolve(strict=True))
+        file = Path(self._states) / uuid.uuid4().hex
         try:
-            self._json("slot_action", {"filename": name}, None, {"id_slot": str(slot), "action": "restore"})
+            yield file
         finally:
-            link.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
 
     def _check_slot(self, slot: int) -> None:
         count = self.properties.total_slots
@@ -356,20 +339,23 @@ class LLM:
 
     def set_loras(self, weights: Mapping[Paths, float]) -> None:
         """Set the weights of the loaded adapters; those that are not named get 0."""
+        self._json("set_lora_adapters", self._scales(weights), None)
+
+    def _scales(self, weights: Mapping[Paths, float]) -> list[dict[str, Any]]:
         known = {name: i for i, name in enumerate(self._loras)}
         for path in weights:
             if os.fspath(path) not in known:
                 raise ValueError(f"{os.fspath(path)!r} was not loaded; there are {self._loras}")
-        body = [{"id": known[os.fspath(path)], "scale": float(weight)} for path, weight in weights.items()]
-        self._json("set_lora_adapters", body, None)
+        return [{"id": known[os.fspath(path)], "scale": float(weight)} for path, weight in weights.items()]
 
     def supports(self, what: str) -> bool:
-        """Whether the chat template can do something.
+        """Whether the model or its chat template can do something.
 
         Parameters
         ----------
         what : str
-            ``"tools"``, ``"tool_calls"``, ``"parallel_tool_calls"``, ``"system_role"``, ``"typed_content"``, ...
+            ``"vision"``, ``"audio"``, ``"tools"``, ``"tool_calls"``, ``"parallel_tool_calls"``, ``"system_role"``,
+            ``"typed_content"``, ...
 
         Raises
         ------
@@ -381,6 +367,44 @@ class LLM:
             known = sorted(name.removeprefix("supports_") for name in self._caps)
             raise ValueError(f"what is {what!r}, expected one of {', '.join(known)}")
         return bool(self._caps[name])
+
+    def request(
+        self, route: str, body: bytes = b"", params: Mapping[str, str] | None = None, *, cancel: Any = None
+    ) -> RawAnswer:
+        """Pass a request on to a handler of upstream as it is, for servers; arguments as of ``Engine.request``.
+
+        Returns
+        -------
+        RawAnswer
+            The status and the bytes; errors that a handler answers are not raised.
+        """
+        stop = AnyOf(cancel, self._closing)
+        found = RawAnswer(self._exchange(route, body, params, stop), stop)
+        self._open.add(found)
+        return found
+
+    def prepared(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The body of a chat request that came from elsewhere, as `request` should pass it on.
+
+        Raises
+        ------
+        ValueError
+            Messages or tools are not what they have to be.
+        UnsupportedError, MediaError
+            The model takes no pictures or no sound, or one is damaged.
+        """
+        return for_upstream(body, self._control, self._media)
+
+    @property
+    def failure(self) -> str | None:
+        """Why the scheduler has ended, if it has: the model answers nothing any more then."""
+        found: str | None = self._engine.failure
+        return found
+
+    @property
+    def pooling_type(self) -> PoolingType:
+        """How the vectors of tokens become one."""
+        return self._engine.pooling_type
 
     @property
     def metrics(self) -> list[Record]:
@@ -411,33 +435,43 @@ class LLM:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def __reduce__(self) -> Any:
+        raise TypeError("an LLM cannot be pickled, it holds native memory: load it again where it is needed")
+
     # ------------------------------------------------------------------------------------ inside
+
+    def _chat_body(self, messages: Messages, fields: Mapping[str, Any], cancel: Any = None) -> dict[str, Any]:
+        stop = AnyOf(cancel, self._closing)
+        return chat_body(messages, self._checked(fields, CHAT_FIELDS), self._control, self._media, stop)
 
     def _checked(self, fields: Mapping[str, Any], more: Sequence[str]) -> dict[str, Any]:
         for name in fields:
             if name not in self._fields and name not in more:
                 near = difflib.get_close_matches(name, [*self._fields, *more], 1)
                 raise TypeError(f"there is no field {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        if isinstance(fields.get("lora"), Mapping):
+            fields = {**fields, "lora": self._scales(fields["lora"])}
+        self._checks.check(fields)
         return {name: value for name, value in fields.items() if value is not None}
 
     def _request(self, route: str, body: Any, cancel: Any, params: Mapping[str, str] | None = None) -> EngineResponse:
+        response = self._exchange(route, encoded(body), params, AnyOf(cancel, self._closing))
+        if response.status != 200:
+            with response:
+                refused = error_of(json.loads(response.data)["error"])
+            grammar = body.get("grammar") if isinstance(refused, GrammarError) else None
+            raise (fault_of(grammar, self._path) if grammar else None) or refused
+        return response
+
+    def _exchange(self, route: str, raw: bytes, params: Mapping[str, str] | None, cancel: AnyOf) -> EngineResponse:
         try:
-            raw = b"" if body is None else json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"the request has text that is no Unicode: {error.object[error.start : error.end]!r}"
-            ) from None
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"the request cannot be written as JSON: {error}") from None
-        try:
-            response: EngineResponse = self._engine.request(route, raw, params, cancel=AnyOf(cancel, self._closing))
+            response: EngineResponse = self._engine.request(route, raw, params, cancel=cancel)
         except CancelledError:
             if self._closing.is_set():
                 raise ClosedError("the model was closed meanwhile") from None
             raise
-        if response.status != 200:
-            with response:
-                raise error_of(json.loads(response.data)["error"])
+        except EngineError as error:
+            raise (error if error.aborted else thrown(error)) from None
         return response
 
     def _json(self, route: str, body: Any, cancel: Any, params: Mapping[str, str] | None = None) -> Any:
@@ -455,23 +489,7 @@ class LLM:
         return found
 
 
-def _draft(draft_model: Paths | None) -> list[str]:
-    if draft_model is None:
-        return []
-    if draft_model == "ngram":
-        return ["--spec-type", "ngram-simple"]
-    path = models.resolve(draft_model)
-    with GGUFContext.from_file(path) as file:
-        architecture = file.get("general.architecture")
-        known = architecture == "dflash" or any(info.name.endswith("nextn.eh_proj.weight") for info in file.tensors())
-    # of those upstream knows the kind; with any other model it drafts nothing unless it is told how
-    kind = [] if known else ["--spec-type", "draft-eagle3" if architecture == "eagle3" else "draft-simple"]
-    return ["--model-draft", os.fspath(path), *kind]
-
-
-def _adapters(loras: Sequence[Paths | tuple[Paths, float]]) -> list[str]:
-    parts = []
-    for item in loras:
-        path, weight = item if isinstance(item, tuple) else (item, 1.0)
-        parts.append(f"{os.fspath(models.resolve(path))}:{weight}")
-    return ["--lora-scaled", ",".join(parts)] if parts else []
+def _remove_folder(path: str, owner: int) -> None:
+    """Remove what a process has made; its forks leave it alone."""
+    if os.getpid() == owner:
+        shutil.rmtree(path, ignore_errors=True)

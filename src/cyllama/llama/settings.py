@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
+import json
+import numbers
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,12 +14,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cyllama import models
 from cyllama._native import devices, get_threads
 from cyllama.errors import UnsupportedError
 from cyllama.llama._engine import engine_options
+from cyllama.llama._gguf import GGUFContext
 from cyllama.llama._model import llama_chat_builtin_templates
+from cyllama.llama.projectors import check_projector
 
-__all__ = ["LLMOptions", "danger_of", "engine_options", "llm_options", "model_arguments", "more_arguments"]
+__all__ = [
+    "LLMOptions",
+    "adapter_arguments",
+    "danger_of",
+    "draft_arguments",
+    "engine_options",
+    "is_of_http",
+    "llm_options",
+    "model_arguments",
+    "more_arguments",
+]
 
 Paths = str | os.PathLike[str]
 
@@ -32,6 +48,22 @@ UNSAFE = {
     "--log-file": "writes a file",
     "--log-prompts-dir": "writes files",
 }
+# What means something to llama-server's HTTP alone: names, and how names begin.
+HTTP = {
+    "--host",
+    "--port",
+    "--path",
+    "--reuse-port",
+    "--timeout",
+    "--sse-ping-interval",
+    "--threads-http",
+    "--slot-save-path",
+    "--metrics",
+    "--props",
+    "--slots",
+}
+HTTP_GROUPS = ("--api-", "--cors-", "--ssl-", "--models-", "--ui", "--webui", "--no-ui", "--no-webui")
+REPLACED = {"--media-path": "allow_paths"}  # options that are arguments of LLM
 EMBEDDING_BATCH = 2048
 BUILTIN_TEMPLATES = frozenset(llama_chat_builtin_templates()) - {"chatml"}  # which is a Jinja template as well
 DOWNLOADS = ("--hf-", "--docker-", "-url", "--mmproj-auto")
@@ -43,6 +75,11 @@ def danger_of(option: Mapping[str, Any]) -> str | None:
     if "download" in option["help"] or any(part in name for name in names for part in DOWNLOADS):
         return "downloads"
     return next((UNSAFE[name] for name in names if name in UNSAFE), None)
+
+
+def is_of_http(option: Mapping[str, Any]) -> bool:
+    """Whether an option means something to upstream's HTTP server alone."""
+    return any(name in HTTP or name.startswith(HTTP_GROUPS) for name in option["names"])
 
 
 def _option(default: Any, help_text: str, flag: str, off: str = "") -> Any:
@@ -81,12 +118,14 @@ class LLMOptions:
     )
     cache_reuse: int | None = _option(None, "smallest part of a prompt that is reused by shifting", "--cache-reuse")
     chat_template: str | None = _option(None, "a Jinja template, or the name of one", "--chat-template")
-    chat_template_kwargs: str | None = _option(None, "variables of the template, JSON", "--chat-template-kwargs")
+    chat_template_kwargs: Mapping[str, Any] | str | None = _option(
+        None, "variables of the template, a mapping or JSON", "--chat-template-kwargs"
+    )
     reasoning_format: str | None = _option(None, "none, deepseek or auto", "--reasoning-format")
     embedding: bool | None = _option(None, "for embeddings alone", "--embeddings")
     reranking: bool | None = _option(None, "for reranking alone", "--reranking")
     pooling_type: str | None = _option(None, "none, mean, cls, last or rank", "--pooling")
-    mmproj: Paths | None = _option(None, "projector for pictures and sound", "--mmproj")
+    mmproj: Paths | None = _option(None, "projector for pictures and sound: a file, or a name", "--mmproj")
     n_gpu_layers_draft: int | str | None = _option(None, "layers of the draft model on the GPU", "--n-gpu-layers-draft")
     draft_max: int | None = _option(None, "tokens that are drafted at once", "--spec-draft-n-max")
     draft_min: int | None = _option(None, "fewest drafted tokens", "--spec-draft-n-min")
@@ -109,6 +148,8 @@ def llm_options(given: Mapping[str, Any]) -> LLMOptions:
             near = difflib.get_close_matches(name, names, 1)
             hint = f"; did you mean {near[0]!r}?" if near else "; others go through options={'flag': value}"
             raise TypeError(f"there is no option {name!r}{hint}")
+    if given.get("mmproj") is not None:
+        given = {**given, "mmproj": models.resolve(given["mmproj"])}
     return LLMOptions(**given)
 
 
@@ -122,7 +163,11 @@ def model_arguments(
     """All that upstream's parser is told of a model; arguments as of `cyllama.LLM`."""
     path = os.fspath(model)
     arguments = ["--model", path, "--alias", Path(path).stem, "--kv-unified", *option_arguments(chosen)]
-    return arguments + more_arguments(options or {}, allow_unsafe=allow_unsafe)
+    arguments += more_arguments(options or {}, allow_unsafe=allow_unsafe)
+    for flag, value in itertools.pairwise(arguments):
+        if flag in ("-mm", "--mmproj"):
+            check_projector(value)
+    return arguments
 
 
 def option_arguments(options: LLMOptions) -> list[str]:
@@ -135,6 +180,10 @@ def option_arguments(options: LLMOptions) -> list[str]:
     found: list[str] = []
     if options.n_threads is None:
         found += ["--threads", str(get_threads())]
+    if not _has_gpu():
+        # there is nothing to spread; and while upstream tries, it has its own log in the place of the process's, which
+        # ends the process if two models are loaded at once
+        found += ["--fit", "off"]
     if isinstance(options.n_gpu_layers, int | str) and options.n_gpu_layers not in (0, "auto") and not _has_gpu():
         warnings.warn(f"n_gpu_layers is {options.n_gpu_layers!r}, but there is no GPU that this build can use; "
                       "see cyllama.devices()", RuntimeWarning, stacklevel=5)  # fmt: skip
@@ -151,9 +200,12 @@ def option_arguments(options: LLMOptions) -> list[str]:
         flag, off = item.metadata["flag"], item.metadata["off"]
         if value is None:
             continue
+        kind = str(item.type).removesuffix(" | None")
+        if isinstance(value, bool) != (kind == "bool") and not (isinstance(value, bool) and "bool" in kind):
+            raise TypeError(f"{item.name} is {value!r}, expected {kind.replace(' | ', ' or ')}")
         if item.name == "chat_template" and value in BUILTIN_TEMPLATES:
             found.append("--no-jinja")  # else the name itself would be the template
-        if isinstance(value, bool) and item.name != "flash_attn":
+        if kind == "bool":
             if value:
                 found.append(flag)
             elif off:
@@ -170,11 +222,13 @@ def _has_gpu() -> bool:
 def _text(value: Any, name: str) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    if isinstance(value, str | int | float):
+    if isinstance(value, str | numbers.Real):
         return str(value)
+    if isinstance(value, Mapping) and name == "chat_template_kwargs":
+        return json.dumps(value)
     if isinstance(value, os.PathLike):
         return str(os.fspath(value))
-    if isinstance(value, Iterable):
+    if isinstance(value, Iterable) and not isinstance(value, Mapping | bytes | bytearray):
         return ",".join(_text(item, name) for item in value)
     raise TypeError(f"{name} is {value!r}, expected a number, a text, a path or a sequence of them")
 
@@ -187,7 +241,7 @@ def more_arguments(options: Mapping[str, Any], *, allow_unsafe: bool = False) ->
     TypeError
         There is no such option; the nearest is named.
     UnsupportedError
-        It would download, start a program or write files, and `allow_unsafe` is false.
+        It would download, start a program or write files, and `allow_unsafe` is false; or it is of upstream's HTTP.
     """
     every: Any = engine_options()
     known: dict[str, Any] = {name: info for info in every for name in info["names"]}
@@ -198,6 +252,10 @@ def more_arguments(options: Mapping[str, Any], *, allow_unsafe: bool = False) ->
             near = difflib.get_close_matches(f"--{name.replace('_', '-')}", known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise TypeError(f"options has {name!r}, which upstream does not know{hint}")
+        if is_of_http(known[flag]):
+            raise UnsupportedError(f"the option {name!r} is of llama-server's HTTP; `cyllama serve` has its own")
+        if flag in REPLACED:
+            raise TypeError(f"options has {name!r}, which is {REPLACED[flag]}= here")
         unsafe = danger_of(known[flag])
         if unsafe is not None and not allow_unsafe:
             raise UnsupportedError(f"the option {name!r} {unsafe}; give allow_unsafe=True if that is wanted")
@@ -208,6 +266,32 @@ def more_arguments(options: Mapping[str, Any], *, allow_unsafe: bool = False) ->
             if value:
                 found.append(flag)
         else:
-            parts = list(value) if values == 2 else [value]
+            parts = [value] if values == 1 else [] if isinstance(value, str) else list(value)
+            if len(parts) != values:
+                raise TypeError(f"options[{name!r}] is {value!r}, expected {values} values")
             found += [flag, *(_text(part, name) for part in parts)]
     return found
+
+
+def draft_arguments(draft_model: Paths | None) -> list[str]:
+    """The options for a draft model, or ``"ngram"``."""
+    if draft_model is None:
+        return []
+    if draft_model == "ngram":
+        return ["--spec-type", "ngram-simple"]
+    path = models.resolve(draft_model)
+    with GGUFContext.from_file(path) as file:
+        architecture = file.get("general.architecture")
+        known = architecture == "dflash" or any(info.name.endswith("nextn.eh_proj.weight") for info in file.tensors())
+    # of those upstream knows the kind; with any other model it drafts nothing unless it is told how
+    kind = [] if known else ["--spec-type", "draft-eagle3" if architecture == "eagle3" else "draft-simple"]
+    return ["--model-draft", os.fspath(path), *kind]
+
+
+def adapter_arguments(loras: Sequence[Paths | tuple[Paths, float]]) -> list[str]:
+    """The options for adapters and their weights."""
+    parts = []
+    for item in loras:
+        path, weight = item if isinstance(item, tuple) else (item, 1.0)
+        parts.append(f"{os.fspath(models.resolve(path))}:{weight}")
+    return ["--lora-scaled", ",".join(parts)] if parts else []

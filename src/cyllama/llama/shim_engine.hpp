@@ -8,6 +8,8 @@
 #include "ggml-backend.h"
 #include "json.h"
 #include "llama-cpp.h"
+#include "mtmd-helper.h"
+#include "mtmd.h"
 #include "server-context.h"
 #include "server-schema.h"
 #include "src/llama-ext.h"
@@ -61,17 +63,28 @@ inline const std::map<std::string, route_t> & engine_routes() {
     return routes;
 }
 
+[[noreturn]] inline void refuse_to_end() {
+    throw std::invalid_argument("options that print a text and end are not for a library");
+}
+
 // Upstream's own parser; what is wrong is thrown. Neither the environment nor configuration files count.
 inline common_params parse_options(const std::vector<std::string> & options) {
     common_params       params;
     auto                context = common_params_parser_init(params, LLAMA_EXAMPLE_SERVER);
     std::vector<char *> argv    = {const_cast<char *>("cyllama")};
+    for (auto & option : context.options) {
+        for (const std::string name : option.args) {
+            if (name == "--version" || name == "--cache-list" || name == "--list-devices") { // these call exit()
+                option.handler_void = [](common_params &) { refuse_to_end(); };
+            }
+        }
+    }
     for (const auto & option : options) {
         argv.push_back(const_cast<char *>(option.c_str()));
     }
     common_params_parse_ex((int) argv.size(), argv.data(), context, false);
     if (params.usage || params.completion) {
-        throw std::invalid_argument("options that print a text and end are not for a library");
+        refuse_to_end();
     }
     return params;
 }
@@ -138,13 +151,31 @@ inline common_params completed(common_params params) {
 struct device_need {
     std::string name;
     bool        host = false;
-    size_t      model = 0, context = 0, compute = 0, free = 0, total = 0;
+    size_t      model = 0, context = 0, compute = 0, projector = 0, free = 0, total = 0;
 };
 
 struct memory_need {
     std::vector<device_need> devices; // the last one is the host
     uint32_t                 n_ctx = 0, n_ctx_train = 0;
 };
+
+// What the projector takes: its weights, and the buffers of its largest picture.
+inline void add_projector(const common_params & params, const std::vector<ggml_backend_dev_t> & devices,
+                          memory_need & found) {
+    mtmd_context_params mparams = mtmd_context_params_default();
+    mparams.use_gpu             = params.mmproj_use_gpu;
+    mparams.device              = params.mmproj_device;
+    mparams.flash_attn_type     = params.flash_attn_type;
+    mparams.image_min_tokens    = params.image_min_tokens;
+    mparams.image_max_tokens    = params.image_max_tokens;
+    for (const auto & [device, bytes] : mtmd_get_memory_usage(params.mmproj.path.c_str(), mparams)) {
+        size_t i = 0;
+        while (i + 1 < devices.size() && devices[i] != device) { // one that the model does not use: the host
+            ++i;
+        }
+        found.devices[i].projector += bytes;
+    }
+}
 
 // Reads the header of the file alone, and lays everything out without allocating it.
 inline memory_need need_of(const common_params & given) {
@@ -187,8 +218,14 @@ inline memory_need need_of(const common_params & given) {
             }
         }
     }
+    if (!params.mmproj.path.empty()) {
+        add_projector(params, devices, found);
+    }
     return found;
 }
+
+// Where the projector's messages go.
+inline void hear_projector(ggml_log_callback hook, void * data) { mtmd_helper_log_set(hook, data); }
 
 class engine {
   public:
@@ -227,6 +264,7 @@ class engine {
             return false;
         }
         routes_.update_meta(context_);
+        learn(context_.get_llama_context());
         loop_ = std::thread([this] { run(); });
         return true;
     }
@@ -235,7 +273,10 @@ class engine {
         return routes_.*engine_routes().at(route);
     }
 
-    enum llama_pooling_type pooling() const { return llama_pooling_type(context_.get_llama_context()); }
+    enum llama_pooling_type pooling() const { return pooling_; }
+
+    // What the vocabulary's control tokens are written like.
+    std::vector<std::string> control_texts() const { return control_texts_; }
 
     // Why the loop has ended, or an empty string.
     std::string failure() const {
@@ -244,6 +285,18 @@ class engine {
     }
 
   private:
+    // What is asked later, when a server that sleeps may have no model.
+    void learn(const llama_context * context) {
+        pooling_                  = llama_pooling_type(context);
+        const llama_vocab * vocab = llama_model_get_vocab(llama_get_model(context));
+        for (llama_token token = 0; token < llama_vocab_n_tokens(vocab); ++token) {
+            const int kind = llama_vocab_get_attr(vocab, token);
+            if (kind & (LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_UNKNOWN)) {
+                control_texts_.push_back(llama_vocab_get_text(vocab, token));
+            }
+        }
+    }
+
     void run() {
         try {
             context_.start_loop();
@@ -268,6 +321,9 @@ class engine {
     std::thread        loop_;
     mutable std::mutex mutex_;
     std::string        failure_;
+
+    enum llama_pooling_type  pooling_ = LLAMA_POOLING_TYPE_UNSPECIFIED;
+    std::vector<std::string> control_texts_;
 };
 
 // One request and what becomes of it.

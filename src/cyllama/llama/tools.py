@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
+import asyncio
 import enum
+import functools
 import inspect
 import json
 import re
-import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Union
+from typing import Any
 
-__all__ = ["Tool", "call_tool", "schema_of", "tool_dicts"]
+from cyllama.llama.answers import ChatCompletion
+from cyllama.llama.plain_text import ControlTexts
+from cyllama.llama.schemas import for_grammar
+from cyllama.llama.typed import as_type, schema_of
+
+__all__ = ["Tool", "call_tool", "next_request", "tool_dicts"]
 
 Tool = Callable[..., Any] | Mapping[str, Any]
-
-PLAIN = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
 
 
 def tool_dicts(tools: Sequence[Tool]) -> list[dict[str, Any]]:
@@ -32,8 +35,10 @@ def tool_dicts(tools: Sequence[Tool]) -> list[dict[str, Any]]:
     TypeError
         A parameter has no type that JSON can carry.
     """
+    if callable(tools) or isinstance(tools, Mapping | str) or not isinstance(tools, Sequence):
+        raise TypeError(f"tools is {tools!r}, expected a list of functions and mappings")
     found = [dict(tool) if isinstance(tool, Mapping) else _described(tool) for tool in tools]
-    names = [tool.get("function", {}).get("name") for tool in found]
+    names = [_name(tool) for tool in tools]
     for name in names:
         if not isinstance(name, str) or not re.fullmatch(r"[\w-]{1,64}", name):
             raise ValueError(f"a tool has the name {name!r}, expected 1 to 64 letters, digits, _ or -")
@@ -42,71 +47,46 @@ def tool_dicts(tools: Sequence[Tool]) -> list[dict[str, Any]]:
     return found
 
 
+def _name(tool: Tool) -> Any:
+    if isinstance(tool, Mapping):
+        function = tool.get("function")
+        return function.get("name") if isinstance(function, Mapping) else None
+    return getattr(_unwrapped(tool), "__name__", type(tool).__name__)
+
+
+def _unwrapped(function: Callable[..., Any]) -> Any:
+    return function.func if isinstance(function, functools.partial) else function
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The types of the parameters, also of partial functions and of objects that can be called."""
+    inner: Any = _unwrapped(function)
+    if not inspect.isroutine(inner):
+        inner = getattr(inner, "__init__", None) if isinstance(inner, type) else type(inner).__call__
+    return typing.get_type_hints(inner, include_extras=True)
+
+
 def _described(function: Callable[..., Any]) -> dict[str, Any]:
     if not callable(function):
         raise TypeError(f"a tool is {function!r}, expected a function or a mapping")
-    name = getattr(function, "__name__", type(function).__name__)
-    hints = typing.get_type_hints(function)
-    text, meanings = _documented(inspect.getdoc(function) or "")
-    properties, required = {}, []
+    name, hints = _name(function), _hints(function)
+    text, meanings = _documented(inspect.getdoc(_unwrapped(function)) or "")
+    properties: dict[str, Any] = {}
+    definitions: dict[str, Any] = {}
+    required = []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             raise TypeError(f"{name}() has the parameter {parameter}, which a model cannot give by name")
         schema = schema_of(hints.get(parameter.name, str), f"{name}({parameter.name})")
+        definitions |= schema.pop("$defs", {})
         if parameter.name in meanings:
             schema["description"] = meanings[parameter.name]
         if parameter.default is parameter.empty:
             required.append(parameter.name)
         properties[parameter.name] = schema
     parameters = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    parameters |= {"$defs": definitions} if definitions else {}
     return {"type": "function", "function": {"name": name, "description": text, "parameters": parameters}}
-
-
-def schema_of(kind: Any, where: str = "the type") -> dict[str, Any]:
-    """The JSON schema of a type.
-
-    Raises
-    ------
-    TypeError
-        JSON cannot carry it.
-    """
-    if kind in PLAIN:
-        return {"type": PLAIN[kind]}
-    if kind in (Any, inspect.Parameter.empty):
-        return {}
-    if hasattr(kind, "model_json_schema"):  # pydantic
-        return dict(kind.model_json_schema())
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Annotated:
-        notes = [note for note in arguments[1:] if isinstance(note, str)]
-        return schema_of(arguments[0], where) | ({"description": notes[0]} if notes else {})
-    if origin is Literal:
-        return {"enum": list(arguments)}
-    if origin in (Union, types.UnionType):
-        return {"anyOf": [schema_of(item, where) for item in arguments]}
-    if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return {"enum": [item.value for item in kind]}
-    base = origin or kind
-    if base in (list, set, frozenset, tuple, Sequence) or base is getattr(types, "GenericAlias", None):
-        item = arguments[0] if arguments else Any
-        return {"type": "array", "items": schema_of(item, where)}
-    if base in (dict, Mapping):
-        return {"type": "object", "additionalProperties": schema_of(arguments[1], where) if arguments else {}}
-    if typing.is_typeddict(kind):
-        hints = typing.get_type_hints(kind)
-        return _object({name: schema_of(hint, where) for name, hint in hints.items()}, sorted(kind.__required_keys__))
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        fields = dataclasses.fields(kind)
-        needed = [
-            f.name for f in fields if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        ]
-        return _object({f.name: schema_of(hints[f.name], where) for f in fields}, needed)
-    raise TypeError(f"{where} is {kind!r}, which JSON cannot carry")
-
-
-def _object(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
 def _documented(text: str) -> tuple[str, dict[str, str]]:
@@ -144,13 +124,54 @@ def call_tool(tools: Sequence[Tool], name: str, arguments: str) -> str:
         A text as it is, anything else as JSON; ``{"error": ...}`` for an unknown name, arguments that do not fit, or an
         exception of the function.
     """
-    functions = {getattr(tool, "__name__", type(tool).__name__): tool for tool in tools if callable(tool)}
+    functions = {_name(tool): tool for tool in tools if callable(tool)}
     if name not in functions:
         return json.dumps({"error": f"there is no tool {name!r}; there are {sorted(functions)}"})
+    function = functions[name]
     try:
         given = json.loads(arguments or "{}")
-        bound = inspect.signature(functions[name]).bind(**given)
-        result = functions[name](*bound.args, **bound.kwargs)
+        bound = inspect.signature(function).bind(**given)
+        hints = _hints(function)
+        for parameter, value in bound.arguments.items():
+            bound.arguments[parameter] = as_type(hints.get(parameter, Any), value)
+        result = function(*bound.args, **bound.kwargs)
+        if inspect.iscoroutine(result):
+            result = asyncio.run(result)
     except Exception as error:  # the model is told, and may do better
-        return json.dumps({"error": f"{type(error).__name__}: {error}"})
-    return result if isinstance(result, str) else json.dumps(result, default=str)
+        return json.dumps({"error": f"{type(error).__name__}: {error}"}, ensure_ascii=False)
+    return result if isinstance(result, str) else json.dumps(result, default=_plain, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON does not know: as a mapping or a list if it is like one, else as a text."""
+    for method in ("model_dump", "to_dict", "tolist", "_asdict"):
+        if callable(getattr(value, method, None)):
+            return getattr(value, method)()
+    if isinstance(value, enum.Enum):
+        return value.value
+    if hasattr(value, "__dataclass_fields__"):
+        return vars(value)
+    return list(value) if isinstance(value, set | frozenset) else str(value)
+
+
+def next_request(
+    body: Mapping[str, Any], answer: ChatCompletion, tools: Sequence[Tool], control: ControlTexts
+) -> dict[str, Any] | None:
+    """Do what an answer asks for, and make the request that tells the model what came of it.
+
+    Returns
+    -------
+    dict or None
+        None if it asks for nothing, is cut off, or asks for a tool that is no function: then it is the caller's turn. A
+        tool that was required is so no longer, else there would never be an answer.
+    """
+    described = [_name(tool) for tool in tools if not callable(tool)]
+    calls = answer.tool_calls
+    if answer.finish_reason != "tool_calls" or any(call.function.name in described for call in calls):
+        return None
+    said: list[dict[str, Any]] = [answer.to_dict()["choices"][0]["message"]]
+    for call in calls:
+        content = call_tool(tools, call.function.name, call.function.arguments)
+        said.append({"role": "tool", "tool_call_id": call.id, "content": content})
+    messages = [*body["messages"], *control.plain_messages(said)]
+    return {**body, "messages": messages, "tools": for_grammar(tool_dicts(tools)), "tool_choice": "auto"}

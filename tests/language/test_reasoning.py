@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from llm.conftest import CHAT_MODEL, TEMPLATES
+from language.conftest import CHAT_MODEL, TEMPLATES
 
 from cyllama import LLM
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from llm.conftest import CHAT_MODEL
+from language.conftest import CHAT_MODEL
 from openai.types import CreateEmbeddingResponse
 
 from cyllama.errors import ContextFullError, UnsupportedError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import pickle
 import runpy
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from llm.conftest import CHAT_MODEL
+from language.conftest import CHAT_MODEL
 
 from cyllama import compat, models
 from cyllama.compat import (
@@ -25,7 +26,7 @@ from cyllama.compat import (
     LogitsProcessorList,
     StoppingCriteriaList,
 )
-from cyllama.errors import UnsupportedError
+from cyllama.errors import ContextFullError, UnsupportedError
 
 FACT = [{"role": "user", "content": "What is the capital of France? Answer with one word."}]
 
@@ -161,6 +162,117 @@ def test_token_by_token(llama: Llama) -> None:
     second = llama.sample(temperature=0)
     llama.load_state(state)
     assert llama.sample(temperature=0) == first == made[0] and second == made[1]
+
+
+def test_names_of_their_documentation(llama: Llama) -> None:
+    """``generate`` and ``sample`` call the temperature ``temp``; a name that there is not is no name."""
+    tokens = llama.tokenize(b"The quick brown fox")
+    given: dict[str, Any] = {"top_k": 40, "top_p": 0.95, "repeat_penalty": 1.0, "tfs_z": 1.0, "penalize_nl": True}
+    texts = []
+    for seed in (1, 2):
+        llama.set_seed(seed)
+        made = itertools.islice(llama.generate(tokens, temp=0.0, **given), 8)
+        texts.append(llama.detokenize(list(made)))
+    assert texts[0] == texts[1]
+    llama.set_seed(7)
+    with pytest.raises(TypeError, match="'tempratur'; did you mean 'temperature'"):
+        next(llama.generate(tokens, tempratur=0.0))
+    llama.reset()
+    llama.eval(tokens)
+    with pytest.raises(TypeError, match="'top'"):
+        llama.sample(top=3)
+    with pytest.raises(UnsupportedError, match="tfs_z"):
+        llama("x", tfs_z=0.5)
+    assert llama("x", tfs_z=1.0, max_tokens=1)["usage"]["completion_tokens"] == 1
+    assert (
+        llama.tokenizer().tokenize(b"Hi") == llama.tokenize(b"Hi") and llama.longest_token_prefix([1, 2], [1, 3]) == 1
+    )
+    np.testing.assert_allclose(np.exp(llama.logits_to_logprobs([[1.0, 2.0]])).sum(), 1, atol=1e-6)
+
+
+def test_penalties_of_the_loop_know_the_prompt(llama: Llama) -> None:
+    prompt, keep = "blue blue blue blue blue blue", LogitsProcessorList([lambda ids, scores: scores])
+    plain = llama(prompt, max_tokens=4, temperature=0, logits_processor=keep)["choices"][0]["text"]
+    assert "blue" in plain
+    assert "blue" not in llama(prompt, max_tokens=1, temperature=0, presence_penalty=5.0,
+                               logits_processor=keep)["choices"][0]["text"]  # fmt: skip
+
+
+def test_the_loop_and_mirostat(llama: Llama) -> None:
+    keep = LogitsProcessorList([lambda ids, scores: scores])
+    given: dict[str, Any] = {"max_tokens": 12, "temperature": 1.5, "seed": 3, "logits_processor": keep}
+    texts = {llama("The", mirostat_mode=mode, **given)["choices"][0]["text"] for mode in (0, 1, 2)}
+    assert len(texts) == 3
+
+
+def test_criteria_see_logits(llama: Llama) -> None:
+    seen = []
+
+    def stop(ids: Any, scores: Any) -> bool:
+        seen.append((len(ids), scores.shape, bool(np.isfinite(scores).all()), int(scores.argmax())))
+        return len(seen) == 3
+
+    llama("The capital of France is", temperature=0, stopping_criteria=StoppingCriteriaList([stop]))
+    assert [shape for _, shape, _, _ in seen] == [(49152,)] * 3 and all(finite for *_, finite, _ in seen)
+    first = llama("The capital of France is", temperature=0, max_tokens=1)["choices"][0]["text"]
+    assert llama.detokenize([seen[0][3]]).decode() == first
+
+
+def test_text_in_parts_of_characters(llama: Llama) -> None:
+    """The loop puts characters of several tokens together, and finds stop texts that several tokens make."""
+    keep = LogitsProcessorList([lambda ids, scores: scores])
+    grammar = LlamaGrammar.from_string('root ::= "日本語は難しい END more"')
+    made = llama("x", grammar=grammar, max_tokens=60, logits_processor=keep, stop=["END"])["choices"][0]
+    assert made["text"] == "日本語は難しい " and made["finish_reason"] == "stop"
+    cut = llama("x", grammar=grammar, max_tokens=5, logits_processor=keep)["choices"][0]
+    assert cut["finish_reason"] == "length"
+
+
+def test_logprobs_of_completions(llama: Llama) -> None:
+    """In the form that code for completions reads."""
+    choice = llama("The capital of France is", max_tokens=3, temperature=0, logprobs=2)["choices"][0]
+    found = choice["logprobs"]
+    assert "".join(found["tokens"]) == choice["text"] and len(found["token_logprobs"]) == 3
+    assert all(len(top) == 2 and max(top.values()) == pytest.approx(value)
+               for top, value in zip(found["top_logprobs"], found["token_logprobs"], strict=True))  # fmt: skip
+    assert found["text_offset"][0] == len("The capital of France is")
+    assert llama("The", max_tokens=1)["choices"][0]["logprobs"] is None
+    for part in llama("The", max_tokens=2, logprobs=1, stream=True):
+        for one in part["choices"]:
+            assert one["logprobs"] is None or list(one["logprobs"]) == list(found)
+
+
+def test_vectors(llama: Llama) -> None:
+    with Llama(str(models.get("minilm-l6")), embedding=True, n_batch=64, n_ctx=512) as embedder:
+        one, count = embedder.embed("a happy person", return_count=True)
+        assert len(one) == 384 and count == 5 and isinstance(one[0], float)
+        two = embedder.embed(["a happy person", "a dog"], normalize=True)
+        assert np.linalg.norm(two, axis=1) == pytest.approx([1, 1], abs=1e-4)
+        long = "a happy person " * 100
+        cut, count = embedder.embed(long, return_count=True)
+        assert count == 64 and len(cut) == 384
+        with pytest.raises(ContextFullError):
+            embedder.embed(long, truncate=False)
+        found = embedder.create_embedding(["a", "b"], model="m")
+        assert [row["index"] for row in found["data"]] == [0, 1] and found["model"] == "m"
+    with Llama(str(models.get(CHAT_MODEL)), embedding=True, n_ctx=128) as tokens:
+        assert np.shape(tokens.embed("Hello, world")) == (3, 576)
+        assert [len(rows) for rows in tokens.embed(["Hello, world", "Hello"])] == [3, 1]
+        assert tokens.pooling_type() == 0
+
+
+def test_files_of_a_hub_by_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in ``Llama.from_pretrained(repo_id, filename="*q8_0.gguf")``."""
+    import huggingface_hub
+
+    from cyllama.compat._shapes import the_file
+
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda repo: ["README.md", "m-q4_0.gguf", "m-q8_0.gguf"])
+    assert the_file("a/b", "*q8_0.gguf") == "m-q8_0.gguf" and the_file("a/b", "x.gguf") == "x.gguf"
+    with pytest.raises(ValueError, match="2 files"):
+        the_file("a/b", "*.gguf")
+    with pytest.raises(ValueError, match="0 files"):
+        the_file("a/b", "*.bin")
 
 
 def test_facts_of_the_model(llama: Llama) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from llm.conftest import CHAT_MODEL, TEMPLATES
-from llm.native_server import NativeServer, native_server
+from language.conftest import CHAT_MODEL, TEMPLATES
+from language.native_server import NativeServer, native_server
 
 from cyllama import LLM, get_threads, models
 from cyllama.errors import CyllamaError

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from llm.conftest import CHAT_MODEL
+from language.conftest import CHAT_MODEL
 
 from cyllama import LLM
-from cyllama.errors import CancelledError, ClosedError
+from cyllama.errors import CancelledError, ClosedError, InUseError
 
 TIMES = 10  # benchmarks/cancelling.py does it a hundred times each, with a clock
 LONG = "The quick brown fox jumps over the lazy dog. " * 600  # 6,000 tokens
@@ -114,6 +114,41 @@ def test_ctrl_c(model: LLM, prompt: str) -> None:
             model.complete(prompt, max_tokens=4000, ignore_eos=True, cache_prompt=False)
         timer.join()
         right(model)
+
+
+def test_a_stream_that_another_thread_closes(model: LLM) -> None:
+    """It ends for its reader, who may be waiting for the first part of a long prompt."""
+    for prompt in (LONG, "A story."):
+        for i in range(TIMES):
+            stream = model.complete(prompt, max_tokens=4000, ignore_eos=True, stream=True, cache_prompt=False)
+            timer = later(stream.close, 0.05 + 0.02 * i)
+            assert all(part is not None for part in stream)
+            timer.join()
+            stream.close()
+        right(model)
+
+
+def test_a_stream_has_one_reader(model: LLM) -> None:
+    """A second one is told so, and the first reads on."""
+    stream = model.complete("A story.", max_tokens=200, ignore_eos=True, stream=True)
+    refused: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            while not refused and stream.next() is not None:
+                pass
+        except InUseError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 1
+    *_, last = stream
+    assert last.finish_reason == "length"
+    right(model)
 
 
 def test_one_of_many(model: LLM) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from llm.schemas import random_schema
+from language.schemas import random_schema
 from pydantic import BaseModel
 
 from cyllama import LLM

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from llm.conftest import CHAT_MODEL
+from language.conftest import CHAT_MODEL
+from openai.types import Completion
 
 from cyllama import LLM, models
 from cyllama.compat import Llama
@@ -60,6 +62,15 @@ def test_states_in_files(tmp_path: Path) -> None:
             llm.load_state(tmp_path / "nothing")
         with pytest.raises(ValueError, match="slot is 9, expected 0 to 0"):
             llm.save_state(path, slot=9)
+        odd = (
+            Path("/dev/shm") / f"{os.getpid()} : état?.state"
+        )  # on another disk, with a name that upstream would refuse
+        try:
+            llm.save_state(odd)
+            llm.load_state(odd)
+        finally:
+            odd.unlink(missing_ok=True)
+        assert not list(Path(llm._states).iterdir())
         assert llm.complete(STORY, temperature=0, max_tokens=12).text.startswith("1. The king")
     with LLM(TINY, n_ctx=512) as other, pytest.raises((CyllamaError, ValueError)):
         other.load_state(path)
@@ -139,6 +150,10 @@ def test_adapters_of_a_request(adapted: LLM, adapters: list[Path]) -> None:
     both = tokens(adapted)
     first = tokens(adapted, lora=[{"id": 0, "scale": 1.0}, {"id": 1, "scale": 0.0}])
     assert first != both and tokens(adapted) == both
+    assert tokens(adapted, lora={adapters[0]: 1.0, str(adapters[1]): 0.0}) == first
+    assert tokens(adapted, lora={adapters[0]: 1.0}) == first and tokens(adapted) == both
+    with pytest.raises(ValueError, match="was not loaded"):
+        tokens(adapted, lora={"other.gguf": 1.0})
 
 
 def test_adapters_that_are_refused(adapted: LLM, tmp_path: Path) -> None:
@@ -225,8 +240,14 @@ def test_infill_by_its_other_name(filler: Path) -> None:
     with LLM(filler, n_ctx=512) as llm:
         expected = llm.infill("def add(", "    return sum\n", **given).content
     other = Llama(str(filler), n_ctx=512, verbose=False)
-    choice = other("def add(", suffix="    return sum\n", **given)["choices"][0]
+    answer = other("def add(", suffix="    return sum\n", **given)
+    choice = answer["choices"][0]
     assert (choice["text"], choice["finish_reason"]) == (expected, "length")
+    assert (
+        answer["usage"]["completion_tokens"] == 6 and Completion.model_validate({**answer}).choices[0].text == expected
+    )
+    (part,) = other("def add(", suffix="    return sum\n", stream=True, echo=True, **given)
+    assert part["choices"][0]["text"] == "def add(" + expected
     other.close()
 
 

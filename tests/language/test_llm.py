@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from llm.conftest import CHAT_MODEL
+from language.conftest import CHAT_MODEL
 
 from cyllama.errors import CancelledError, ClosedError, ContextFullError, GrammarError, UnsupportedError
 from cyllama.llama.llm import LLM

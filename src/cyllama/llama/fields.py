@@ -1,0 +1,128 @@
+"""The fields of requests that upstream does not look at closely: what it would leave out without a word is refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cyllama.llama._sampler import check_grammar
+
+__all__ = ["FieldChecks"]
+
+INT, LARGEST_FLOAT = 2**31, 3.4028234e38
+LARGE = {"seed": 2**32, "t_max_predict_ms": 2**63}  # their values may be larger than those of others
+SAMPLERS = frozenset(
+    ("dry", "topk", "topp", "topnsigma", "typp", "minp", "temperature", "xtc", "infill", "penalties", "adaptivep",
+     "nucleus", "temp", "typ")
+)  # fmt: skip
+FLAGS = ("parallel_tool_calls", "add_generation_prompt", "grammar_lazy", "parse_special")
+TEXTS = ("reasoning_effort", "reasoning_format", "generation_prompt", "reasoning_budget_message", "model", "user")
+
+
+@dataclass(frozen=True)
+class FieldChecks:
+    """What there is of a loaded model.
+
+    Attributes
+    ----------
+    n_vocab, n_slots, n_loras : int
+    """
+
+    n_vocab: int
+    n_slots: int
+    n_loras: int
+
+    def check(self, fields: Mapping[str, Any]) -> None:
+        """Look at fields whose names are known; None stands for one that is not given.
+
+        Raises
+        ------
+        TypeError, ValueError, GrammarError
+            A value does not fit; the message names the field, the value and what is expected.
+        """
+        special: dict[str, Callable[[Any], None]] = {
+            "grammar": check_grammar,
+            "logit_bias": self._logit_bias,
+            "stop": _stop,
+            "samplers": _samplers,
+            "lora": self._lora,
+            "id_slot": self._id_slot,
+        }
+        for name, value in fields.items():
+            if value is None:
+                continue
+            if name in special:
+                special[name](value)
+            elif name in FLAGS and not isinstance(value, bool):
+                raise TypeError(f"{name} is {value!r}, expected True or False")
+            elif name in TEXTS and not isinstance(value, str):
+                raise TypeError(f"{name} is {value!r}, expected a text")
+            elif name in ("stream_options", "chat_template_kwargs") and not isinstance(value, Mapping):
+                raise TypeError(f"{name} is {value!r}, expected a mapping")
+            else:
+                _number_in_range(name, value)
+
+    def _logit_bias(self, value: Any) -> None:
+        pairs = value.items() if isinstance(value, Mapping) else value
+        if isinstance(pairs, str) or not all(_is_pair(pair) for pair in _items(pairs, "logit_bias")):
+            raise TypeError(f"logit_bias is {value!r:.200}, expected a mapping, or pairs, of tokens and numbers")
+        for token, bias in pairs:
+            number = int(token) if isinstance(token, str) and token.lstrip("-").isdecimal() else token
+            if isinstance(number, bool) or not isinstance(number, int | str):
+                raise TypeError(f"logit_bias has the token {token!r}, expected a number or a text")
+            if isinstance(number, int) and not 0 <= number < self.n_vocab:
+                raise ValueError(f"logit_bias has the token {token!r}, expected 0 to {self.n_vocab - 1}")
+            if bias is not False and (isinstance(bias, bool) or not isinstance(bias, int | float)):
+                raise TypeError(f"logit_bias[{token!r}] is {bias!r}, expected a number, or False: never")
+
+    def _lora(self, value: Any) -> None:
+        for item in _items(value, "lora"):
+            number = item.get("id") if isinstance(item, Mapping) else None
+            if not isinstance(number, int) or not isinstance(item.get("scale"), int | float):
+                raise TypeError(f"lora has {item!r}, expected a mapping with id and scale")
+            if not 0 <= number < self.n_loras:
+                raise ValueError(f"lora has the id {number}, but {self.n_loras} adapters are loaded")
+
+    def _id_slot(self, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"id_slot is {value!r}, expected a number")
+        if not -1 <= value < self.n_slots:
+            raise ValueError(f"id_slot is {value}, expected -1 (any) to {self.n_slots - 1}")
+
+
+def _items(value: Any, name: str) -> Sequence[Any]:
+    try:
+        return list(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, expected a list") from None
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2
+
+
+def _stop(value: Any) -> None:
+    if not isinstance(value, str) and (
+        isinstance(value, Mapping) or not all(isinstance(text, str) for text in _items(value, "stop"))
+    ):
+        raise TypeError(f"stop is {value!r:.200}, expected a text or several")
+
+
+def _samplers(value: Any) -> None:
+    if isinstance(value, str):
+        return  # a letter for each
+    for name in _items(value, "samplers"):
+        if not isinstance(name, str) or name.lower().replace("-", "").replace("_", "") not in SAMPLERS:
+            raise ValueError(f"samplers has {name!r}, expected some of {', '.join(sorted(SAMPLERS))}")
+
+
+def _number_in_range(name: str, value: Any) -> None:
+    """Upstream's numbers have 32 bits, and what is larger would become another number."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        limit = LARGE.get(name, INT)
+        if not -limit <= value < limit:
+            raise ValueError(f"{name} is {value}, expected {-limit} to {limit - 1}")
+    elif isinstance(value, float) and math.isfinite(value) and abs(value) > LARGEST_FLOAT:
+        raise ValueError(f"{name} is {value}, expected a number of 32 bits")

@@ -1,0 +1,80 @@
+"""Values of fields that do not fit are refused, never left out without a word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cyllama import LLM
+from cyllama.llama.fields import SAMPLERS
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("logit_bias", 5, "logit_bias is 5"),
+        ("logit_bias", "x", "logit_bias is 'x'"),
+        ("logit_bias", [[1, 2, 3]], "expected a mapping, or pairs"),
+        ("logit_bias", {10**9: 1.0}, "has the token 1000000000, expected 0 to 49151"),
+        ("logit_bias", {"-1": 1.0}, "has the token '-1'"),
+        ("logit_bias", {1: "much"}, "is 'much', expected a number, or False"),
+        ("logit_bias", [[1, True]], "is True, expected a number, or False"),
+        ("stop", 5, "stop is 5"),
+        ("stop", ["a", None], "expected a text or several"),
+        ("stop", {"a": 1}, "expected a text or several"),
+        ("samplers", ["top_k", "topk2"], "samplers has 'topk2'"),
+        ("samplers", 7, "samplers is 7"),
+        ("lora", [{"id": 0, "scale": 1.0}], "0 adapters are loaded"),
+        ("lora", [3], "expected a mapping with id and scale"),
+        ("id_slot", 4, "expected -1 .any. to 3"),
+        ("id_slot", "0", "id_slot is '0'"),
+        ("grammar", 5, "the grammar is 5"),
+        ("max_tokens", 2**31, "max_tokens is 2147483648"),
+        ("max_tokens", -(2**63), "max_tokens is"),
+        ("n_probs", -(2**31) - 1, "n_probs is"),
+        ("temperature", 1e308, "temperature is 1e.308"),
+        ("seed", 2**32, "seed is"),
+        ("stream_options", "x", "stream_options is 'x'"),
+        ("generation_prompt", 3, "generation_prompt is 3"),
+        ("reasoning_format", "x", "Unknown reasoning format"),
+        ("temperature", float("nan"), "cannot be written as JSON"),
+        ("temperature", "hot", "temperature"),
+        ("min_p", [], "min_p"),
+    ],
+)
+def test_refused(llm: LLM, field: str, value: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        llm.chat("x", max_tokens=1) if field == "nothing" else llm.chat("x", **{"max_tokens": 1, field: value})
+
+
+def test_bias_in_all_its_forms(llm: LLM) -> None:
+    """Upstream takes numbers, texts and False."""
+    plain = llm.complete("The capital of France is", temperature=0, max_tokens=1).text
+    (token,) = llm.tokenize(plain)
+    for bias in ({token: -100}, {str(token): -100.0}, {plain: False}, [[token, -100]], [(plain, False)]):
+        assert llm.complete("The capital of France is", temperature=0, max_tokens=1, logit_bias=bias).text != plain
+    assert llm.complete("The capital of France is", temperature=0, max_tokens=1, logit_bias={}).text == plain
+
+
+def test_stop_as_one_text(llm: LLM) -> None:
+    found = llm.complete("1 2 3 4 5", temperature=0, max_tokens=24, stop="8")
+    assert "7" in found.text and "8" not in found.text and found.finish_reason == "stop"
+    assert llm.complete("1 2 3 4 5", temperature=0, max_tokens=4, stop="8").finish_reason == "length"
+
+
+def test_samplers_and_their_order(llm: LLM) -> None:
+    """Upstream's own list is known; each name has an effect on what was used."""
+    default = llm.properties.default_generation_settings.params.samplers
+    assert {name.replace("_", "") for name in default} <= SAMPLERS
+    given: dict[str, Any] = {"temperature": 1.8, "top_k": 1, "seed": 5, "max_tokens": 16}
+    greedy = llm.complete("The", temperature=0, max_tokens=16).text
+    assert llm.complete("The", samplers=["top-k", "temp"], **given).text == greedy
+    assert llm.complete("The", samplers=["temperature"], **given).text != greedy
+
+
+def test_a_seed_may_have_32_bits(llm: LLM) -> None:
+    one, two = (
+        llm.complete("The", seed=2**32 - 2, temperature=1.5, max_tokens=12, cache_prompt=False).text for _ in "ab"
+    )
+    assert one == two

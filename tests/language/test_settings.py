@@ -1,0 +1,113 @@
+"""The settings are options that upstream has; those that download or start programs are known."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cyllama import LLM
+from cyllama.errors import UnsupportedError
+from cyllama.llama._engine import engine_fields, engine_options
+from cyllama.llama.settings import HTTP, HTTP_GROUPS, UNSAFE, LLMOptions, danger_of, more_arguments, option_arguments
+
+NAMES = {name for option in engine_options() for name in option["names"]}
+
+
+def test_every_setting_is_an_option() -> None:
+    flags = {item.metadata[key] for item in dataclasses.fields(LLMOptions) for key in ("flag", "off")} - {""}
+    assert flags <= NAMES and set(UNSAFE) <= NAMES
+
+
+def test_arguments() -> None:
+    options = LLMOptions(
+        n_ctx=512, n_threads=2, flash_attn=True, warmup=False, tensor_split=[1, 2.5], n_gpu_layers="auto"
+    )
+    found = option_arguments(options)
+    assert found == ["--ctx-size", "512", "--threads", "2", "--n-gpu-layers", "auto", "--tensor-split", "1,2.5", "--flash-attn", "on",
+                     "--no-warmup"]  # fmt: skip
+    with pytest.raises(TypeError, match="n_ctx is <object"):
+        option_arguments(LLMOptions(n_ctx=object()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"n_ctx": True}, "n_ctx is True, expected int"),
+        ({"n_gpu_layers": False}, "n_gpu_layers is False, expected int or str"),
+        ({"embedding": 1}, "embedding is 1, expected bool"),
+        ({"warmup": "no"}, "warmup is 'no', expected bool"),
+        ({"tensor_split": b"12"}, "tensor_split is b'12'"),
+        ({"tensor_split": {1: 2}}, "tensor_split is"),
+    ],
+)
+def test_values_of_another_kind(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        option_arguments(LLMOptions(n_threads=1, **given))
+
+
+def test_numbers_of_numpy_and_mappings() -> None:
+    options = LLMOptions(n_threads=1, n_ctx=np.int64(512), chat_template_kwargs={"a": True})  # type: ignore[arg-type]
+    assert option_arguments(options) == ["--ctx-size", "512", "--threads", "1", "--chat-template-kwargs", '{"a": true}']
+
+
+ENDING = """
+import sys
+from cyllama.errors import CyllamaError
+from cyllama.llama._engine import engine_memory, engine_options
+from cyllama.llama.settings import danger_of
+count = 0
+for option in engine_options():
+    if danger_of(option) is None:
+        for name in option["names"]:
+            for values in ([], ["7"] * option["values"], ["-7"] * option["values"], ["\u00e4"] * option["values"]):
+                try:
+                    engine_memory([name, *values])
+                except (ValueError, CyllamaError):
+                    count += 1
+print("still here", count)
+"""
+
+
+def test_no_option_ends_the_program() -> None:
+    """Upstream prints something for some options, and ends; a library does not."""
+    done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.startswith("still here"), done.stderr[-2000:]
+    for name in ("version", "list-devices", "cache-list", "help", "completion-bash"):
+        with pytest.raises(ValueError, match="not for a library"):
+            LLM("tiny-random-llama", options={name: True})
+
+
+def test_other_options() -> None:
+    assert more_arguments({"cache_ram": 100, "no-op-offload": True, "swa-full": False}) == [
+        "--cache-ram", "100", "--no-op-offload"]  # fmt: skip
+    with pytest.raises(TypeError, match="expected True or False"):
+        more_arguments({"no-op-offload": 1})
+    with pytest.raises(TypeError, match="expected 2 values"):
+        more_arguments({"control-vector-layer-range": "12"})
+    with pytest.raises(TypeError, match="override-kv is"):
+        more_arguments({"override-kv": {"a": 1}})
+
+
+def test_dangers() -> None:
+    dangers = {name: danger_of(option) for option in engine_options() for name in option["names"]}
+    for name in ("--hf-repo", "--model-url", "--mmproj-url", "--fim-qwen-7b-spec", "--hf-repo-draft"):
+        assert dangers[name] == "downloads"
+    assert dangers["--agent"] == "starts tools" and dangers["--ctx-size"] is None
+
+
+def test_options_of_http() -> None:
+    """They would change nothing."""
+    assert NAMES >= HTTP and all(any(name.startswith(group) for name in NAMES) for group in HTTP_GROUPS)
+    for name in ("host", "slot-save-path", "api-key", "ssl-key-file", "models-dir", "no-webui"):
+        with pytest.raises(UnsupportedError, match="llama-server's HTTP"):
+            more_arguments({name: "x"})
+
+
+def test_fields_of_requests() -> None:
+    names = [name for field in engine_fields() for name in field["names"]]
+    assert {"temperature", "top_k", "max_tokens", "n", "stop", "seed"} <= set(names)
