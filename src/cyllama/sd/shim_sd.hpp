@@ -38,15 +38,29 @@ inline void throwing_tiles(int tile, int tiles, float seconds, void * data) {
     }
 }
 
+// A file that is read on the way to a picture: no step of it, but a moment to stop.
+inline void throwing_load(int, int, float, void * data) {
+    const call_hooks * hooks = static_cast<const call_hooks *>(data);
+    if (hooks->poll(hooks->state)) {
+        throw stopped{};
+    }
+}
+
 inline void forwarded_preview(int step, int count, sd_image_t * frames, bool is_noisy, void * data) {
     const call_hooks * hooks = static_cast<const call_hooks *>(data);
     hooks->preview(step, count, frames, is_noisy, hooks->state);
 }
 
+// What the progress callback hears of.
+enum class progress_of { files, steps };
+
 class bound_hooks {
   public:
-    explicit bound_hooks(call_hooks & hooks) {
+    bound_hooks(call_hooks & hooks, progress_of what) {
         sd_set_progress_callback(throwing_progress, &hooks);
+        if (what == progress_of::steps) {
+            sd_set_load_callback(throwing_load, &hooks);
+        }
         if (hooks.tiles != nullptr) {
             sd_set_tile_callback(throwing_tiles, &hooks);
         }
@@ -59,6 +73,7 @@ class bound_hooks {
 
     ~bound_hooks() {
         sd_set_progress_callback(nullptr, nullptr);
+        sd_set_load_callback(nullptr, nullptr);
         sd_set_tile_callback(nullptr, nullptr);
         sd_set_abort_callback(nullptr, nullptr);
         sd_set_preview_callback(nullptr, PREVIEW_NONE, 1, true, false, nullptr);
@@ -69,8 +84,9 @@ class bound_hooks {
 };
 
 // Runs one call of the engine; `nothing` when it was stopped.
-template <typename Result, typename Call> Result run_bound(call_hooks & hooks, Result nothing, Call call) {
-    bound_hooks bound(hooks);
+template <typename Result, typename Call>
+Result run_bound(call_hooks & hooks, progress_of what, Result nothing, Call call) {
+    bound_hooks bound(hooks, what);
     try {
         return call();
     } catch (const stopped &) {
@@ -79,30 +95,34 @@ template <typename Result, typename Call> Result run_bound(call_hooks & hooks, R
 }
 
 inline sd_ctx_t * load_context(const sd_ctx_params_t * params, call_hooks & hooks) {
-    return run_bound(hooks, static_cast<sd_ctx_t *>(nullptr), [&] { return new_sd_ctx(params); });
+    return run_bound(hooks, progress_of::files, static_cast<sd_ctx_t *>(nullptr), [&] { return new_sd_ctx(params); });
 }
 
 inline sd_image_t * run_image(sd_ctx_t * ctx, const sd_img_gen_params_t * params, call_hooks & hooks) {
-    return run_bound(hooks, static_cast<sd_image_t *>(nullptr), [&] { return generate_image(ctx, params); });
+    return run_bound(hooks, progress_of::steps, static_cast<sd_image_t *>(nullptr),
+                     [&] { return generate_image(ctx, params); });
 }
 
 inline sd_image_t * run_video(sd_ctx_t * ctx, const sd_vid_gen_params_t * params, int * count, call_hooks & hooks) {
-    return run_bound(hooks, static_cast<sd_image_t *>(nullptr), [&] { return generate_video(ctx, params, count); });
+    return run_bound(hooks, progress_of::steps, static_cast<sd_image_t *>(nullptr),
+                     [&] { return generate_video(ctx, params, count); });
 }
 
 inline upscaler_ctx_t * load_upscaler(const char * path, bool offload_params_to_cpu, bool direct, int n_threads,
                                       int tile_size, call_hooks & hooks) {
-    return run_bound(hooks, static_cast<upscaler_ctx_t *>(nullptr),
+    return run_bound(hooks, progress_of::files, static_cast<upscaler_ctx_t *>(nullptr),
                      [&] { return new_upscaler_ctx(path, offload_params_to_cpu, direct, n_threads, tile_size); });
 }
 
 inline sd_image_t run_upscale(upscaler_ctx_t * ctx, sd_image_t image, uint32_t factor, call_hooks & hooks) {
-    return run_bound(hooks, sd_image_t{0, 0, 0, nullptr}, [&] { return upscale(ctx, image, factor); });
+    return run_bound(hooks, progress_of::steps, sd_image_t{0, 0, 0, nullptr},
+                     [&] { return upscale(ctx, image, factor); });
 }
 
 inline bool run_convert(const char * input, const char * vae, const char * output, sd_type_t type, const char * rules,
                         bool convert_name, call_hooks & hooks) {
-    return run_bound(hooks, false, [&] { return convert(input, vae, output, type, rules, convert_name); });
+    return run_bound(hooks, progress_of::files, false,
+                     [&] { return convert(input, vae, output, type, rules, convert_name); });
 }
 
 } // namespace cyllama
