@@ -58,7 +58,7 @@ def test_pictures(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_options_arrive(capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ("--sampler", "Heun", "--scheduler", "karras", "--guidance", "2", "--sigmas", "1,0.5,0", "-n", "blue")
+    flags = ("--sampler", "Heun", "--guidance", "2", "--sigmas", "1,0.5,0", "-n", "blue", "--cfg-scale", "2")
     printed(capsys, "txt2img", "x", *SMALL, *flags, "-o", "a.png", "--n-threads", "1", "--vae-tiling")
     found = json.loads("\n".join(printed(capsys, "sd", "info", "--json", "a.png")))
     assert (found["sampler"], found["guidance"], found["negative_prompt"], found["seed"]) == ("Heun", 2.0, "blue", 5)
@@ -134,8 +134,62 @@ def test_every_option_has_a_flag(capsys: pytest.CaptureFixture[str], name: str, 
         if field.name not in LEFT_OUT and field.metadata["kind"] is not None:
             assert f"--{field.name.replace('_', '-')}" in shown
     for field in dataclasses.fields(sd.SDContextParams):
-        if field.metadata["kind"] != "list":  # textual inversions are a mapping
-            assert f"--{field.name.removesuffix('_path').replace('_', '-')}" in shown
+        name = "embedding" if field.name == "embeddings" else field.name.removesuffix("_path")
+        assert f"--{name.replace('_', '-')}" in shown
+
+
+@pytest.mark.parametrize(
+    ("option", "kind", "own"),
+    [("hires", sd.HiresParams, {"enabled", "scale"}), ("vae-tiling", sd.SDTilingParams, {"enabled"}),
+     ("cache", sd.CacheParams, {"mode"}), ("pm", sd.PhotoMakerParams, set())],
+)  # fmt: skip
+def test_every_parameter_of_an_option_has_a_flag(
+    capsys: pytest.CaptureFixture[str], option: str, kind: type, own: set[str]
+) -> None:
+    assert main(["txt2img", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for field in dataclasses.fields(kind):
+        assert field.name in own or f"--{option}-{field.name.lower().replace('_', '-')}" in shown
+
+
+def test_parameters_of_options_arrive(capsys: pytest.CaptureFixture[str]) -> None:
+    more = ("--hires", "1.5", "--hires-upscaler", "lanczos", "--hires-steps", "2", "--cache", "dbcache",
+            "--cache-max-warmup-steps", "1", "--vae-tiling-tile-size-x", "4")  # fmt: skip
+    printed(capsys, "txt2img", "x", *SMALL, *more, "-o", "a.png")
+    found = json.loads("\n".join(printed(capsys, "sd", "info", "--json", "a.png")))
+    assert (found["hires"], found["hires_upscaler"], found["hires_steps"]) == (1.5, "Lanczos", 2)
+    assert (found["cache"], found["vae_tiling"]) == ("dbcache", "True") and pixels("a.png").shape == (96, 96, 3)
+    printed(capsys, "txt2img", "x", *SMALL, "--hires-upscaler", "nearest", "-o", "b.png")
+    assert pixels("b.png").shape == (128, 128, 3)
+    assert "has no mode" in failed(capsys, "txt2img", "x", *SMALL, "--cache-spectrum-m", "3")
+    assert "spectrum_m is 99" in failed(
+        capsys, "txt2img", "x", *SMALL, "--cache", "spectrum", "--cache-spectrum-m", "99"
+    )
+    assert "without photo_maker" in failed(capsys, "txt2img", "x", *SMALL, "--pm-id-images", "a.png", "b.png")
+    assert "takes none" in failed(capsys, "txt2img", "x", *SMALL, "--embedding", "word=a.png")
+    assert "no WORD=FILE" in failed(capsys, "txt2img", "x", *SMALL, "--embedding", "word", code=2)
+
+
+@pytest.mark.parametrize(
+    ("command", "target", "message"),
+    [
+        ("txt2img", "none/a.png", "there is no folder 'none'"),
+        ("txt2img", "a.xyz", "has the ending '.xyz'"),
+        ("txt2img", ".", "is a directory"),
+        ("txt2vid", "a.avi", "path ends in '.avi'"),
+    ],
+)
+def test_names_of_files_are_checked_first(
+    capsys: pytest.CaptureFixture[str], command: str, target: str, message: str
+) -> None:
+    """This model cannot be loaded: nothing was computed when the name was refused."""
+    Path("broken.gguf").write_bytes(b"GGUF")
+    assert message in failed(capsys, command, "x", "-m", "broken.gguf", "-o", target)
+
+
+def test_names_of_files_of_tools(capsys: pytest.CaptureFixture[str], picture: str) -> None:
+    for command in ("upscale", "canny"):
+        assert "has the ending '.xyz'" in failed(capsys, command, picture, "-o", "a.xyz")
 
 
 # ------------------------------------------------------------------------------------------- terminal

@@ -92,13 +92,21 @@ def test_names_of_samplers_come_back(sampler: SampleMethod) -> None:
         assert sampler_and_scheduler(sampler_label(sampler), scheduler_label(scheduler)) == (sampler, scheduler)
 
 
+@pytest.mark.parametrize(
+    ("name", "sampler"),
+    [("euler_ancestral", "EULER_A"), ("k_dpmpp_2m", "DPMPP2M"), ("dpmpp_2s_ancestral", "DPMPP2S_A"), ("dpm_2", "DPM2")],
+)
+def test_names_of_other_programs(name: str, sampler: str) -> None:
+    assert sampler_and_scheduler(name, None) == (SampleMethod[sampler], None)
+
+
 # ------------------------------------------------------------------------------------------ pictures
 
 
 @pytest.fixture(scope="module")
 def made(flux_path: Path) -> ImageResult:
     with StableDiffusion(flux_path) as sd:
-        return sd.txt2img("a red circle, ünïcode", negative_prompt="blue", batch_size=2, **SMALL)
+        return sd.txt2img("a red circle, ünïcode", negative_prompt="blue", cfg_scale=2.0, batch_size=2, **SMALL)
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
@@ -126,6 +134,9 @@ def test_saving_otherwise(made: ImageResult, tmp_path: Path) -> None:
     made[0].save(out, "PNG")
     (tmp_path / "a.png").write_bytes(out.getvalue())
     assert read_parameters(tmp_path / "a.png") == made.infotexts[0]
+    with open(tmp_path / "e.png", "wb") as file:
+        made[0].save(file)  # Pillow takes the format from its name
+    assert read_parameters(tmp_path / "e.png") == made.infotexts[0]
     made[0].save(tmp_path / "b.png", pnginfo=None)
     assert read_parameters(tmp_path / "b.png") is None
     made[0].save(tmp_path / "c.bmp")
@@ -260,7 +271,9 @@ def test_loras(flux_path: Path, lora: Path) -> None:
             np.testing.assert_array_equal(pixels(f"a circle <lora:{name}:2>"), changed)
         np.testing.assert_array_equal(pixels("a circle", loras={lora: 2.0}), changed)
         np.testing.assert_array_equal(pixels("a circle", loras=[lora]), pixels("<lora:ink> a circle"))
-        out = sd.txt2img("a circle", loras=[(lora, 0.5)], **SMALL)
+        steps: list[tuple[int, int]] = []
+        out = sd.txt2img("a circle", loras=[(lora, 0.5)], on_step=lambda i, n, _: steps.append((i, n)), **SMALL)
+        assert steps == [(0, 2), (1, 2), (2, 2)]  # the tensors of the LoRA are no steps
         assert out.parameters["prompt"] == "a circle <lora:ink:0.5>"
         np.testing.assert_array_equal(pixels("a circle"), plain)  # nothing stays
         with pytest.raises(FileNotFoundError, match="did you mean ink"):

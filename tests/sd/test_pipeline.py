@@ -316,6 +316,9 @@ def test_cancelled_while_it_waits(sd: StableDiffusion) -> None:
         ({"num_inference_step": 3}, TypeError, "did you mean 'num_inference_steps'"),
         ({"steps": 3, "num_inference_steps": 4}, TypeError, "steps was given twice"),
         ({"onstep": print}, TypeError, "did you mean 'on_step'"),
+        ({"guidence_scale": 3}, TypeError, "did you mean 'guidance_scale'"),
+        ({"init_image": "a.png"}, TypeError, "img2img, inpaint and edit take pictures"),
+        ({"n_threads": 2}, TypeError, "said when that is loaded"),
         ({"on_step": 3}, TypeError, "expected a callable"),
         ({"cancel": True}, TypeError, "is_set"),
         ({"steps": 0}, ValueError, "^steps is 0"),
@@ -343,7 +346,6 @@ def test_cancelled_while_it_waits(sd: StableDiffusion) -> None:
         ({"skip_layers": [1]}, ValueError, "without slg_scale"),
         ({"preview": "x", "on_preview": print}, ValueError, "^preview is 'x'"),
         ({"cache": "easy"}, ValueError, "did you mean 'easycache'"),
-        ({"control_image": 3}, TypeError, "control_image is int"),
     ],
 )
 def test_options_that_are_refused(sd: StableDiffusion, options: dict, kind: type[Exception], match: str) -> None:
@@ -367,6 +369,9 @@ def test_pictures_that_are_refused(sd: StableDiffusion, tmp_path: Path) -> None:
         sd.img2img("x")
     with pytest.raises(TypeError, match="image was given twice"):
         sd.img2img("x", np.zeros((8, 8, 3), np.uint8), init_image=np.zeros((8, 8, 3), np.uint8))
+    for several in ([], [np.zeros((8, 8, 3), np.uint8)] * 2):
+        with pytest.raises(ValueError, match=f"init_images has {len(several)} pictures, expected one"):
+            sd.img2img("x", init_images=several)
     with pytest.raises(MediaError):
         sd.img2img("x", b"nonsense")
     with pytest.raises(FileNotFoundError):

@@ -90,6 +90,13 @@ def test_a_picture() -> None:
         image_request("x", options, SD1, Inputs(), [])
 
 
+def test_a_control_picture() -> None:
+    request = image_request("x", ImageOptions(control_image=picture(50, 40), width=64, height=64), SD1, Inputs(), [])
+    assert request.control_image.shape == (64, 64, 3) and request.control_strength == 0.9
+    with pytest.raises(TypeError, match="control_image is int"):
+        image_request("x", ImageOptions(control_image=3), SD1, Inputs(), [])
+
+
 def test_defaults_of_edit_models() -> None:
     request = image_request("x", ImageOptions(), FAMILIES["Instruct-Pix2Pix"], Inputs(), [])
     assert request.sample_params.guidance.img_cfg == 1.5 and request.sample_params.guidance.txt_cfg == 7.5

@@ -10,13 +10,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from cyllama import sd
 from cyllama.cli._terminal import Screen
 
 __all__ = ["add_generation", "add_image", "add_tool", "generate", "given"]
 
-MODEL_KINDS: dict[str, Any] = {"path": os.PathLike, "enum": str, "rules": str, "int": int, "float": float}
-LEFT_OUT = ("output_type", "preview_interval", "loras")  # there are no such flags, or others
+KINDS: dict[str, Any] = {
+    "path": os.PathLike,
+    "images": os.PathLike,
+    "enum": str,
+    "rules": str,
+    "mask": str,
+    "int": int,
+    "float": float,
+    "bool": bool,
+}
+LEFT_OUT = ("output_type", "loras")  # there are no such flags, or others
+SWITCH = "enabled"  # of parameters that are switched on by being given
 
 
 def add_generation(parser: argparse.ArgumentParser, kind: type, output: str) -> None:
@@ -32,16 +44,31 @@ def add_generation(parser: argparse.ArgumentParser, kind: type, output: str) -> 
     options.add_argument(
         "--lora", action="append", default=[], metavar="FILE[:WEIGHT]", help="a LoRA; may be given several times"
     )
+    for field in dataclasses.fields(kind):
+        if "more" in field.metadata:
+            more = parser.add_argument_group(field.metadata["help"])
+            for name, part in _more(field).items():
+                images = {"nargs": "+"} if part.metadata["kind"] == "images" else {}
+                _add_field(more, name, KINDS[part.metadata["kind"]], {**part.metadata, **images})
     parts = parser.add_argument_group("parts and parameters of the model")
     parts.add_argument("--lora-dir", help="folder for <lora:name:weight>; default: the model's")
+    parts.add_argument(
+        "--embedding", action="append", metavar="WORD=FILE", type=_word_and_file,
+        help="a textual inversion and the word that stands for it in the prompt; may be given several times",
+    )  # fmt: skip
     for field in dataclasses.fields(sd.SDContextParams):
         name = field.name.removesuffix("_path")
         if name == "model":
             continue
-        if field.metadata["kind"] == "bool":
-            _add_field(parts, name, bool, field.metadata)
-        elif field.metadata["kind"] in MODEL_KINDS:
-            _add_field(parts, name, MODEL_KINDS[field.metadata["kind"]], field.metadata)
+        if field.metadata["kind"] in KINDS:
+            _add_field(parts, name, KINDS[field.metadata["kind"]], field.metadata)
+
+
+def _more(option: Any) -> dict[str, Any]:
+    """The fields of the parameters that an option may be, by the names of their flags; one is the option's own."""
+    prefix, main = option.metadata.get("prefix", option.name), option.metadata.get("main")
+    fields = dataclasses.fields(option.metadata["more"])
+    return {f"{prefix}_{field.name.lower()}": field for field in fields if field.name not in (main, SWITCH)}
 
 
 def _add_field(group: Any, name: str, kind: Any, metadata: Any) -> None:
@@ -55,7 +82,9 @@ def _add_field(group: Any, name: str, kind: Any, metadata: Any) -> None:
         group.add_argument(*flags, dest=name, type=_several(of), metavar=f"{_shown(of)},...", help=help_text)
     else:
         convert = str if kind is os.PathLike else kind
-        group.add_argument(*flags, dest=name, type=convert, metavar=_shown(kind), help=help_text)
+        group.add_argument(
+            *flags, dest=name, type=convert, metavar=_shown(kind), help=help_text, nargs=metadata.get("nargs")
+        )
 
 
 def _shown(kind: Any) -> str:
@@ -67,6 +96,13 @@ def _several(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
         return [kind(part) for part in text.split(",")]
 
     return numbers
+
+
+def _word_and_file(text: str) -> tuple[str, str]:
+    word, equals, path = text.partition("=")
+    if not (word and equals and path):
+        raise argparse.ArgumentTypeError(f"{text!r} is no WORD=FILE")
+    return word, path
 
 
 def add_image(parser: argparse.ArgumentParser, name: str, help_text: str, **more: Any) -> None:
@@ -86,6 +122,22 @@ def given(arguments: argparse.Namespace, *without: str) -> dict[str, Any]:
     values = {name: value for name, value in vars(arguments).items() if value is not None and name not in left_out}
     if loras := [_lora(text) for text in getattr(arguments, "lora", [])]:
         values["loras"] = loras
+    if "embedding" in values:
+        values["embeddings"] = dict(values.pop("embedding"))
+    return values
+
+
+def _with_more(values: dict[str, Any], kind: type) -> dict[str, Any]:
+    """The options, with what was said of one of them as its parameters."""
+    for option in dataclasses.fields(kind):
+        if "more" not in option.metadata:
+            continue
+        chosen = {field.name: values.pop(name) for name, field in _more(option).items() if name in values}
+        if chosen:
+            main = option.metadata.get("main")
+            if main and option.name in values:
+                chosen[main] = values[option.name]
+            values[option.name] = option.metadata["more"](**chosen)
     return values
 
 
@@ -99,7 +151,25 @@ def _lora(text: str) -> tuple[str, float]:
         raise ValueError(f"--lora is {text!r}, expected FILE or FILE:WEIGHT") from None
 
 
-def generate(arguments: argparse.Namespace, call: Callable[..., Any], ending: str, *images: str) -> int:
+def check_target(path: Path, *, video: bool = False) -> None:
+    """Refuse a name under which the result could not be written, before it is made.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, ValueError, UnsupportedError
+    """
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {str(path.parent)!r} for {path.name!r}")
+    if video:
+        sd.check_video_path(path)
+        return
+    if path.is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a directory, expected a file to write")
+    if Image.registered_extensions().get(path.suffix.casefold()) not in Image.SAVE:
+        raise ValueError(f"{path.name!r} has the ending {path.suffix!r}, expected that of a picture, such as .png")
+
+
+def generate(arguments: argparse.Namespace, call: Callable[..., Any], kind: type, ending: str, *images: str) -> int:
     """Call one of `cyllama.sd`'s functions, write what it gives, and print the names of the files.
 
     Parameters
@@ -107,6 +177,8 @@ def generate(arguments: argparse.Namespace, call: Callable[..., Any], ending: st
     arguments : argparse.Namespace
     call : callable
         Such as `cyllama.sd.txt2img`.
+    kind : type
+        `cyllama.sd.ImageOptions` or `cyllama.sd.VideoOptions`.
     ending : str
         Of the files, if no name was given.
     *images : str
@@ -117,7 +189,9 @@ def generate(arguments: argparse.Namespace, call: Callable[..., Any], ending: st
     int
         The exit code.
     """
-    options = given(arguments, "model", *images)
+    if arguments.output is not None:
+        check_target(arguments.output, video=kind is sd.VideoOptions)
+    options = _with_more(given(arguments, "model", *images), kind)
     if "preview" in options:
         options["on_preview"] = Screen(sys.stderr).show
     options.setdefault("progress", sys.stderr.isatty())

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from cyllama import sd
-from cyllama.cli._pictures import add_tool, given
+from cyllama.cli._pictures import add_tool, check_target, given
 
 __all__ = ["add_arguments", "run"]
 
@@ -25,6 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Find the edges."""
     source = Path(arguments.input)
     target = arguments.output or source.with_name(f"{source.stem}-edges.png")
+    check_target(target)
     sd.canny(source, **given(arguments, "input")).save(target)
     print(target)
     return 0

@@ -18,4 +18,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the pictures."""
-    return generate(arguments, sd.edit, ".png", "images")
+    return generate(arguments, sd.edit, sd.ImageOptions, ".png", "images")

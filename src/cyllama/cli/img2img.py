@@ -18,4 +18,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the pictures."""
-    return generate(arguments, sd.img2img, ".png", "image")
+    return generate(arguments, sd.img2img, sd.ImageOptions, ".png", "image")

@@ -18,4 +18,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the video."""
-    return generate(arguments, sd.img2vid, ".webp", "image")
+    return generate(arguments, sd.img2vid, sd.VideoOptions, ".webp", "image")

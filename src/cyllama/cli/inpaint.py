@@ -19,4 +19,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the pictures."""
-    return generate(arguments, sd.inpaint, ".png", "image", "mask_image")
+    return generate(arguments, sd.inpaint, sd.ImageOptions, ".png", "image", "mask_image")

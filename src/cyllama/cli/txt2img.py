@@ -17,4 +17,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the pictures."""
-    return generate(arguments, sd.txt2img, ".png")
+    return generate(arguments, sd.txt2img, sd.ImageOptions, ".png")

@@ -17,4 +17,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the video."""
-    return generate(arguments, sd.txt2vid, ".webp")
+    return generate(arguments, sd.txt2vid, sd.VideoOptions, ".webp")

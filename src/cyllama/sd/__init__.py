@@ -61,7 +61,7 @@ from cyllama.sd.params import (
 from cyllama.sd.pipeline import StableDiffusion
 from cyllama.sd.png import parse_infotext, read_parameters
 from cyllama.sd.results import ImageResult, Picture, VideoResult
-from cyllama.sd.video import save_video
+from cyllama.sd.video import check_video_path, save_video
 
 __all__ = [
     "CacheMode",
@@ -96,6 +96,7 @@ __all__ = [
     "VideoOptions",
     "VideoResult",
     "canny",
+    "check_video_path",
     "convert",
     "detect",
     "edit",

@@ -386,3 +386,18 @@ cdef Memory fill_video(object params, lib.sd_vid_gen_params_t * c):
     _fill_tiling(v.get("vae_tiling_params"), &c.vae_tiling_params)
     _fill_cache(v.get("cache"), &c.cache, memory)
     return memory
+
+
+def check_request(params: ImageGenParams | VideoGenParams) -> None:
+    """Check every parameter, as the engine's call would before it computes; no model is needed.
+
+    Raises
+    ------
+    TypeError, ValueError, FileNotFoundError
+    """
+    cdef lib.sd_img_gen_params_t c_picture
+    cdef lib.sd_vid_gen_params_t c_video
+    if isinstance(params, VideoGenParams):
+        fill_video(params, &c_video)
+    else:
+        fill_image(params, &c_picture)

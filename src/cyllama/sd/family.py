@@ -44,6 +44,9 @@ class Family:
         The engine rounds sizes up to it.
     frames, fps : int
         Of a video; 0 frames for families that make pictures.
+    video_inputs : tuple of str or None
+        What a video may start from besides the text: ``"image"``, ``"end_image"``, ``"control_frames"``; None if the
+        file does not tell.
     is_unet : bool
         Whether it is a UNet (SD 1, 2, XL), not a transformer.
     about : str
@@ -61,6 +64,7 @@ class Family:
     multiple: int = 64
     frames: int = 0
     fps: int = 0
+    video_inputs: tuple[str, ...] | None = ()
     is_unet: bool = False
     about: str = ""
 
@@ -68,6 +72,16 @@ class Family:
     def inpaints(self) -> bool:
         """Whether it was trained to fill in masks."""
         return self.name.endswith(("Inpaint", "Fill")) or self.name == "Flex.2"
+
+    @property
+    def controls(self) -> bool:
+        """Whether it follows a control picture without a ControlNet."""
+        return self.name in ("Flux Control", "Flex.2")
+
+    @property
+    def edits(self) -> bool:
+        """Whether guidance by the picture means something to it."""
+        return self.inpaints or self.controls or self.name.endswith("Pix2Pix")
 
     @property
     def makes_videos(self) -> bool:
@@ -83,8 +97,19 @@ def _transformer(name: str, steps: int, cfg_scale: float, multiple: int = 8, **m
     return Family(name, 1024, 1024, steps, cfg_scale, multiple=multiple, **more)  # type: ignore[arg-type]
 
 
-def _video(name: str, cfg_scale: float, multiple: int, fps: int, flow_shift: float) -> Family:
-    return Family(name, 832, 480, 20, cfg_scale, flow_shift=flow_shift, multiple=multiple, frames=33, fps=fps)
+def _video(name: str, cfg_scale: float, multiple: int, fps: int, *inputs: str) -> Family:
+    return Family(
+        name,
+        832,
+        480,
+        20,
+        cfg_scale,
+        flow_shift=3.0,
+        multiple=multiple,
+        frames=33,
+        fps=fps,
+        video_inputs=inputs or None,
+    )
 
 
 # The sizes that the models were trained with, and what their authors or the engine's documents sample them with.
@@ -112,9 +137,9 @@ FAMILIES: dict[str, Family] = {
         _transformer("Flux Control", 20, 1.0, guidance=10.0),
         _transformer("Flex.2", 25, 1.0, guidance=3.5),
         _transformer("Chroma Radiance", 26, 4.0, multiple=1),
-        _video("Wan 2.x", 6.0, multiple=16, fps=16, flow_shift=3.0),
-        _video("Wan 2.2 I2V", 3.5, multiple=16, fps=16, flow_shift=3.0),
-        _video("Wan 2.2 TI2V", 6.0, multiple=32, fps=24, flow_shift=3.0),
+        _video("Wan 2.x", 6.0, 16, 16),
+        _video("Wan 2.2 I2V", 3.5, 16, 16, "image", "end_image"),
+        _video("Wan 2.2 TI2V", 6.0, 32, 24, "image"),
         _transformer("Qwen Image", 20, 2.5, flow_shift=3.0),
         _transformer("Anima", 30, 4.0),
         _transformer("Flux.2", 20, 1.0, guidance=4.0, multiple=16),
@@ -181,6 +206,8 @@ def family_of(version: str, file: TensorFile | None = None) -> Family:
         return family
     if version == "Flux":
         family = _kind_of_flux(family, file)
+    elif version == "Wan 2.x":
+        family = dataclasses.replace(family, video_inputs=_inputs_of_wan(file.tensors))
     found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", file.metadata.get("modelspec.resolution", ""))
     if found:
         family = dataclasses.replace(family, width=int(found[1]), height=int(found[2]))
@@ -195,6 +222,12 @@ def _kind_of_flux(family: Family, file: TensorFile) -> Family:
     if _size(_first(prefixed(file), _INPUTS), 1) != FLUX_WIDTH:
         return dataclasses.replace(family, cfg_scale=3.0, guidance=None, about="without distilled guidance")
     return dataclasses.replace(family, steps=4, guidance=None, about="schnell: distilled to four steps")
+
+
+def _inputs_of_wan(tensors: Mapping[str, Shape]) -> tuple[str, ...]:
+    if _has(tensors, "vace_blocks."):
+        return "image", "control_frames"
+    return ("image", "end_image") if _has(tensors, "img_emb") else ()
 
 
 def _has(tensors: Mapping[str, Shape], part: str) -> bool:

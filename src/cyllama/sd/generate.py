@@ -12,10 +12,13 @@ from PIL import Image
 from cyllama import models
 from cyllama.media.image import Pixels, fitted, to_pil, to_pixels
 from cyllama.sd import _tools
+from cyllama.sd._fill import check_request
 from cyllama.sd._upscaler import Upscaler
 from cyllama.sd.hooks import Cancel, Hooks, split_hooks
-from cyllama.sd.options import MODEL_OPTIONS, ImageOptions, VideoOptions, options_from
+from cyllama.sd.loading import ModelFiles, model_files
+from cyllama.sd.options import MODEL_OPTIONS, PICTURES, ImageOptions, VideoOptions, options_from
 from cyllama.sd.pipeline import StableDiffusion
+from cyllama.sd.requests import Inputs, image_request, in_our_names, video_request
 from cyllama.sd.results import ImageResult, VideoResult
 
 __all__ = ["canny", "convert", "edit", "img2img", "img2vid", "inpaint", "txt2img", "txt2vid", "upscale"]
@@ -25,7 +28,6 @@ Model = str | os.PathLike[str] | StableDiffusion | None
 
 UPSCALER = "realesrgan-x4plus"
 OF_THE_MODEL = (*MODEL_OPTIONS, "lora_dir")
-PICTURES = ("image", "images", "init_image", "init_images", "ref_images", "mask_image", "mask")
 
 
 def txt2img(prompt: str, model: Model = None, **options: Any) -> ImageResult:
@@ -348,6 +350,23 @@ def _with_model(
             raise TypeError(f"{', '.join(of_model)} was given, but the model is loaded already")
         return call(model, rest)
     hooks, options = split_hooks(rest)
-    options_from(kind, {k: v for k, v in options.items() if k not in PICTURES}, others=OF_THE_MODEL)
+    options = {name: value for name, value in options.items() if name not in PICTURES}
+    options_from(kind, options, others=OF_THE_MODEL)
+    _check_before_loading(kind, options, model_files(model, {k: v for k, v in of_model.items() if k != "lora_dir"}))
     with StableDiffusion(model, cancel=hooks.cancel, **of_model) as sd:
         return call(sd, rest)
+
+
+def _check_before_loading(
+    kind: type[ImageOptions] | type[VideoOptions], given: Mapping[str, Any], files: ModelFiles
+) -> None:
+    """Refuse values that no model takes, where the file tells what it is: loading may take minutes."""
+    family = files.detected()
+    if family is None:
+        return
+    options = options_from(kind, given, distilled=family.guidance is not None)
+    with in_our_names():
+        if isinstance(options, ImageOptions):
+            check_request(image_request("", options, family, Inputs(), []))
+        else:
+            check_request(video_request("", options, family, Inputs(), []))

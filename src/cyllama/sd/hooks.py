@@ -95,16 +95,25 @@ class Hooks:
         self._line = None if quiet else ProgressLine(sys.stderr)
         self._pipe = _Pipe()
 
-    def arguments(self, mode: str | int | None, interval: int, *, video: bool = False) -> dict[str, Any]:
-        """Keyword arguments of ``SDContext.generate_image`` and ``generate_video``."""
+    def arguments(self, mode: str | int | None, interval: int | None, *, video: bool = False) -> dict[str, Any]:
+        """Keyword arguments of ``SDContext.generate_image`` and ``generate_video``.
+
+        Raises
+        ------
+        ValueError
+            Previews are described, but nobody sees them.
+        """
         if self._on_preview is None:
+            for name, value in (("preview", mode), ("preview_interval", interval)):
+                if value is not None:
+                    raise ValueError(f"{name} is {value!r}, but there is no on_preview to show it")
             return {"progress": self.step, "cancel": self.cancel}
         return {
             "progress": self.step,
             "cancel": self.cancel,
             "preview": self._video_preview if video else self._image_preview,
             "preview_mode": "proj" if mode is None else mode,
-            "preview_interval": interval,
+            "preview_interval": 1 if interval is None else interval,
         }
 
     def step(self, step: int, total: int, seconds: float) -> bool:

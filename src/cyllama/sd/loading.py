@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cyllama import models
-from cyllama.sd.family import Family, family_of, is_bare
+from cyllama.sd.family import Family, family_of, is_bare, prefixed, version_of
 from cyllama.sd.options import model_params
 from cyllama.sd.params import Embedding, SDContextParams
 from cyllama.sd.tensors import TensorFile, read_tensors
@@ -47,6 +47,11 @@ class ModelFiles:
     def family(self, version: str) -> Family:
         """The family, once the engine has said what it is."""
         return family_of(version, self.header)
+
+    def detected(self) -> Family | None:
+        """The family, by the file alone; None if that does not tell."""
+        version = None if self.header is None else version_of(prefixed(self.header))
+        return None if version is None else self.family(version)
 
 
 def model_files(model: Any, given: Mapping[str, Any]) -> ModelFiles:

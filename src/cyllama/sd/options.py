@@ -25,11 +25,13 @@ ALIASES = {
     "num_inference_steps": "steps",
     "sample_steps": "steps",
     "txt_cfg": "cfg_scale",
+    "true_cfg_scale": "cfg_scale",
     "distilled_cfg_scale": "guidance",
     "distilled_guidance": "guidance",
     "image_guidance_scale": "image_cfg_scale",
     "img_cfg": "image_cfg_scale",
     "sampler_name": "sampler",
+    "sampler_index": "sampler",
     "sample_method": "sampler",
     "schedule": "scheduler",
     "scheduler_type": "scheduler",
@@ -42,6 +44,9 @@ ALIASES = {
     "denoising_strength": "strength",
     "lora": "loras",
     "controlnet_conditioning_scale": "control_strength",
+    "auto_resize_ref_image": "resize_references",
+    "hr_scale": "hires",
+    "hires_scale": "hires",
     "vae_tiling_params": "vae_tiling",
     "cache_mode": "cache",
     "preview_method": "preview",
@@ -50,12 +55,17 @@ ALIASES = {
 }
 # What is no option but a callback; see hooks.py.
 HOOKS = ("on_step", "on_preview", "cancel", "progress", "callback_on_step_end")
+# Pictures that are arguments of some functions, and no option of the others.
+PICTURES = ("image", "images", "init_image", "init_images", "ref_images", "mask_image", "mask")
 # diffusers' FLUX pipelines mean the distilled guidance by it, the others classifier-free guidance.
 EITHER_GUIDANCE = "guidance_scale"
 
 
 def _option(default: Any, help_text: str, kind: type | None = None, **metadata: Any) -> Any:
-    """A field; `kind` is the type of its flag on the command line, None if it has no flag."""
+    """A field; `kind` is the type of its flag on the command line, None if it has no flag.
+
+    `more` is the class of the parameters that it may be instead, and `main` the one of them that `kind` stands for.
+    """
     return field(default=default, metadata={"help": help_text, "kind": kind, **metadata})
 
 
@@ -84,12 +94,13 @@ class Options:
     skip_layer_end: float | None = _option(None, "its last step, as a part of all", float)
     seed: int | None = _option(None, "start of the random numbers; default or -1: any", int, short="s")
     clip_skip: int | None = _option(None, "last layers of CLIP to leave out", int)
-    strength: float | None = _option(None, "how much the picture may change, 0 to 1", float)
     loras: LoraList = _option((), "LoRAs: (path, weight), or <lora:name:weight> in the prompt")
-    vae_tiling: bool | SDTilingParams | None = _option(None, "compute the auto-encoder in tiles: less memory", bool)
-    cache: str | CacheParams | None = _option(None, "leave out steps that change little, such as easycache", str)
+    vae_tiling: bool | SDTilingParams | None = _option(None, "compute the auto-encoder in tiles: less memory", bool,
+                                                      more=SDTilingParams, main="enabled")  # fmt: skip
+    cache: str | CacheParams | None = _option(None, "leave out steps that change little, such as easycache", str,
+                                             more=CacheParams, main="mode")  # fmt: skip
     preview: str | int | None = _option(None, "how previews are made: proj, tae or vae", str)
-    preview_interval: int = _option(1, "steps from one preview to the next", int)
+    preview_interval: int | None = _option(None, "steps from one preview to the next; default: 1", int)
     output_type: str = _option("pil", "pil: Pillow images; np: arrays (height, width, 3), uint8")
 
 
@@ -98,11 +109,15 @@ class ImageOptions(Options):
     """Everything that the making of pictures can be told."""
 
     batch_size: int = _option(1, "pictures, with seeds one after the other", int, short="b")
+    strength: float | None = _option(None, "how much the picture may change, 0 to 1", float)
     control_image: Any = _option(None, "picture for ControlNet", os.PathLike)
     control_strength: float | None = _option(None, "weight of ControlNet", float)
-    hires: float | HiresParams | None = _option(None, "second pass in a size so many times larger", float)
-    pm_params: PhotoMakerParams | None = _option(None, "likeness of a person, for models loaded with photo_maker")
-    resize_references: bool = _option(True, "fit reference pictures to the size of the result", bool)
+    hires: float | HiresParams | None = _option(None, "second pass in a size so many times larger", float,
+                                               more=HiresParams, main="scale")  # fmt: skip
+    pm_params: PhotoMakerParams | None = _option(
+        None, "likeness of a person, for models loaded with photo_maker", more=PhotoMakerParams, prefix="pm"
+    )
+    resize_references: bool | None = _option(None, "fit reference pictures to the size of the result", bool)
     increase_ref_index: bool | None = _option(None, "a position of its own for each reference picture", bool)
 
 
@@ -113,12 +128,13 @@ class VideoOptions(Options):
     frames: int | None = _option(None, "frames; the engine takes 4 n + 1, rounded down", int)
     fps: int | None = _option(None, "frames of a second when it is played", int)
     end_image: Any = _option(None, "last frame", os.PathLike)
-    control_frames: Any = _option(None, "frames that control it (VACE)")
+    control_frames: Any = _option(None, "frames that control it (VACE)", os.PathLike, nargs="+")
     vace_strength: float | None = _option(None, "weight of the control frames", float)
     moe_boundary: float | None = _option(None, "noise at which the two models of Wan 2.2 change", float)
     high_noise_steps: int | None = _option(None, "steps with the model of the noisy part", int)
     high_noise_cfg_scale: float | None = _option(None, "guidance in the noisy part", float)
     high_noise_sampler: int | str | None = _option(None, "sampler of the noisy part", str)
+    high_noise_eta: float | None = _option(None, "noise that it adds", float)
 
 
 def _model_names() -> dict[str, str]:
@@ -192,9 +208,16 @@ def known(given: Iterable[str], names: Iterable[str], others: Iterable[str] = ()
     names = list(names)
     for name in given:
         if name not in names:
-            near = difflib.get_close_matches(str(name), [*names, *ALIASES, *HOOKS, *others], 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise TypeError(f"there is no option {name!r}{hint}")
+            raise TypeError(f"there is no option {name!r}{_hint(str(name), [*names, *others])}")
+
+
+def _hint(name: str, names: list[str]) -> str:
+    if name in PICTURES:
+        return " here; img2img, inpaint and edit take pictures"
+    if name in MODEL_OPTIONS or name in ("model", "lora_dir"):
+        return "; it belongs to the model and is said when that is loaded: StableDiffusion(model, ...)"
+    near = difflib.get_close_matches(name, [*names, *ALIASES, *HOOKS, EITHER_GUIDANCE], 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def model_params(given: Mapping[str, Any]) -> dict[str, Any]:

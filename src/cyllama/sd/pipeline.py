@@ -13,16 +13,17 @@ import numpy as np
 from cyllama.errors import CancelledError, InUseError, UnsupportedError
 from cyllama.media.image import Pixels, fitted, to_mask, to_pil, to_pixels, to_pixels_list
 from cyllama.sd._context import SDContext
-from cyllama.sd._enums import sd_sample_method_name, sd_scheduler_name
+from cyllama.sd.effects import refuse_idle_image, refuse_idle_parts, refuse_idle_video, warn_of_idle_prompt
 from cyllama.sd.family import Family
 from cyllama.sd.hooks import Cancel, Hooks, split_hooks
 from cyllama.sd.loading import model_files
-from cyllama.sd.loras import prompt_with_loras, split_prompt
-from cyllama.sd.options import ImageOptions, Options, VideoOptions, options_from
-from cyllama.sd.params import ImageGenParams, VideoGenParams
+from cyllama.sd.loras import split_prompt
+from cyllama.sd.options import ImageOptions, VideoOptions, options_from
 from cyllama.sd.png import infotext
+from cyllama.sd.record import recorded
 from cyllama.sd.requests import Inputs, image_request, in_our_names, video_request
-from cyllama.sd.results import ImageResult, Parameters, Picture, VideoResult
+from cyllama.sd.results import ImageResult, Picture, VideoResult
+from cyllama.sd.video import checked_fps
 
 __all__ = ["StableDiffusion"]
 
@@ -78,6 +79,9 @@ class StableDiffusion:
         **params: Any,
     ) -> None:
         self._files = model_files(model, params)
+        detected = self._files.detected()
+        if detected is not None:
+            refuse_idle_parts(self._files.params, detected)
         if lora_dir is not None and not os.path.isdir(lora_dir):
             raise FileNotFoundError(f"lora_dir is {os.fspath(lora_dir)!r}: no such folder")
         main = self._files.params.model_path or self._files.params.diffusion_model_path
@@ -186,17 +190,21 @@ class StableDiffusion:
         if not self._context.supports_image_generation:
             raise UnsupportedError(f"the model ({self._family.name}) makes videos, not pictures")
         hooks, options, text, tagged = self._begin(ImageOptions, given, prompt)
+        refuse_idle_image(
+            options, self._family, self._files.params,
+            image=inputs.image is not None, references=bool(inputs.references),
+        )  # fmt: skip
         request = image_request(text, options, self._family, inputs, tagged)
+        arguments = hooks.arguments(options.preview, options.preview_interval)
+        warn_of_idle_prompt(request)
         try:
             with self._turn(hooks.cancel), in_our_names():
-                made = self._context.generate_image(
-                    request, **hooks.arguments(options.preview, options.preview_interval)
-                )
+                made = self._context.generate_image(request, **arguments)
         finally:
             hooks.close()
         if inputs.mask is not None and inputs.image is not None:
             made = [_blended(pixels, inputs.image, inputs.mask) for pixels in made]
-        parameters = self._parameters(request, options, inputs)
+        parameters = recorded(request, self._context, self._files, image=inputs.image is not None)
         seeds = [parameters["seed"] + i for i in range(len(made))]
         texts = [infotext({**parameters, "seed": seed}) for seed in seeds]
         images = made if options.output_type == "np" else list(map(Picture.of, made, texts))
@@ -206,53 +214,20 @@ class StableDiffusion:
         if not self._context.supports_video_generation:
             raise UnsupportedError(f"the model ({self._family.name}) does not make videos")
         hooks, options, text, tagged = self._begin(VideoOptions, given, prompt)
+        refuse_idle_video(options, self._family, self._files.params, image=inputs.image is not None)
+        fps = checked_fps(self._family.fps if options.fps is None else options.fps)
         request = video_request(text, options, self._family, inputs, tagged)
         arguments = hooks.arguments(options.preview, options.preview_interval, video=True)
+        warn_of_idle_prompt(request)
         try:
             with self._turn(hooks.cancel), in_our_names():
                 made = self._context.generate_video(request, **arguments)
         finally:
             hooks.close()
-        parameters = self._parameters(request, options, inputs) | {"frames": len(made)}
+        parameters = recorded(request, self._context, self._files, image=inputs.image is not None)
+        parameters |= {"frames": len(made)}
         frames = made if options.output_type == "np" else list(map(to_pil, made))
-        return VideoResult(frames, options.fps or self._family.fps, parameters)
-
-    def _parameters(self, request: ImageGenParams | VideoGenParams, options: Options, inputs: Inputs) -> Parameters:
-        """What was used, with the defaults filled in."""
-        from cyllama import __version__
-
-        hires = getattr(options, "hires", None)
-        sampling = request.sample_params
-        assert sampling is not None and sampling.guidance is not None
-        sampler = sampling.sample_method
-        if sampler is None:
-            sampler = self._context.default_sample_method
-        scheduler = sampling.scheduler
-        if scheduler is None:
-            scheduler = self._context.default_scheduler(sampler)
-        return {
-            "prompt": prompt_with_loras(request.prompt or "", request.loras or ()),
-            "negative_prompt": request.negative_prompt,
-            "steps": sampling.sample_steps,
-            "sampler": sd_sample_method_name(sampler),
-            "scheduler": None if sampling.custom_sigmas is not None else sd_scheduler_name(scheduler),
-            "cfg_scale": sampling.guidance.txt_cfg,
-            "guidance": sampling.guidance.distilled_guidance,
-            "image_cfg_scale": sampling.guidance.img_cfg,
-            "seed": request.seed,
-            "width": request.width,
-            "height": request.height,
-            "model": self.name,
-            "vae": self._files.vae_name,
-            "strength": None if inputs.image is None else request.strength,
-            "clip_skip": request.clip_skip,
-            "eta": sampling.eta,
-            "flow_shift": sampling.flow_shift,
-            "slg_scale": options.slg_scale,
-            "hires": hires if isinstance(hires, int | float) else None,
-            "cache": options.cache if isinstance(options.cache, str) else None,
-            "version": f"cyllama {__version__}",
-        }
+        return VideoResult(frames, fps, parameters)
 
 
 def _one(value: Any, options: dict[str, Any], name: str, *others: str) -> Any:
@@ -263,7 +238,10 @@ def _one(value: Any, options: dict[str, Any], name: str, *others: str) -> Any:
                 raise TypeError(f"{name} was given twice, once as {other}")
             value = options.pop(other)
             if other == "init_images":  # a list of one, as web interfaces send it
-                value = to_pixels_list(value, other)[0]
+                pictures = to_pixels_list(value, other)
+                if len(pictures) != 1:
+                    raise ValueError(f"{other} has {len(pictures)} pictures, expected one")
+                (value,) = pictures
     if value is None:
         raise TypeError(f"{name} is missing")
     return value

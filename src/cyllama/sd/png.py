@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from PIL import ExifTags, Image, PngImagePlugin
@@ -43,14 +43,24 @@ LABELS = {
     "clip_skip": "Clip skip",
     "eta": "Eta",
     "flow_shift": "Shift",
+    "timestep_shift": "Timestep shift",
+    "sigmas": "Sigmas",
     "slg_scale": "SLG scale",
+    "skip_layers": "Skip layers",
+    "skip_layer_start": "Skip layer start",
+    "skip_layer_end": "Skip layer end",
     "control_strength": "ControlNet strength",
     "hires": "Hires upscale",
+    "hires_size": "Hires resize",
+    "hires_upscaler": "Hires upscaler",
+    "hires_steps": "Hires steps",
+    "hires_strength": "Hires denoising strength",
+    "vae_tiling": "VAE tiling",
     "cache": "Cache",
     "frames": "Frames",
     "version": "Version",
 }
-NUMBERS: dict[str, type] = {
+NUMBERS: dict[str, Callable[[str], Any]] = {
     "steps": int,
     "cfg_scale": float,
     "guidance": float,
@@ -60,9 +70,16 @@ NUMBERS: dict[str, type] = {
     "clip_skip": int,
     "eta": float,
     "flow_shift": float,
+    "timestep_shift": int,
+    "sigmas": json.loads,
     "slg_scale": float,
+    "skip_layers": json.loads,
+    "skip_layer_start": float,
+    "skip_layer_end": float,
     "control_strength": float,
     "hires": float,
+    "hires_steps": int,
+    "hires_strength": float,
     "frames": int,
 }
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from cyllama.errors import UnsupportedError
 from cyllama.media.image import Pixels, fitted, to_pixels, to_pixels_list
@@ -20,6 +21,7 @@ from cyllama.sd.params import (
     HiresParams,
     ImageGenParams,
     Lora,
+    PhotoMakerParams,
     SampleParams,
     SDTilingParams,
     SlgParams,
@@ -29,11 +31,13 @@ from cyllama.sd.samplers import sampler_and_scheduler
 
 __all__ = ["Inputs", "image_request", "in_our_names", "resolved_seed", "resolved_size", "video_request"]
 
+Switched = TypeVar("Switched", HiresParams | None, SDTilingParams | None)
 SEEDS = 1 << 32  # as many as the community's tools choose from
 TOO_MANY = 2  # a picture with so many times the pixels of the family's size is made smaller
 NOISY_STEPS_BY_BOUNDARY = -1
 SKIP_LAYERS = (7, 8, 9)  # as the engine's own program has it
 STRENGTH = 0.75  # the engine's default
+CONTROL_STRENGTH = 0.9  # the engine's default
 # Where the engine's name of a parameter is not ours.
 OUR_NAMES = {
     "sample_steps": "steps",
@@ -173,12 +177,12 @@ def image_request(
         init_image=None if inputs.image is None else fitted(inputs.image, width, height),
         mask_image=None if inputs.mask is None else fitted(inputs.mask, width, height)[:, :, None],
         ref_images=inputs.references or None,
-        auto_resize_ref_image=options.resize_references if inputs.references else None,
+        auto_resize_ref_image=_first(options.resize_references, True) if inputs.references else None,
         increase_ref_index=options.increase_ref_index,
         control_image=None if control is None else fitted(control, width, height),
-        control_strength=options.control_strength,
+        control_strength=None if control is None else _first(options.control_strength, CONTROL_STRENGTH),
         sample_params=_sampling(options, family),
-        pm_params=options.pm_params,
+        pm_params=_photo_maker(options.pm_params),
         vae_tiling_params=_tiling(options.vae_tiling),
         cache=_cache(options.cache),
         hires=_hires(options.hires),
@@ -193,8 +197,9 @@ def video_request(
     end = None if options.end_image is None else to_pixels(options.end_image, "end_image")
     control = [] if options.control_frames is None else to_pixels_list(options.control_frames, "control_frames")
     noisy = SampleParams(
-        sample_steps=options.high_noise_steps or NOISY_STEPS_BY_BOUNDARY,
-        sample_method=sampler_and_scheduler(options.high_noise_sampler or options.sampler, None)[0],
+        sample_steps=_first(options.high_noise_steps, NOISY_STEPS_BY_BOUNDARY),
+        sample_method=sampler_and_scheduler(_first(options.high_noise_sampler, options.sampler), None)[0],
+        eta=_first(options.high_noise_eta, options.eta),
         guidance=GuidanceParams(txt_cfg=_first(options.high_noise_cfg_scale, options.cfg_scale, family.cfg_scale)),
     )
     return VideoGenParams(
@@ -205,7 +210,6 @@ def video_request(
         width=width,
         height=height,
         seed=resolved_seed(options.seed),
-        strength=options.strength,
         video_frames=_first(options.frames, family.frames or None),
         init_image=None if inputs.image is None else fitted(inputs.image, width, height),
         end_image=None if end is None else fitted(end, width, height),
@@ -247,7 +251,7 @@ def _sampling(options: Options, family: Family) -> SampleParams:
         guidance=guidance,
         sample_method=sampler,
         scheduler=scheduler,
-        sample_steps=_first(options.steps, family.steps),
+        sample_steps=_first(options.steps, None if options.sigmas is None else len(options.sigmas) - 1, family.steps),
         custom_sigmas=options.sigmas,
         eta=options.eta,
         flow_shift=_first(options.flow_shift, family.flow_shift),
@@ -260,7 +264,13 @@ def _first(*values: Any) -> Any:
 
 
 def _tiling(value: bool | SDTilingParams | None) -> SDTilingParams | None:
-    return SDTilingParams(enabled=value) if isinstance(value, bool) else value
+    return SDTilingParams(enabled=value) if isinstance(value, bool) else _enabled(value)
+
+
+def _photo_maker(value: PhotoMakerParams | None) -> PhotoMakerParams | None:
+    if not isinstance(value, PhotoMakerParams) or value.id_images is None:
+        return value
+    return dataclasses.replace(value, id_images=to_pixels_list(value.id_images, "id_images"))
 
 
 def _cache(value: str | CacheParams | None) -> CacheParams | None:
@@ -269,5 +279,11 @@ def _cache(value: str | CacheParams | None) -> CacheParams | None:
 
 def _hires(value: float | HiresParams | None) -> HiresParams | None:
     if value is None or isinstance(value, HiresParams):
-        return value
+        return _enabled(value)
     return HiresParams(enabled=True, scale=value)
+
+
+def _enabled(value: Switched) -> Switched:
+    """The engine's switch, which is off by default, of what the caller has given."""
+    on = isinstance(value, HiresParams | SDTilingParams) and value.enabled is None
+    return dataclasses.replace(value, enabled=True) if on else value  # type: ignore[type-var]

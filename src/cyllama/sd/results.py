@@ -43,8 +43,9 @@ class Picture(Image.Image):
             Of Pillow's writer; ``pnginfo=None`` or ``exif=None`` leaves the parameters out.
         """
         kind = format
-        if kind is None and isinstance(fp, str | bytes | os.PathLike):
-            kind = Image.registered_extensions().get(os.path.splitext(os.fsdecode(fp))[1].casefold())
+        name = fp if isinstance(fp, str | bytes | os.PathLike) else getattr(fp, "name", None)
+        if kind is None and isinstance(name, str | bytes | os.PathLike):
+            kind = Image.registered_extensions().get(os.path.splitext(os.fsdecode(name))[1].casefold())
         text = self.info.get(KEY)
         if text and (kind or "").upper() == "PNG":
             params.setdefault("pnginfo", png_info(text))

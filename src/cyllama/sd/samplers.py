@@ -37,7 +37,21 @@ _SCHEDULERS = {
     "bong_tangent": "Bong Tangent",
 }
 # Further names of the same.
-_MORE_SAMPLERS = {"k_euler": "euler", "k_euler_a": "euler_a", "euler ancestral": "euler_a", "dpm++ 2s": "dpm++2s_a"}
+_MORE_SAMPLERS = {
+    "k_euler": "euler",
+    "k_euler_a": "euler_a",
+    "euler ancestral": "euler_a",
+    "euler_ancestral": "euler_a",
+    "k_heun": "heun",
+    "dpm_2": "dpm2",
+    "k_dpm_2": "dpm2",
+    "dpm++ 2s": "dpm++2s_a",
+    "dpmpp_2s_ancestral": "dpm++2s_a",
+    "k_dpmpp_2s_a": "dpm++2s_a",
+    "dpmpp_2m": "dpm++2m",
+    "k_dpmpp_2m": "dpm++2m",
+    "k_lcm": "lcm",
+}
 _MORE_SCHEDULERS = {"ays": "ays", "kl_optimal": "kl_optimal", "uniform": "sgm_uniform"}
 
 

@@ -15,7 +15,7 @@ from cyllama._native.files import atomic_path
 from cyllama.errors import MediaError, UnsupportedError
 from cyllama.media.image import Pixels, to_pixels_list
 
-__all__ = ["save_video"]
+__all__ = ["check_video_path", "checked_fps", "save_video"]
 
 MAX_FPS = 1000
 # Smallest part of a second that the format can name.
@@ -49,27 +49,62 @@ def save_video(frames: Any, path: str | os.PathLike[str], *, fps: int = 16) -> P
         mp4 without PyAV.
     OSError
     """
-    if isinstance(fps, bool) or not hasattr(fps, "__index__"):
-        raise TypeError(f"fps is {fps!r}, expected an integer")
-    if not 1 <= fps <= MAX_FPS:
-        raise ValueError(f"fps is {fps}, expected 1 to {MAX_FPS}")
+    fps = checked_fps(fps)
     pictures = to_pixels_list(frames, "frames")
     sizes = {picture.shape[1::-1] for picture in pictures}
     if len(sizes) != 1:
         found = ", ".join(f"{width}x{height}" for width, height in sorted(sizes)) or "none"
         raise ValueError(f"frames have the sizes {found}, expected one size")
     target = Path(path)
-    ending = target.suffix.casefold()
+    ending = check_video_path(target)
     if not ending:
         return _write_folder(pictures, target)
-    if ending not in (*TICKS, ".mp4"):
-        raise ValueError(f"path ends in {target.suffix!r}, expected .gif, .webp, .mp4 or a folder")
     with atomic_path(target) as temporary:
         if ending == ".mp4":
             _write_mp4(pictures, temporary, fps)
         else:
             _write_animation(pictures, temporary, ending, fps)
     return target
+
+
+def checked_fps(fps: Any) -> int:
+    """Frames of a second, 1 to 1000.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if isinstance(fps, bool) or not hasattr(fps, "__index__"):
+        raise TypeError(f"fps is {fps!r}, expected an integer")
+    if not 1 <= fps <= MAX_FPS:
+        raise ValueError(f"fps is {fps}, expected 1 to {MAX_FPS}")
+    return int(fps)
+
+
+def check_video_path(path: str | os.PathLike[str]) -> str:
+    """The ending of a file that a video can be written to, in small letters; empty for a folder.
+
+    Raises
+    ------
+    ValueError
+        There is no such kind of video.
+    UnsupportedError
+        mp4 without PyAV.
+    """
+    ending = os.path.splitext(os.fspath(path))[1].casefold()
+    if ending not in ("", *TICKS, ".mp4"):
+        raise ValueError(f"path ends in {ending!r}, expected .gif, .webp, .mp4 or a folder")
+    if ending == ".mp4":
+        _av()
+    return ending
+
+
+def _av() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise UnsupportedError("mp4 needs PyAV: pip install 'cyllama[av]'; gif and webp do not") from error
+    return av
 
 
 def _write_folder(pictures: Sequence[Pixels], folder: Path) -> Path:
@@ -90,10 +125,7 @@ def _write_animation(pictures: Sequence[Pixels], path: str, ending: str, fps: in
 
 
 def _write_mp4(pictures: Sequence[Pixels], path: str, fps: int) -> None:
-    try:
-        import av
-    except ImportError as error:
-        raise UnsupportedError("mp4 needs PyAV: pip install 'cyllama[av]'; gif and webp do not") from error
+    av = _av()
     height, width = (side + side % 2 for side in pictures[0].shape[:2])  # the format halves the colours
     encoder = next((name for name in ENCODERS if name in av.codecs_available), None)
     if encoder is None:
