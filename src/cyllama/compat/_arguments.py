@@ -9,7 +9,7 @@ from typing import Any
 from cyllama.errors import UnsupportedError
 from cyllama.llama import AttentionType, PoolingType, RopeScalingType, SplitMode, TensorType
 
-__all__ = ["LlamaPromptLookupDecoding", "LoadArguments", "request_fields"]
+__all__ = ["LlamaPromptLookupDecoding", "LoadArguments", "loop_fields", "request_fields"]
 
 DEFAULT_SEED = 0xFFFFFFFF
 TEMPLATES = {"llama-2": "llama2", "llama-3": "llama3", "mistral-instruct": "mistral-v1", "phind": "vicuna"}
@@ -27,6 +27,10 @@ SAME = (
     "mirostat_eta",
     "logprobs",
 )
+
+
+OLD_NAMES = {"temp": "temperature", "mirostat_mode": "mirostat"}
+WITHOUT_EFFECT = ("tfs_z", "penalize_nl", "idx")  # as in llama-cpp-python itself; of tfs_z only 1 is taken
 
 
 class LlamaPromptLookupDecoding:
@@ -163,6 +167,7 @@ def request_fields(given: Mapping[str, Any], seed: int | None) -> dict[str, Any]
     seed : int, optional
         If the call gives none.
     """
+    _refuse_tail_free(given)
     grammar, bias, stop, most = given["grammar"], given["logit_bias"], given["stop"], given["max_tokens"]
     fields = {name: given[name] for name in SAME} | {
         "max_tokens": -1 if most is None or most < 0 else most,
@@ -173,3 +178,17 @@ def request_fields(given: Mapping[str, Any], seed: int | None) -> dict[str, Any]
         "grammar": None if grammar is None else grammar.text,
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def loop_fields(given: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
+    """The fields of `TokenLoop` out of the arguments of `Llama.sample` and `Llama.generate`."""
+    _refuse_tail_free(given)
+    fields = {OLD_NAMES.get(name, name): value for name, value in given.items() if name not in WITHOUT_EFFECT}
+    if fields.get("grammar") is not None:
+        fields["grammar"] = fields["grammar"].text
+    return {"seed": seed, **fields}
+
+
+def _refuse_tail_free(given: Mapping[str, Any]) -> None:
+    if given.get("tfs_z", 1.0) != 1.0:
+        raise UnsupportedError("tfs_z: llama.cpp has no tail free sampling any more")

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cyllama import models
-from cyllama.compat._arguments import DEFAULT_SEED, LoadArguments, request_fields
+from cyllama.compat._arguments import DEFAULT_SEED, LoadArguments, loop_fields, request_fields
+from cyllama.compat._shapes import filled, old_logprobs, plain_parts, the_file
 from cyllama.errors import UnsupportedError
 from cyllama.llama import LlamaModel, LlamaModelParams, json_schema_to_grammar
 from cyllama.llama.llm import LLM
@@ -104,6 +105,7 @@ class Llama:
         top_k: int = 40,
         stream: bool = False,
         seed: int | None = None,
+        tfs_z: float = 1.0,
         mirostat_mode: int = 0,
         mirostat_tau: float = 5.0,
         mirostat_eta: float = 0.1,
@@ -123,19 +125,17 @@ class Llama:
             return self._loop_of().complete(
                 prompt, fields, echo=echo, processors=logits_processor or [], criteria=stopping_criteria or []
             )
-        if suffix is not None:
-            found = self.llm.infill(self._text(prompt), suffix, **fields).to_dict()
-            reason = "length" if found["stop_type"] == "limit" else "stop"
-            return {
-                "object": "text_completion",
-                "choices": [{"index": 0, "text": found["content"], "finish_reason": reason, "logprobs": None}],
-            }
-        answer = self.llm.complete(prompt, stream=stream, **fields)
         before = self._text(prompt) if echo else ""
+        if suffix is not None:
+            data = filled(self.llm.infill(self._text(prompt), suffix, **fields).to_dict())
+            data["choices"][0]["text"] = before + data["choices"][0]["text"]
+            return iter([data]) if stream else data
+        answer = self.llm.complete(prompt, stream=stream, **fields)
         if stream:
-            return _plain_parts(answer, before)
+            return plain_parts(answer, before)
         data = answer.to_dict()
         for choice in data["choices"]:
+            choice["logprobs"] = old_logprobs(choice.get("logprobs"), len(self._text(prompt)))
             choice["text"] = before + choice["text"]
         return data
 
@@ -161,6 +161,7 @@ class Llama:
         presence_penalty: float = 0.0,
         frequency_penalty: float = 0.0,
         repeat_penalty: float = 1.0,
+        tfs_z: float = 1.0,
         mirostat_mode: int = 0,
         mirostat_tau: float = 5.0,
         mirostat_eta: float = 0.1,
@@ -191,7 +192,7 @@ class Llama:
             "top_logprobs": top_logprobs,
         }
         answer = self.llm.chat(messages, stream=stream, **{k: v for k, v in fields.items() if v is not None})
-        return _plain_parts(answer) if stream else answer.to_dict()
+        return plain_parts(answer) if stream else answer.to_dict()
 
     def create_chat_completion_openai_v1(self, *args: Any, **kwargs: Any) -> Any:
         """`create_chat_completion` with the types of the package ``openai``."""
@@ -218,12 +219,15 @@ class Llama:
 
     def embed(self, input: str | list[str], normalize: bool = False, truncate: bool = True,
               return_count: bool = False) -> Any:  # fmt: skip
-        """Vectors as lists."""
-        found = self.llm.embed(input, normalize=normalize).tolist()
-        if not return_count:
-            return found
-        many = [input] if isinstance(input, str) else input
-        return found, sum(len(self.llm.tokenize(text, add_special=True)) for text in many)
+        """Vectors as lists; a text with more tokens than a batch holds is cut with `truncate`, else refused."""
+        many = [input] if isinstance(input, str) else list(input)
+        tokens = [self.tokenize(text.encode()) for text in many]
+        limit = min(self.n_ctx(), self._arguments.n_batch, self._arguments.n_ubatch)
+        given = [part[:limit] if truncate and len(part) > limit else text
+                 for text, part in zip(many, tokens, strict=True)]  # fmt: skip
+        rows = [row.tolist() for row in self.llm.embed(given, normalize=normalize)]
+        found = rows[0] if isinstance(input, str) else rows
+        return (found, sum(min(limit, len(part)) for part in tokens)) if return_count else found
 
     # ----------------------------------------------------------------------------------- tokens
 
@@ -265,6 +269,27 @@ class Llama:
         """The token of a new line, -1 if there is none."""
         return _or_none(self._vocabulary.vocab.nl)
 
+    def pooling_type(self) -> int:
+        """How the vectors of tokens become one: a number of ``LLAMA_POOLING_TYPE``."""
+        return int(self.llm.pooling_type)
+
+    def tokenizer(self) -> Llama:
+        """What has `tokenize` and `detokenize`: the model itself."""
+        return self
+
+    @staticmethod
+    def logits_to_logprobs(logits: npt.ArrayLike, axis: int = -1) -> npt.NDArray[np.single]:
+        """Logarithms of the probabilities that logits stand for."""
+        given = np.asarray(logits, np.single)
+        shifted = given - given.max(axis, keepdims=True)
+        found: npt.NDArray[np.single] = shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
+        return found
+
+    @staticmethod
+    def longest_token_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+        """How many tokens at the beginning are the same."""
+        return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
     @property
     def metadata(self) -> dict[str, str]:
         """What the file says of the model."""
@@ -291,8 +316,8 @@ class Llama:
         self._loop_of().eval(tokens)
 
     def sample(self, **fields: Any) -> int:
-        """Choose the next token; arguments as of `create_completion`."""
-        return self._loop_of().sample({"seed": self._seed, **fields})
+        """Choose the next token: ``temp``, ``top_k``, ``top_p``, ``min_p``, ``repeat_penalty``, ``grammar``, ..."""
+        return self._loop_of().sample(loop_fields(fields, self._seed))
 
     def generate(
         self,
@@ -301,15 +326,13 @@ class Llama:
         reset: bool = True,
         stopping_criteria: StoppingCriteriaList | None = None,
         logits_processor: LogitsProcessorList | None = None,
-        grammar: LlamaGrammar | None = None,
         **fields: Any,
     ) -> Iterator[int]:
-        """The tokens that follow, without an end of its own."""
+        """The tokens that follow, without an end of its own; `fields` as of `sample`."""
         loop = self._loop_of()
         if reset:
             loop.reset()
-        text = None if grammar is None else grammar.text
-        chosen = {"seed": self._seed, "grammar": text, **fields}
+        chosen = loop_fields(fields, self._seed)
         yield from loop.generate(tokens, chosen, logits_processor or [], stopping_criteria or [])
 
     def save_state(self) -> bytes:
@@ -331,10 +354,8 @@ class Llama:
 
     @classmethod
     def from_pretrained(cls, repo_id: str, filename: str, **kwargs: Any) -> Llama:
-        """A model of the Hugging Face hub; `filename` without wildcards. Needs ``pip install cyllama[hub]``."""
-        if any(sign in filename for sign in "*?["):
-            raise ValueError(f"filename is {filename!r}, expected the whole name of one file")
-        return cls(models.get(f"hf:{repo_id}/{filename}"), **kwargs)
+        """A model of the Hugging Face hub; `filename` may have wildcards. Needs ``pip install cyllama[hub]``."""
+        return cls(models.get(f"hf:{repo_id}/{the_file(repo_id, filename)}"), **kwargs)
 
     def close(self) -> None:
         """Free the model."""
@@ -364,16 +385,6 @@ class Llama:
 
     def _text(self, prompt: str | Tokens) -> str:
         return prompt if isinstance(prompt, str) else self.detokenize(list(prompt)).decode("utf-8", "replace")
-
-
-def _plain_parts(stream: Any, before: str = "") -> Iterator[dict[str, Any]]:
-    with stream:
-        for part in stream:
-            data = part.to_dict()
-            if before and data["choices"]:
-                data["choices"][0]["text"] = before + data["choices"][0]["text"]
-                before = ""
-            yield data
 
 
 def _or_none(token: int | None) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import difflib
 import os
 import struct
 import time
@@ -19,6 +21,23 @@ from cyllama.llama._sampler import LlamaSampler, TokenDataArray
 from cyllama.llama.params import LlamaContextParams
 
 __all__ = ["TokenLoop"]
+
+LAST_TOKENS = 64  # that count for penalties
+MIROSTAT_TOKENS = 100
+DEFAULTS: dict[str, Any] = {
+    "temperature": 0.8,
+    "top_k": 40,
+    "top_p": 0.95,
+    "min_p": 0.05,
+    "typical_p": 1.0,
+    "repeat_penalty": 1.0,
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+    "mirostat": 0,
+    "mirostat_tau": 5.0,
+    "mirostat_eta": 0.1,
+}
+OTHERS = ("seed", "grammar", "logit_bias", "max_tokens", "stop")
 
 Logits = npt.NDArray[np.single]
 Processor = Callable[[npt.NDArray[np.intc], Logits], Logits]
@@ -79,31 +98,44 @@ class TokenLoop:
         Parameters
         ----------
         fields : mapping
-            ``temperature``, ``top_k``, ``top_p``, ``min_p``, ``typical_p``, ``repeat_penalty``, ``frequency_penalty``,
-            ``presence_penalty``, ``seed``, ``grammar``, ``logit_bias``.
+            Those of `DEFAULTS`, ``logit_bias``, ``grammar``, ``seed``; ``max_tokens`` and ``stop`` mean nothing here.
+
+        Raises
+        ------
+        TypeError
+            There is no such field; the nearest is named.
         """
-        vocab = self.model.vocab
+        for name in fields:
+            if name not in DEFAULTS and name not in OTHERS:
+                near = difflib.get_close_matches(name, [*DEFAULTS, *OTHERS], 1)
+                raise TypeError(f"there is no argument {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        chosen = DEFAULTS | {name: value for name, value in fields.items() if value is not None}
+        vocab, seed = self.model.vocab, fields.get("seed")
         chain = LlamaSampler()
         if fields.get("logit_bias"):
             chain.add_logit_bias(len(vocab), dict(fields["logit_bias"]))
+        penalties = (chosen[name] for name in ("repeat_penalty", "frequency_penalty", "presence_penalty"))
+        chain.add_penalties(len(vocab), LAST_TOKENS, *penalties)
+        for token in self.tokens[-LAST_TOKENS:]:
+            chain.accept(token)
         if fields.get("grammar"):
             chain.add_grammar(vocab, fields["grammar"])
-        penalties = (
-            fields.get("repeat_penalty", 1.0),
-            fields.get("frequency_penalty", 0.0),
-            fields.get("presence_penalty", 0.0),
-        )
-        chain.add_penalties(len(vocab), 64, *penalties)
-        temperature = fields.get("temperature", 0.8)
-        if temperature <= 0:
+        if chosen["temperature"] <= 0:
             chain.add_greedy()
+        elif chosen["mirostat"]:
+            chain.add_temp(chosen["temperature"])
+            tau, eta = chosen["mirostat_tau"], chosen["mirostat_eta"]
+            if chosen["mirostat"] == 1:
+                chain.add_mirostat(len(vocab), seed, tau, eta, MIROSTAT_TOKENS)
+            else:
+                chain.add_mirostat_v2(seed, tau, eta)
         else:
-            chain.add_top_k(fields.get("top_k", 40))
-            chain.add_typical(fields.get("typical_p", 1.0))
-            chain.add_top_p(fields.get("top_p", 0.95))
-            chain.add_min_p(fields.get("min_p", 0.05))
-            chain.add_temp(temperature)
-            chain.add_dist(fields.get("seed"))
+            chain.add_top_k(chosen["top_k"])
+            chain.add_typical(chosen["typical_p"])
+            chain.add_top_p(chosen["top_p"])
+            chain.add_min_p(chosen["min_p"])
+            chain.add_temp(chosen["temperature"])
+            chain.add_dist(seed)
         return chain
 
     def choose(self, chain: LlamaSampler, logits: Logits) -> int:
@@ -154,25 +186,26 @@ class TokenLoop:
         most = fields.get("max_tokens")
         room = self.context.n_ctx() - len(given)
         most = room if most is None or most < 0 else min(most, room)
-        made: list[int] = []
-        text, reason = "", "length"
-        found = self.generate(given, fields, processors, criteria) if most > 0 else iter(())
-        for token in found:
+        count, text, reason = 0, "", "length" if most <= 0 else "stop"  # a criterion that ends it
+        words = fields.get("stop") or ()
+        longest, decoder = max(map(len, words), default=0), codecs.getincrementaldecoder("utf-8")("replace")
+        for token in self.generate(given, fields, processors, criteria) if most > 0 else ():
             if self.model.token_is_eog(token):
-                reason = "stop"
                 break
-            made.append(token)
-            text = vocab.detokenize_bytes(made, False, False).decode("utf-8", "replace")
-            ends = [at for at in (text.find(word) for word in fields.get("stop") or ()) if at >= 0]
+            count += 1
+            known = len(text)
+            text += decoder.decode(vocab.token_to_bytes(token))
+            start = max(0, known - longest + 1)
+            ends = [at for at in (text.find(word, start) for word in words) if at >= 0]
             if ends:
-                text, reason = text[: min(ends)], "stop"
+                text = text[: min(ends)]
                 break
-            if len(made) == most:
+            if count == most:
+                reason = "length"
                 break
-        else:
-            reason = "stop" if most > 0 else "length"
+        text += decoder.decode(b"", True)
         before = vocab.detokenize(given, True, True) if echo else ""
-        usage = {"prompt_tokens": len(given), "completion_tokens": len(made), "total_tokens": len(given) + len(made)}
+        usage = {"prompt_tokens": len(given), "completion_tokens": count, "total_tokens": len(given) + count}
         return {
             "id": f"cmpl-{time.time_ns():x}",
             "object": "text_completion",
