@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("cyllama.cli.models", "list, fetch and remove models"),
     "chat": ("cyllama.cli.chat", "talk with a language model"),
     "complete": ("cyllama.cli.complete", "let a language model continue a text"),
+    "describe": ("cyllama.cli.describe", "ask a language model about pictures and sound"),
     "embed": ("cyllama.cli.embed", "make vectors of texts"),
     "rerank": ("cyllama.cli.rerank", "order texts by how well they answer a query"),
     "tokenize": ("cyllama.cli.tokenize", "show the tokens of a text"),

@@ -7,37 +7,40 @@ from typing import Any
 
 __all__ = ["add_model", "load"]
 
-# Options that a command has itself, or that make no sense without a server.
+# Options that a command has itself.
 OWN = {
     "--model",
     "--model-draft",
+    "--mmproj",
+    "--media-path",
     "--lora",
     "--lora-scaled",
     "--help",
     "--version",
     "--completion-bash",
-    "--host",
-    "--port",
-    "--path",
-    "--api-prefix",
-    "--api-key",
-    "--api-key-file",
-    "--ssl-key-file",
-    "--ssl-cert-file",
-    "--timeout",
-    "--threads-http",
-    "--slot-save-path",
-    "--cors-origins",
-    "--reuse-port",
+    "--cache-list",
+    "--list-devices",
 }
 PREFIX = "upstream:"
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Declare the model, and all options of upstream's parser."""
-    from cyllama.llama.settings import danger_of, engine_options
+def add_model(parser: argparse.ArgumentParser, *, default: tuple[str, str] | None = None) -> None:
+    """Declare the model and its projector, and all options of upstream's parser.
 
-    parser.add_argument("-m", "--model", required=True, help="a GGUF file, or a name of `cyllama models list`")
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    default : (str, str), optional
+        The model and the projector that are taken if none is given.
+    """
+    from cyllama.llama.settings import danger_of, engine_options, is_of_http
+
+    about = "a GGUF file, or a name of `cyllama models list`"
+    if default is not None:
+        about += f"; default: {default[0]} with the projector {default[1]}"
+    parser.add_argument("-m", "--model", required=default is None, help=about)
+    parser.add_argument("-mm", "--mmproj", help="the model's projector file for pictures and sound, or a name")
+    parser.set_defaults(default_model=default)
     parser.add_argument("--draft-model", help="a small model for speculative decoding, or 'ngram'")
     parser.add_argument(
         "--lora", action="append", default=[], metavar="FILE[:WEIGHT]", help="an adapter; may be given several times"
@@ -47,7 +50,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     for info in engine_options():
         every: Any = info["names"]
         names = [name for name in every if name not in taken]
-        if not names or OWN & set(every) or danger_of(info) is not None:
+        if not names or OWN & set(every) or danger_of(info) is not None or is_of_http(info):
             continue
         long = max(names, key=len)
         more: dict[str, Any] = {"dest": PREFIX + long, "default": None, "help": _plain(str(info["help"]))}
@@ -79,7 +82,12 @@ def load(arguments: argparse.Namespace, **more: Any) -> Any:
         if name.startswith(PREFIX) and value is not None
     }
     loras = [_adapter(text) for text in arguments.lora]
-    return LLM(arguments.model, draft_model=arguments.draft_model, loras=loras, options=options, **more)
+    model, projector = arguments.model, arguments.mmproj
+    if model is None:
+        model, of_model = arguments.default_model
+        projector = projector or of_model
+    more = {"mmproj": projector, "draft_model": arguments.draft_model, "loras": loras, "options": options, **more}
+    return LLM(model, **more)
 
 
 def _adapter(text: str) -> tuple[str, float]:
