@@ -234,6 +234,8 @@ def test_videos_that_are_refused(frames: list[np.ndarray], tmp_path: Path) -> No
     for fps in (0, -1, 5000, 2.5, True):
         with pytest.raises((TypeError, ValueError), match="fps"):
             save_video(frames, tmp_path / "a.gif", fps=fps)
+    with pytest.raises(ValueError, match=r"fps is 101, expected 1 to 100 for \.gif"):
+        save_video(frames, tmp_path / "a.gif", fps=101)  # its frames would have no time
     with pytest.raises(FileNotFoundError):
         save_video(frames, tmp_path / "none" / "a.gif")
     assert list(tmp_path.iterdir()) == []
@@ -280,3 +282,5 @@ def test_loras(flux_path: Path, lora: Path) -> None:
             pixels("a circle <lora:imk:1>")
         with pytest.raises(ValueError, match="expected a number"):
             pixels("a circle <lora:ink:much>")
+        with pytest.raises(ValueError, match="negative_prompt has '<lora:ink:1>', expected LoRAs in the prompt"):
+            pixels("a circle", negative_prompt="blue <lora:ink:1>")

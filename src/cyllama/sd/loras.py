@@ -11,7 +11,7 @@ from typing import Any
 
 from cyllama.sd.params import Lora
 
-__all__ = ["find_lora", "lora_list", "prompt_with_loras", "split_prompt"]
+__all__ = ["find_lora", "lora_list", "prompt_with_loras", "refuse_tags", "split_prompt"]
 
 TAG = re.compile(r"<lora:([^:<>]+)(?::([^<>]*))?>", re.IGNORECASE)
 HIGH_NOISE = "|high_noise|"  # before the name: for the model of the noisy steps (Wan 2.2)
@@ -50,6 +50,17 @@ def split_prompt(prompt: str, folder: str | os.PathLike[str] | None) -> tuple[st
         found.append(Lora(path=path, multiplier=multiplier, is_high_noise=high))
     text = TAG.sub("", prompt)
     return (re.sub(r"[ \t]{2,}", " ", text).strip() if found else prompt), found
+
+
+def refuse_tags(negative_prompt: Any) -> None:
+    """Refuse LoRAs where they would be read as words.
+
+    Raises
+    ------
+    ValueError
+    """
+    if isinstance(negative_prompt, str) and (tag := TAG.search(negative_prompt)):
+        raise ValueError(f"negative_prompt has {tag[0]!r}, expected LoRAs in the prompt, with a negative weight maybe")
 
 
 def find_lora(name: str, folder: str | os.PathLike[str] | None) -> Path:

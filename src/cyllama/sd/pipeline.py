@@ -17,7 +17,7 @@ from cyllama.sd.effects import refuse_idle_image, refuse_idle_parts, refuse_idle
 from cyllama.sd.family import Family
 from cyllama.sd.hooks import Cancel, Hooks, split_hooks
 from cyllama.sd.loading import model_files
-from cyllama.sd.loras import split_prompt
+from cyllama.sd.loras import refuse_tags, split_prompt
 from cyllama.sd.options import ImageOptions, VideoOptions, options_from
 from cyllama.sd.png import infotext
 from cyllama.sd.record import recorded
@@ -184,6 +184,7 @@ class StableDiffusion:
             raise TypeError(f"prompt is {prompt!r}, expected a string")
         hooks, rest = split_hooks(given)
         options = options_from(kind, rest, distilled=self._family.guidance is not None)
+        refuse_tags(options.negative_prompt)
         return hooks, options, *split_prompt(prompt, self._lora_dir)
 
     def _pictures(self, prompt: str, given: Mapping[str, Any], inputs: Inputs) -> ImageResult:

@@ -34,7 +34,7 @@ def save_video(frames: Any, path: str | os.PathLike[str], *, fps: int = 16) -> P
         ``.gif``, ``.webp`` (lossless) or ``.mp4``; without an ending, a folder for ``00001.png`` and so on, which is
         made if it is missing.
     fps : int
-        Frames of a second, 1 to 1000.
+        Frames of a second, 1 to 1000; 1 to 100 for gif.
 
     Returns
     -------
@@ -59,6 +59,8 @@ def save_video(frames: Any, path: str | os.PathLike[str], *, fps: int = 16) -> P
     ending = check_video_path(target)
     if not ending:
         return _write_folder(pictures, target)
+    if fps > TICKS.get(ending, MAX_FPS):
+        raise ValueError(f"fps is {fps}, expected 1 to {TICKS[ending]} for {ending}")
     with atomic_path(target) as temporary:
         if ending == ".mp4":
             _write_mp4(pictures, temporary, fps)
