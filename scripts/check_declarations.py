@@ -40,7 +40,6 @@ class Engine:
     include: tuple[str, ...]
     headers: tuple[str, ...]
     complete: bool = True  # every function is wrapped or listed; ggml's are declared as they are needed
-    required: bool = True  # False: not bound yet, missing functions are only counted
 
 
 GGML_HEADERS = tuple(f"ggml/include/{name}.h" for name in ("ggml", "ggml-backend", "ggml-cpu", "ggml-opt"))
@@ -49,7 +48,7 @@ LLAMA_FOLDERS = ("include", "common", "vendor", ".", "tools/server", "tools/mtmd
 ENGINES = {
     "_native": Engine("llama.cpp", ("ggml/include",), GGML_HEADERS, complete=False),
     "llama": Engine("llama.cpp", LLAMA_FOLDERS, ("include/llama.h", "ggml/include/gguf.h")),
-    "llava": Engine("llama.cpp", ("include", "tools/mtmd"), MTMD_HEADERS, required=False),
+    "llava": Engine("llama.cpp", ("include", "tools/mtmd"), MTMD_HEADERS),
     "whisper": Engine("whisper.cpp", ("include", "examples"), ("include/whisper.h",)),
     "sd": Engine("stable-diffusion.cpp", ("include",), ("include/stable-diffusion.h",)),
 }
@@ -397,18 +396,15 @@ def uses_in(package: Path, pxds: list[Declarations]) -> dict[str, list[str]]:
 
 
 def check_wrapped(
-    path: Path, engine: Engine, include: list[Path], uses: dict[str, list[str]], reasons: dict[str, str], listing: bool
+    path: Path, include: list[Path], uses: dict[str, list[str]], reasons: dict[str, str], listing: bool
 ) -> tuple[list[str], list[str]]:
     """Print the figures of one header; return (functions that are missing, faults of the list)."""
     header = path.name
     public = [name for name, function in public_functions(path, include).items() if not function.deprecated]
     wrapped = [name for name in public if name in uses]
     missing = [name for name in public if name not in uses and name not in reasons]
-    if engine.required:
-        left_out = len(public) - len(wrapped) - len(missing)
-        print(f"{header}: {len(public)} public functions, {len(wrapped)} wrapped, {left_out} left out with a reason")
-    else:
-        print(f"{header}: not bound yet: {len(missing)} of {len(public)} functions")
+    left_out = len(public) - len(wrapped) - len(missing)
+    print(f"{header}: {len(public)} public functions, {len(wrapped)} wrapped, {left_out} left out with a reason")
     if listing:
         print("".join(f"    {name}: {', '.join(uses[name])}\n" for name in wrapped), end="")
     faults = [f"{name} is in scripts/unwrapped.toml, but it is wrapped" for name in reasons if name in wrapped]
@@ -435,11 +431,11 @@ def check(options: argparse.Namespace) -> int:
         for header in engine.headers if engine.complete else ():
             path = thirdparty / engine.tree / header
             listed = reasons.get(path.name, {})
-            missing, wrong = check_wrapped(path, engine, include[name], uses, listed, options.list)
+            missing, wrong = check_wrapped(path, include[name], uses, listed, options.list)
             faults += wrong
             if options.allow_missing:
                 print("".join(f"    {line}\n" for line in missing), end="")
-            elif engine.required:
+            else:
                 faults += missing
     shown = [fault.replace(f"{ROOT}/", "") for fault in faults[:MAX_FAULTS]]
     shown += [f"... and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []

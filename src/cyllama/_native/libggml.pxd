@@ -23,6 +23,8 @@ cdef extern from "ggml.h" nogil:
         ggml_backend_buffer * buffer
         int64_t ne[4]
         size_t nb[4]
+        ggml_op op
+        ggml_tensor * src[10]
         void * data
 
     ctypedef void (* ggml_abort_callback_t)(const char * error_message) noexcept nogil
@@ -71,6 +73,13 @@ cdef extern from "ggml.h" nogil:
         GGML_FTYPE_MOSTLY_Q8_0
         GGML_FTYPE_MOSTLY_Q5_0
         GGML_FTYPE_MOSTLY_Q5_1
+
+    cdef enum ggml_op:
+        GGML_OP_MUL_MAT
+        GGML_OP_MUL_MAT_ID
+        GGML_OP_IM2COL
+        GGML_OP_CONV_2D
+        GGML_OP_FLASH_ATTN_EXT
 
     cdef enum ggml_log_level:
         GGML_LOG_LEVEL_NONE

@@ -8,6 +8,7 @@ from libc.string cimport memcpy
 from cyllama._native cimport libggml as ggml
 from cyllama._native._core cimport engine_error, start_call
 from cyllama._native._handle cimport CallState, Handle, check_range
+from cyllama._native._tensors cimport ask_about_tensor
 from cyllama._native._threadpool cimport ThreadPool
 from cyllama.llama cimport libllama as lib
 from cyllama.llama._batch cimport LlamaBatch, LlamaBatchExt
@@ -40,30 +41,10 @@ cdef bint _eval(ggml.ggml_tensor * tensor, bint ask, void * data) noexcept with 
     if ctx._eval_error is not None:
         return not ask
     try:
-        values = None if ask else _tensor_values(tensor)
-        shape = tuple([tensor.ne[i] for i in range(ggml.GGML_MAX_DIMS)])[::-1]
-        wanted = ctx._eval_callback(ggml.ggml_get_name(tensor).decode(), ggml.ggml_op_desc(tensor).decode(),
-                                    shape, values)
-        return bool(wanted) if ask else wanted is not False
+        return ask_about_tensor(ctx._eval_callback, tensor, ask)
     except BaseException as e:
         ctx._eval_error = e
         return False
-
-
-cdef object _tensor_values(ggml.ggml_tensor * tensor):
-    """Contiguous F32, F16 and I32 tensors as arrays of their shape, others as raw bytes."""
-    cdef size_t n = ggml.ggml_nbytes(tensor)
-    raw = np.empty(n, np.uint8)
-    cdef unsigned char[::1] view = raw
-    cdef void * c_data = &view[0]
-    with nogil:
-        ggml.ggml_backend_tensor_get(tensor, c_data, 0, n)
-    dtypes = {<int> ggml.GGML_TYPE_F32: np.float32, <int> ggml.GGML_TYPE_F16: np.float16,
-              <int> ggml.GGML_TYPE_I32: np.int32}
-    dtype = dtypes.get(<int> tensor.type)
-    if dtype is None or not ggml.ggml_is_contiguous(tensor):
-        return raw
-    return raw.view(dtype).reshape(tuple([tensor.ne[i] for i in range(ggml.GGML_MAX_DIMS)])[::-1])
 
 
 cdef object _copy_rows(const float * source, size_t n_rows, size_t width):

@@ -1,11 +1,15 @@
 """The multimodal engine (mtmd)."""
 
+import os
+
 from cyllama._native cimport libggml as ggml
-from cyllama._native._core cimport log_hook
+from cyllama._native._core cimport log_hook, start_call
+from cyllama._native._handle cimport path_bytes
 from cyllama.llama cimport libllama as llama
 from cyllama.llava cimport libmtmd as lib
 
 from cyllama._native import _core
+from cyllama.llama.projectors import check_projector
 
 _core.check_abi(__name__, (ggml.ggml_version().decode(), sizeof(ggml.ggml_tensor), ggml.GGML_MAX_NAME))
 lib.mtmd_helper_log_set(log_hook, <void *> <const char *> b"llava")
@@ -25,6 +29,30 @@ def system_info() -> str:
 def default_marker() -> str:
     """The text that stands for a picture or a sound in a prompt. Source: ``mtmd_default_marker``, mtmd.h."""
     return lib.mtmd_default_marker().decode()
+
+
+def get_cap_from_file(path: str | bytes | os.PathLike) -> dict[str, bool]:
+    """What a projector file takes, without loading it: ``vision`` and ``audio``.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, PermissionError
+    ModelLoadError
+        It is no projector file.
+
+    Notes
+    -----
+    Releases the GIL. Source: ``mtmd_get_cap_from_file``, mtmd.h.
+    """
+    cdef bytes raw = path_bytes(path, "path")
+    cdef const char * c_path = raw
+    cdef lib.mtmd_caps caps
+    check_projector(os.fsdecode(raw))
+    _core.load_backends()
+    start_call()
+    with nogil:
+        caps = lib.mtmd_get_cap_from_file(c_path)
+    return {"vision": caps.inp_vision, "audio": caps.inp_audio}
 
 
 def registry_address() -> int:

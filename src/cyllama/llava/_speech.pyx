@@ -1,0 +1,522 @@
+"""Speech from a language model that has a projector for it."""
+
+import numpy as np
+
+cimport cython
+from libc.stdint cimport int32_t, int64_t
+from libcpp cimport bool as cbool
+
+from cyllama._native._core cimport engine_error
+from cyllama._native._handle cimport CallState, Handle, check_range
+from cyllama.llama cimport libllama as llama
+from cyllama.llama._context cimport LlamaContext
+from cyllama.llava cimport libmtmd as lib
+from cyllama.llava._bitmap cimport Bitmap
+from cyllama.llava._context cimport MtmdContext, copy_floats, copy_ints
+
+from cyllama._native import _core as native
+from cyllama.errors import DecodeError, EngineError, UnsupportedError
+from cyllama.llama._enums import enum_value
+from cyllama.llava._context import reason
+from cyllama.llava._enums import AudioFormat
+
+RANDOM_SEED = 2**32 - 1
+
+
+cdef int _check_speaks(MtmdContext ctx) except -1:
+    if ctx is None:
+        raise TypeError("ctx is None, expected an MtmdContext")
+    ctx._check()
+    if lib.mtmd_gen_audio_get_info(ctx._ptr).type == lib.MTMD_GEN_AUDIO_TYPE_NONE:
+        raise UnsupportedError("the projector has no part that speaks")
+    return 0
+
+
+cdef object _floats(object values, str what, object n):
+    """Contiguous float32 of `n` numbers, or of any number."""
+    given = np.ascontiguousarray(values, np.float32).reshape(-1)
+    if given.size != n if n is not None else not given.size:
+        raise ValueError(f"{what} has {given.size} numbers, expected {n if n is not None else 'at least one'}")
+    return given
+
+
+cdef int _fill_sampling(lib.mtmd_gen_inp * c_inp, object top_k, object top_p, object seed, object temp) except -1:
+    if top_k is not None:
+        check_range(top_k, "top_k", 1, 1 << 20)
+        c_inp.top_k = top_k
+    if top_p is not None:
+        if not 0 < top_p <= 1:
+            raise ValueError(f"top_p is {top_p!r}, expected more than 0, at most 1")
+        c_inp.top_p = top_p
+    if seed is not None:
+        check_range(seed, "seed", 0, RANDOM_SEED)
+        c_inp.seed = seed
+    if temp is not None:
+        if not 0 <= temp <= 100:
+            raise ValueError(f"temp is {temp!r}, expected 0 to 100")
+        c_inp.temp = temp
+    return 0
+
+
+cdef int _process(MtmdContext ctx, lib.mtmd_gen_inp * c_inp, lib.mtmd_gen_out * c_out, object cancel) except -1:
+    cdef CallState state = CallState(cancel)
+    cdef int code = 0
+    state.finish()
+    ctx._call_begin(state)
+    try:
+        with nogil:
+            code = lib.mtmd_gen_audio_process(ctx._ptr, c_inp, c_out)
+    except EngineError as e:
+        ctx._failed(e)
+        raise
+    finally:
+        ctx._call_end()
+    ctx._finish_encode(code, "mtmd_gen_audio_process", state)
+    return 0
+
+
+def gen_inp_default(ctx: MtmdContext) -> dict:
+    """What a projector samples with by default: ``top_k``, ``top_p``, ``temp``, ``seed`` (None: at random).
+
+    Source: ``mtmd_gen_inp_default``, mtmd.h.
+    """
+    cdef MtmdContext c = <MtmdContext?> ctx
+    _check_speaks(c)
+    cdef lib.mtmd_gen_inp inp = lib.mtmd_gen_inp_default(c._ptr)
+    return {"top_k": inp.top_k, "top_p": inp.top_p, "temp": inp.temp,
+            "seed": None if inp.seed == RANDOM_SEED else inp.seed}
+
+
+def gen_code(ctx: MtmdContext, embd: np.ndarray, code0: int = 0, *, top_k: int | None = None,
+             top_p: float | None = None, seed: int | None = None, temp: float | None = None,
+             cancel: object | None = None) -> dict:
+    """One frame of speech from a hidden state of the language model.
+
+    Parameters
+    ----------
+    ctx : MtmdContext
+    embd : float32 array, shape (n_embd,)
+    code0 : int
+        The first code, sampled from the language model, of pipelines with codes.
+    top_k, top_p, seed, temp
+        Of :func:`gen_inp_default`.
+    cancel : object with ``is_set()``, optional
+
+    Returns
+    -------
+    dict
+        ``codes`` (int32 array) or ``feats`` (float32 array), the other one empty; ``embd``, float32 (n_embd,), to be
+        given back to the language model; ``is_eos``.
+
+    Raises
+    ------
+    UnsupportedError, ValueError, MediaError, CancelledError
+
+    Notes
+    -----
+    Releases the GIL. Source: ``mtmd_gen_audio_process``, mtmd.h.
+    """
+    cdef MtmdContext c = <MtmdContext?> ctx
+    cdef lib.mtmd_gen_inp inp
+    cdef lib.mtmd_gen_out out
+    cdef float[::1] view
+    _check_speaks(c)
+    inp = lib.mtmd_gen_inp_default(c._ptr)
+    view = np.require(_floats(embd, "embd", c.n_embd), requirements=("C", "W"))
+    check_range(code0, "code0", 0, 2**31 - 1)
+    inp.type = lib.MTMD_GEN_PROCESS_TYPE_GEN_CODE
+    inp.code0 = code0
+    inp.embd = &view[0]
+    _fill_sampling(&inp, top_k, top_p, seed, temp)
+    _process(c, &inp, &out, cancel)
+    codes, feats = np.empty(out.n_codes, np.int32), np.empty(out.n_feats, np.float32)
+    copy_ints(codes, <const int *> out.codes)
+    copy_floats(feats, out.feats)
+    return {"codes": codes, "feats": feats, "embd": c._output(out.embd, 1)[0], "is_eos": bool(out.is_eos)}
+
+
+def gen_wav(ctx: MtmdContext, *, codes: np.ndarray | None = None, feats: np.ndarray | None = None,
+            state: bytes | None = None, seed: int | None = None,
+            cancel: object | None = None) -> tuple[np.ndarray, bytes]:
+    """Sound from the codes or the features of frames.
+
+    Parameters
+    ----------
+    ctx : MtmdContext
+    codes : int32 array, or
+    feats : float32 array
+        Of one frame or several, one after the other, as :func:`gen_code` gave them.
+    state : bytes, optional
+        What the call for the frames before gave.
+    seed : int, optional
+        The same as of :func:`gen_code`, which otherwise would start anew.
+    cancel : object with ``is_set()``, optional
+
+    Returns
+    -------
+    samples : float32 array
+        Mono, at the ``sample_rate`` of :attr:`MtmdContext.gen_audio_info`.
+    state : bytes
+
+    Raises
+    ------
+    UnsupportedError, ValueError, MediaError, CancelledError
+
+    Notes
+    -----
+    Releases the GIL. Source: ``mtmd_gen_audio_process``, mtmd.h.
+    """
+    cdef MtmdContext c = <MtmdContext?> ctx
+    cdef lib.mtmd_gen_inp inp
+    cdef lib.mtmd_gen_out out
+    cdef int32_t[::1] code_view
+    cdef float[::1] feat_view
+    cdef const char * c_state
+    _check_speaks(c)
+    inp = lib.mtmd_gen_inp_default(c._ptr)
+    if (codes is None) == (feats is None):
+        raise ValueError("codes and feats are given both or not at all, expected one of them")
+    inp.type = lib.MTMD_GEN_PROCESS_TYPE_GEN_WAV
+    if codes is not None:
+        given = np.ascontiguousarray(codes, np.int32).reshape(-1)
+        if not given.size:
+            raise ValueError("codes is empty, expected those of at least one frame")
+        code_view = np.require(given, requirements=("C", "W"))
+        inp.codes = &code_view[0]
+        inp.n_codes = given.size
+    else:
+        feat_view = np.require(_floats(feats, "feats", None), requirements=("C", "W"))
+        inp.feats = &feat_view[0]
+        inp.n_feats = feat_view.shape[0]
+    if state is not None:
+        raw = bytes(state)
+        c_state = raw
+        inp.state_data = c_state
+        inp.state_size = len(raw)
+    _fill_sampling(&inp, None, None, seed, None)
+    _process(c, &inp, &out, cancel)
+    samples = np.empty(out.n_samples, np.float32)
+    copy_floats(samples, out.audio)
+    return samples, (out.state_data[:out.state_size] if out.state_size else b"")
+
+
+@cython.no_gc_clear  # freeing needs the fields
+cdef class AudioGenerator(Handle):
+    """Speaks a text, step by step.
+
+    Parameters
+    ----------
+    ctx : LlamaContext
+        Of the model of `mtmd`, made with ``embeddings=True`` and ``pooling_type="none"``; kept open.
+    mtmd : MtmdContext
+        Whose projector speaks; kept open.
+
+    Raises
+    ------
+    UnsupportedError
+        The projector does not speak.
+    ValueError
+        The contexts do not go together.
+
+    Notes
+    -----
+    :meth:`set_input`, then :meth:`step_prompt` until it gives 0, then sample a token and :meth:`step_gen` with the
+    hidden state until it says stop, then :meth:`get_output`. Releases the GIL. Thread safety: one thread at a time.
+    Source: ``mtmd_helper_gen_audio_init``, mtmd-helper.h.
+    """
+
+    cdef lib.mtmd_helper_gen_audio * _ptr
+    cdef readonly LlamaContext context
+    cdef readonly MtmdContext mtmd
+    cdef int _left              # tokens of the prompt that are left; -1 without an input
+    cdef bint _is_wav
+
+    def __cinit__(self, LlamaContext ctx not None, MtmdContext mtmd not None):
+        ctx._check_memory()
+        _check_speaks(mtmd)
+        if ctx.model is not mtmd.model:
+            raise ValueError("ctx is a context of another model than that of the projector")
+        if not ctx._embeddings or llama.llama_get_pooling_type(ctx._ptr) != llama.LLAMA_POOLING_TYPE_NONE:
+            raise ValueError("speaking needs a LlamaContext with embeddings=True and pooling_type 'none'")
+        if llama.llama_model_n_embd(ctx.model._ptr) != mtmd.n_embd:
+            raise ValueError("the widths of the model's input and of its hidden states differ")
+        self.context = ctx
+        self.mtmd = mtmd
+        self._left = -1
+        self._ptr = lib.mtmd_helper_gen_audio_init(ctx._ptr, mtmd._ptr)
+        self._opened("AudioGenerator", mtmd)
+        ctx._n_children += 1
+
+    def __init__(self, ctx: LlamaContext, mtmd: MtmdContext) -> None:
+        pass
+
+    def __dealloc__(self):
+        self._dispose()
+
+    cdef int _release(self) noexcept:
+        cdef lib.mtmd_helper_gen_audio * c_ptr = self._ptr
+        self._ptr = NULL
+        with nogil:
+            lib.mtmd_helper_gen_audio_free(c_ptr)
+        (<Handle> self.context)._n_children -= 1
+        return 0
+
+    cdef int _start(self, CallState state) except -1:
+        state.finish()
+        self._begin()
+        try:
+            self.mtmd._eval_begin(self.context, state)
+        except BaseException:
+            self._end()
+            raise
+        self.mtmd._n_encoded = 0
+        return 0
+
+    cdef int _stop(self) noexcept:
+        self.mtmd._eval_end(self.context)
+        self._end()
+        return 0
+
+    cdef int _done(self, int code, str function, CallState state) except -1:
+        """Turn the return code into an exception."""
+        if code < 0 or self.mtmd._eval_error is not None:
+            code = 1 if code == 0 else code
+        error, self.mtmd._eval_error = self.mtmd._eval_error, None
+        if error is not None:
+            raise error
+        state.finish()
+        if code < 0 or code == 1:
+            raise engine_error(DecodeError, f"speaking failed{reason(native.last_log())}", "llava", function, code)
+        return 0
+
+    def reset(self) -> None:
+        """Forget the input and the sound. Source: ``mtmd_helper_gen_audio_reset``, mtmd-helper.h."""
+        self._begin()
+        try:
+            self._left = -1
+            with nogil:
+                lib.mtmd_helper_gen_audio_reset(self._ptr)
+        finally:
+            self._end()
+
+    def set_input(self, prompt: str, *, seq_id: int = 0, speaker: Bitmap | None = None, lang: str | None = None,
+                  top_k: int | None = None, top_p: float | None = None, seed: int | None = None,
+                  out_type: int | str = "wav", cancel: object | None = None) -> None:
+        """What to say, and how.
+
+        Parameters
+        ----------
+        prompt : str
+        seq_id : int
+            A sequence of the context with nothing in it.
+        speaker : Bitmap, optional
+            A sound whose voice is taken.
+        lang : str, optional
+            Such as ``"en"``.
+        top_k, top_p, seed
+            Default: the pipeline's; a random seed.
+        out_type : AudioFormat, number or name
+        cancel : object with ``is_set()``, optional
+
+        Raises
+        ------
+        TypeError, ValueError
+        DecodeError
+            The pipeline refuses it, for example a language that it does not speak.
+
+        Notes
+        -----
+        Source: ``mtmd_helper_gen_audio_set_input``, mtmd-helper.h.
+        """
+        cdef lib.mtmd_helper_gen_audio_inp inp
+        cdef lib.mtmd_gen_inp sampling
+        cdef CallState state = CallState(cancel)
+        cdef Bitmap c_speaker = <Bitmap?> speaker if speaker is not None else None
+        cdef int code = 0
+        self._check()
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise ValueError(f"prompt is {prompt!r}, expected a text")
+        self.context._check_seq(seq_id, False)
+        sampling.top_k, sampling.top_p, sampling.seed, sampling.temp = 0, 0, RANDOM_SEED, 0
+        _fill_sampling(&sampling, top_k, top_p, seed, None)
+        if c_speaker is not None and (c_speaker.is_lazy or not c_speaker.is_audio or not c_speaker.n_bytes):
+            raise ValueError("speaker is no sound, expected Bitmap.from_audio")
+        if lang is not None and not (isinstance(lang, str) and lang.isprintable()):
+            raise ValueError(f"lang is {lang!r}, expected a language such as 'en'")
+        raw_prompt, raw_lang = prompt.encode(), (lang or "").encode()
+        inp.seq_id = seq_id
+        inp.prompt, inp.prompt_len = <const char *> raw_prompt, len(raw_prompt)
+        inp.speaker_ref = NULL
+        inp.lang = NULL
+        if c_speaker is not None:
+            inp.speaker_ref = c_speaker._ptr
+        if lang is not None:
+            inp.lang = <const char *> raw_lang
+        inp.top_k, inp.top_p, inp.seed = sampling.top_k, sampling.top_p, sampling.seed
+        inp.out_type = <lib.mtmd_helper_gen_audio_outtype> <int> enum_value(AudioFormat, out_type, "out_type")
+        self._is_wav = inp.out_type == lib.MTMD_HELPER_GEN_AUDIO_OUTTYPE_WAV
+        self._left = -1
+        self._start(state)
+        try:
+            if c_speaker is not None:
+                c_speaker._lend()
+            with nogil:
+                code = lib.mtmd_helper_gen_audio_set_input(self._ptr, &inp)
+        except EngineError as e:
+            self.mtmd._failed(e)
+            raise
+        finally:
+            if c_speaker is not None:
+                c_speaker._return()
+            self._stop()
+        self._done(code, "mtmd_helper_gen_audio_set_input", state)
+        self._left = 1
+
+    def step_prompt(self, n_batch: int | None = None, *, cancel: object | None = None) -> int:
+        """Evaluate a part of the prompt.
+
+        Parameters
+        ----------
+        n_batch : int, optional
+            Most tokens; default: the context's ``n_batch``.
+        cancel : object with ``is_set()``, optional
+
+        Returns
+        -------
+        int
+            Tokens that are left; with 0 the last one has an output.
+
+        Raises
+        ------
+        ValueError
+            There is no input.
+        DecodeError, CancelledError
+
+        Notes
+        -----
+        Source: ``mtmd_helper_gen_audio_step_prompt``, mtmd-helper.h.
+        """
+        cdef CallState state = CallState(self.context._stop_signal(cancel))
+        cdef int c_batch
+        cdef int code = 0
+        self._check()
+        if self._left < 0:
+            raise ValueError("there is no input: call set_input() first")
+        most = self.context.n_batch()
+        if n_batch is not None:
+            check_range(n_batch, "n_batch", 1, most)
+        c_batch = most if n_batch is None else n_batch
+        self._start(state)
+        try:
+            with nogil:
+                code = lib.mtmd_helper_gen_audio_step_prompt(self._ptr, c_batch)
+        except EngineError as e:
+            self.context._failed(e)
+            raise
+        finally:
+            self._stop()
+        self._done(min(code, 0), "mtmd_helper_gen_audio_step_prompt", state)
+        self._left = code
+        self.context._note_outputs(bytearray(b"\1" if code == 0 else b""))
+        return code
+
+    def step_gen(self, h_state: np.ndarray, token: int | None = None, *,
+                 cancel: object | None = None) -> tuple[np.ndarray | None, bool]:
+        """One frame of speech.
+
+        Parameters
+        ----------
+        h_state : float32 array, shape (n_embd,)
+            ``ctx.get_embeddings_ith(-1)`` after the prompt, then what the step before gave.
+        token : int, optional
+            Sampled from the context; pipelines without codes need none.
+        cancel : object with ``is_set()``, optional
+
+        Returns
+        -------
+        h_state : float32 array or None
+        stop : bool
+            The speech is at its end.
+
+        Raises
+        ------
+        ValueError
+            The prompt is not evaluated.
+        IndexError
+            The vocabulary has no such token.
+        DecodeError, CancelledError
+
+        Notes
+        -----
+        Source: ``mtmd_helper_gen_audio_step_gen``, mtmd-helper.h.
+        """
+        cdef CallState state = CallState(self.context._stop_signal(cancel))
+        cdef llama.llama_token c_token = llama.LLAMA_TOKEN_NULL
+        cdef const float[::1] view
+        cdef const float * c_out = NULL
+        cdef cbool stop = False
+        cdef int code = 0
+        self._check()
+        if self._left != 0:
+            raise ValueError("the prompt is not evaluated: call step_prompt() until it gives 0")
+        if token is not None:
+            self.context.model._check_token(token)
+            c_token = token
+        view = _floats(h_state, "h_state", self.mtmd.n_embd)
+        self._start(state)
+        try:
+            with nogil:
+                code = lib.mtmd_helper_gen_audio_step_gen(self._ptr, c_token, &view[0], &c_out, &stop)
+        except EngineError as e:
+            self.context._failed(e)
+            raise
+        finally:
+            self._stop()
+        self._done(code, "mtmd_helper_gen_audio_step_gen", state)
+        self.context._note_outputs(bytearray(b"" if c_out == NULL else b"\1"))
+        return (None if c_out == NULL else self.mtmd._output(c_out, 1)[0]), bool(stop)
+
+    def get_output(self, *, cancel: object | None = None) -> tuple[np.ndarray | bytes, int]:
+        """The sound so far.
+
+        Returns
+        -------
+        sound : bytes or float32 array
+            A WAV file or samples, as set_input() was told.
+        sample_rate : int
+            In Hz.
+
+        Raises
+        ------
+        ValueError
+            There is no input.
+        DecodeError, CancelledError
+
+        Notes
+        -----
+        Source: ``mtmd_helper_gen_audio_get_output``, mtmd-helper.h.
+        """
+        cdef CallState state = CallState(cancel)
+        cdef int32_t rate = 0
+        cdef const char * c_data = NULL
+        cdef size_t n = 0
+        cdef int64_t n_samples = 0
+        cdef int code = 0
+        self._check()
+        if self._left < 0:
+            raise ValueError("there is no input: call set_input() first")
+        self._start(state)
+        try:
+            with nogil:
+                code = lib.mtmd_helper_gen_audio_get_output(self._ptr, &rate, &c_data, &n, &n_samples)
+        except EngineError as e:
+            self.mtmd._failed(e)
+            raise
+        finally:
+            self._stop()
+        self._done(code, "mtmd_helper_gen_audio_get_output", state)
+        if self._is_wav:
+            return c_data[:n], rate
+        samples = np.empty(n_samples, np.float32)
+        copy_floats(samples, <const float *> c_data)
+        return samples, rate

@@ -1,0 +1,40 @@
+"""The pair of these tests: SmolLM2 and a vision transformer with a projector for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import cyllama
+from cyllama.llama import LlamaContext, LlamaContextParams, LlamaModel
+from cyllama.llava import Llava, MtmdContext
+
+
+@pytest.fixture(scope="session")
+def mmproj_path() -> Path:
+    return cyllama.models.get("vision-dinov2s")
+
+
+@pytest.fixture(scope="session")
+def mtmd(mmproj_path: Path, smol_model: LlamaModel) -> MtmdContext:
+    return MtmdContext(mmproj_path, smol_model)
+
+
+@pytest.fixture
+def ctx(smol_model: LlamaModel) -> Iterator[LlamaContext]:
+    with LlamaContext(smol_model, LlamaContextParams(n_ctx=512, n_batch=256)) as context:
+        yield context
+
+
+@pytest.fixture(scope="session")
+def llava(mmproj_path: Path, smol_model: LlamaModel) -> Llava:
+    return Llava(smol_model, mmproj_path, n_ctx=1024)
+
+
+@pytest.fixture
+def fresh(mmproj_path: Path, smol_model: LlamaModel) -> Iterator[Llava]:
+    """One that remembers nothing."""
+    with Llava(smol_model, mmproj_path, n_ctx=1024) as llava:
+        yield llava
