@@ -22,6 +22,7 @@ SIZES = {
     "projector.scale_factor": 1 << 8,
     "spatial_merge_size": 1 << 8,
 }
+MAY_BE_NONE = ("block_count",)  # some projectors have no transformer
 
 
 def check_projector(path: str) -> None:
@@ -45,5 +46,8 @@ def check_projector(path: str) -> None:
         for part in ("vision", "audio"):
             for name, most in SIZES.items():
                 value = file.get(f"clip.{part}.{name}")
-                if isinstance(value, int) and not 1 <= value <= most:
-                    raise ModelLoadError(f"{path}: clip.{part}.{name} is {value}, expected 1 to {most}", engine="llava")
+                low = 0 if name in MAY_BE_NONE else 1
+                if isinstance(value, int) and not low <= value <= most:
+                    raise ModelLoadError(
+                        f"{path}: clip.{part}.{name} is {value}, expected {low} to {most}", engine="llava"
+                    )
