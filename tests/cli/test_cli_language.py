@@ -13,6 +13,7 @@ import pytest
 from cyllama import cli, models
 from cyllama.cli import main
 from cyllama.llama import GGUFContext
+from cyllama.llama.imatrix import read_imatrix
 
 CHAT = ("-m", "smollm2-135m-instruct")
 TINY = ("-m", "tiny-random-llama")
@@ -45,11 +46,78 @@ def test_a_talk(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
         ["/nothing", "/again", "Say \\", "yes.", "/save talk.json", "/clear", "/load talk.json", "/help", "/exit"]
     )
     monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
-    out = printed(capsys, "chat", *CHAT, "--temp", "0", "-c", "1024", "--max-tokens", "8", "-s", "Be short.")
+    out = printed(capsys, "chat", *CHAT, "--temp", "0", "-c", "1024", "--max-tokens", "8", "-sys", "Be short.")
     talk = json.loads((folder / "talk.json").read_text())
     assert talk["system"] == "Be short."
     assert talk["messages"][0] == {"role": "user", "content": "Say \nyes."}
     assert talk["messages"][1]["content"] in out
+
+
+def test_what_goes_wrong_does_not_end_a_talk(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    (folder / "odd.json").write_text('["no", "talk"]')
+    (folder / "worse.json").write_text('{"messages": [{"content": 3}]}')
+    lines = iter([
+        "Say yes.", "word " * 400, "/load odd.json", "/load worse.json", "/load nothing.json", "/glob *.nothing",
+        "/save talk.json",
+    ])  # fmt: skip
+
+    def answer(prompt: str) -> str:
+        line = next(lines, None)
+        if line is None:
+            raise EOFError
+        return line
+
+    monkeypatch.setattr("builtins.input", answer)
+    assert main(["chat", *CHAT, "--temp", "0", "-c", "256", "--max-tokens", "8"]) == 0
+    err = capsys.readouterr().err
+    assert "exceeds the available context size" in err and "odd.json is no talk" in err and "worse.json" not in err
+    assert "the role None" in err and "nothing.json" in err and "no file fits" in err
+    messages = json.loads((folder / "talk.json").read_text())["messages"]
+    assert [message["role"] for message in messages] == ["user", "assistant"]
+
+
+def test_files_and_many_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    (folder / "a.txt").write_text("The cat is called Ödön.", encoding="utf-8")
+    (folder / "system.txt").write_text("Be brief.")
+    lines = iter(
+        ["/glob *.txt", "/clear", "/read a.txt", "What is", "the cat called?\\", "/regen", "/save talk.json", "/exit"]
+    )
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    options = ("--temp", "0", "-c", "512", "--max-tokens", "12", "--multiline-input", "-sysf", "system.txt")
+    printed(capsys, "chat", *CHAT, *options, "-s", "5")
+    talk = json.loads((folder / "talk.json").read_text(encoding="utf-8"))
+    assert talk["system"] == "Be brief." and len(talk["messages"]) == 2
+    assert talk["messages"][0]["content"] == "The cat is called Ödön.\n\nWhat is\nthe cat called?"
+    assert "Ödön" in (folder / "talk.json").read_text(encoding="utf-8")
+
+
+def test_thoughts_are_shown_beside_the_answer(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    from language.conftest import TEMPLATES
+
+    (folder / "g.gbnf").write_text('root ::= "<think>\\nTwo and two.\\n</think>\\n\\nFour."')
+    template = str(TEMPLATES / "Qwen-Qwen3-0.6B.jinja")
+    options = ("--chat-template-file", template, "--grammar-file", "g.gbnf", "-c", "512")
+    assert main(["chat", "-p", "What is 2 + 2?", *CHAT, *options]) == 0
+    said = capsys.readouterr()
+    assert said.out.strip() == "Four." and "Two and two." in said.err
+    assert "given twice" in failed(capsys, "chat", "x", "-p", "y", *CHAT)
+
+
+def test_what_was_computed_is_kept_in_a_file(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    options = (*CHAT, "--temp", "0", "-c", "512", "--max-tokens", "3", "--show-timings", "--prompt-cache", "a.cache")
+    prompt = "The capital of France is"
+    assert main(["complete", "-p", prompt, *options]) == 0
+    first = capsys.readouterr()
+    assert (folder / "a.cache").stat().st_size > 10_000 and ", 0 known" in first.err
+    before = (folder / "a.cache").read_bytes()
+    assert main(["complete", "-p", prompt, *options, "--prompt-cache-ro"]) == 0
+    second = capsys.readouterr()
+    assert second.out == first.out and ", 0 known" not in second.err and "1 tokens computed" in second.err
+    assert (folder / "a.cache").read_bytes() == before
 
 
 def test_ctrl_c_stops_an_answer_and_keeps_the_talk(
@@ -131,6 +199,38 @@ def test_quantize(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     assert "expected PATTERN=TYPE" in failed(capsys, "quantize", "tiny-random-llama", "x.gguf", "--tensor-type", "q4_0")
 
 
+def test_quantize_with_an_importance_matrix(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    with GGUFContext.from_file(models.get("tiny-random-llama")) as model, GGUFContext.empty() as matrix:
+        for info in model.tensors():
+            if "ffn_" in info.name and len(info.shape) == 2:
+                sums = np.arange(1, info.shape[1] + 1, dtype=np.float32)[None] ** 2
+                matrix.add_tensor(f"{info.name}.in_sum2", sums)
+                matrix.add_tensor(f"{info.name}.counts", np.array([[2.0]], np.float32))
+        matrix.write("matrix.gguf")
+    found = read_imatrix("matrix.gguf", exclude=["ffn_down"])
+    assert found["blk.0.ffn_up.weight"][:3].tolist() == [0.5, 2.0, 4.5] and "blk.0.ffn_down.weight" not in found
+    options = ("quantize", "tiny-random-llama")
+    printed(capsys, *options, "plain.gguf", "q4_0")
+    printed(
+        capsys, *options, "weighted.gguf", "q4_0", "--imatrix", "matrix.gguf", "--override-kv", "general.name=str:ä"
+    )
+    printed(capsys, *options, "up.gguf", "q4_0", "--imatrix", "matrix.gguf", "--include-weights", "ffn_up")
+    data = {}
+    for name in ("plain", "weighted", "up"):
+        with GGUFContext.from_file(f"{name}.gguf") as file:
+            for info in file.tensors():
+                data[name, info.name] = file.tensor_data(info.name).tobytes()
+            assert (file["general.name"] == "ä") == (name == "weighted")
+    for tensor, changes in (("ffn_up", "wu"), ("ffn_down", "w"), ("attn_q", "")):
+        plain, weighted, up = (data[name, f"blk.0.{tensor}.weight"] for name in ("plain", "weighted", "up"))
+        assert (weighted != plain) == ("w" in changes) and (up != plain) == ("u" in changes)
+    assert "need --imatrix" in failed(capsys, *options, "x.gguf", "--include-weights", "a")
+    assert "no importance matrix" in failed(
+        capsys, *options, "x.gguf", "--imatrix", str(models.get("tiny-random-llama"))
+    )
+    assert "expected KEY=TYPE:VALUE" in failed(capsys, *options, "x.gguf", "--override-kv", "a=bool:7")
+
+
 def test_bench_and_perplexity(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     out = json.loads(printed(capsys, "bench", *TINY, "-p", "16", "-n", "4", "-r", "2", "--json"))
     assert [row["test"] for row in out] == ["pp16", "tg4"] and all(len(row["runs"]) == 2 for row in out)
@@ -176,7 +276,9 @@ def test_every_flag_is_used(name: str) -> None:
             flags = [a.value for a in node.args if isinstance(a, ast.Constant)]
             if not flags:
                 continue  # those of a dataclass: the names are read from it
-            dest = next((f for f in flags if str(f).startswith("--")), flags[0]).lstrip("-").replace("-", "_")
+            named = [k.value.value for k in node.keywords if k.arg == "dest" and isinstance(k.value, ast.Constant)]
+            first = next((f for f in flags if str(f).startswith("--")), flags[0])
+            dest = str(named[0] if named else first).lstrip("-").replace("-", "_")
             reads = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr == dest]
             assert reads, f"{name}: {flags} is not read"
 

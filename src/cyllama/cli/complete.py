@@ -16,22 +16,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", nargs="?", help="the text; default: the standard input")
     parser.add_argument("-f", "--file", type=Path, help="read the text from a file")
     parser.add_argument("--max-tokens", type=int, help="tokens to write at most")
-    parser.add_argument("--no-echo", action="store_true", help="do not print the prompt")
+    parser.add_argument("-p", "--prompt", dest="text", metavar="PROMPT", help="the text")
+    parser.add_argument("--no-echo", "--no-display-prompt", action="store_true", help="do not print the prompt")
+    parser.add_argument("--prompt-cache", type=Path, metavar="FILE",
+                        help="keep in a file what was computed, and begin with what is in it")  # fmt: skip
+    parser.add_argument("--prompt-cache-ro", action="store_true", help="do not write that file")
+    parser.add_argument("--show-timings", action="store_true", help="tokens, and tokens per second, at the end")
     add_model(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the text and what follows it."""
-    if arguments.prompt is not None and arguments.file is not None:
+    given = [text for text in (arguments.prompt, arguments.text, arguments.file) if text is not None]
+    if len(given) > 1:
         raise ValueError("prompt and --file were both given, expected one of them")
-    prompt = arguments.prompt
-    if prompt is None:
-        prompt = sys.stdin.read() if arguments.file is None else arguments.file.read_text(encoding="utf-8")
-    with load(arguments) as llm:
+    cache: Path | None = arguments.prompt_cache
+    prompt = given[0] if given else sys.stdin.read()
+    if isinstance(prompt, Path):
+        prompt = prompt.read_text(encoding="utf-8")
+    part = None
+    with load(arguments, **({} if cache is None else {"n_parallel": 1})) as llm:
+        if cache is not None and cache.exists():
+            llm.load_state(cache)
         if not arguments.no_echo:
             print(prompt, end="", flush=True)
         with llm.complete(prompt, max_tokens=arguments.max_tokens, stream=True) as stream:
             for part in stream:
                 print(part.text, end="", flush=True)
         print()
+        if cache is not None and not arguments.prompt_cache_ro:
+            llm.save_state(cache)
+    if arguments.show_timings and part is not None:
+        timings = part.timings
+        print(
+            f"[prompt: {timings.prompt_n} tokens computed, {timings.cache_n} known, "
+            f"{timings.prompt_per_second:.1f} tokens/s; text: {timings.predicted_n} tokens, "
+            f"{timings.predicted_per_second:.1f} tokens/s]",
+            file=sys.stderr,
+        )
     return 0

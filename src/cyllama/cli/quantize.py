@@ -26,6 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-t", "--threads", type=int, help="threads; default: those of cyllama")
     parser.add_argument("--tensor-type", action="append", default=[], metavar="PATTERN=TYPE",
                         help="another type for tensors whose name fits; may be given several times")  # fmt: skip
+    parser.add_argument("--imatrix", metavar="FILE", help="importance matrix that llama-imatrix has written (GGUF)")
+    parser.add_argument("--include-weights", action="append", default=[], metavar="PART",
+                        help="use the importance matrix for tensors with this in their names only")  # fmt: skip
+    parser.add_argument("--exclude-weights", action="append", default=[], metavar="PART",
+                        help="do not use it for such tensors")  # fmt: skip
+    parser.add_argument("--override-kv", action="append", default=[], metavar="KEY=TYPE:VALUE",
+                        help="write other metadata; TYPE is int, float, bool or str")  # fmt: skip
     parser.add_argument("--prune-layers", metavar="N,...", help="layers to leave out")
     for field in dataclasses.fields(LlamaQuantizeParams):
         if field.name in LEFT_OUT:
@@ -47,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from cyllama import models
     from cyllama.llama import LlamaQuantizeParams, llama_model_quantize
+    from cyllama.llama.imatrix import read_imatrix
 
     names = [field.name for field in dataclasses.fields(LlamaQuantizeParams) if field.name not in LEFT_OUT]
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
@@ -59,7 +67,12 @@ def run(arguments: argparse.Namespace) -> int:
     layers = None
     if arguments.prune_layers is not None:
         layers = [int(number) for number in arguments.prune_layers.split(",")]
+    weights = {"include": arguments.include_weights, "exclude": arguments.exclude_weights}
+    if arguments.imatrix is None and any(weights.values()):
+        raise ValueError("--include-weights and --exclude-weights need --imatrix")
     params = LlamaQuantizeParams(
+        imatrix=None if arguments.imatrix is None else read_imatrix(arguments.imatrix, **weights),
+        kv_overrides=dict(_override(text) for text in arguments.override_kv) or None,
         ftype={"f32": "all_f32"}.get(arguments.type, arguments.type),
         nthread=arguments.threads,
         tt_overrides=rules or None,
@@ -73,3 +86,18 @@ def run(arguments: argparse.Namespace) -> int:
     before, after = os.path.getsize(source), os.path.getsize(arguments.output)
     print(f"{arguments.output}: {after / 1e6:.1f} MB, {after / before:.0%} of {before / 1e6:.1f} MB")
     return 0
+
+
+def _override(text: str) -> tuple[str, int | float | bool | str]:
+    """A key and its value out of ``KEY=TYPE:VALUE``."""
+    key, equals, rest = text.partition("=")
+    kind, colon, value = rest.partition(":")
+    booleans = {"true": True, "false": False}
+    try:
+        if kind == "bool":
+            return key, booleans[value]
+        if key and equals and colon:
+            return key, {"int": int, "float": float, "str": str}[kind](value)
+    except (KeyError, ValueError):
+        pass
+    raise ValueError(f"--override-kv is {text!r}, expected KEY=TYPE:VALUE such as general.name=str:x")

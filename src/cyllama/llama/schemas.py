@@ -14,16 +14,29 @@ NOT_PLAIN = r"\"\\\x00-\x1F\x7F"  # what cannot stand in a JSON string as it is
 
 
 def for_grammar(schema: Any) -> Any:
-    """A copy of a schema in which every pattern is one that `grammar_pattern` gives."""
+    """A copy of a schema in which every pattern is one that `grammar_pattern` gives.
+
+    Raises
+    ------
+    ValueError
+        It is nested too deeply.
+    """
+    try:
+        return _copy(schema)
+    except RecursionError:
+        raise ValueError("the schema is nested too deeply") from None
+
+
+def _copy(schema: Any) -> Any:
     if isinstance(schema, Mapping):
         return {key: value if key in VALUES else _part(key, value) for key, value in schema.items()}
-    return [for_grammar(item) for item in schema] if isinstance(schema, list | tuple) else schema
+    return [_copy(item) for item in schema] if isinstance(schema, list | tuple) else schema
 
 
 def _part(key: str, value: Any) -> Any:
     if key in BY_NAME and isinstance(value, Mapping):
-        return {name: for_grammar(part) for name, part in value.items()}
-    return grammar_pattern(value) if key == "pattern" and isinstance(value, str) else for_grammar(value)
+        return {name: _copy(part) for name, part in value.items()}
+    return grammar_pattern(value) if key == "pattern" and isinstance(value, str) else _copy(value)
 
 
 def grammar_pattern(pattern: str) -> str:
