@@ -16,11 +16,11 @@ from cyllama.sd import (
     SampleMethod,
     Scheduler,
     SDContext,
-    Upscaler,
     convert,
     preprocess_canny,
     sd_sample_method_name,
     sd_scheduler_name,
+    upscale,
 )
 
 
@@ -71,15 +71,24 @@ def test_image_to_image(flux: SDContext, flux_path: Path, bin_dir: Path, tmp_pat
     np.testing.assert_array_equal(found, expected)
 
 
-def test_upscaling(bin_dir: Path, tmp_path: Path) -> None:
-    path = cyllama.models.get("realesrgan-x4plus-anime")
-    image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
-    Image.fromarray(image).save(tmp_path / "in.png")
+@pytest.mark.parametrize("name", ["realesrgan-x4plus", "realesrgan-x4plus-anime"])
+def test_a_photograph_enlarged_in_tiles(
+    name: str, bin_dir: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    with Image.open(Path(request.config.rootpath) / "thirdparty/llama.cpp/tools/mtmd/test-1.jpeg") as photograph:
+        image = photograph.convert("RGB").crop((456, 84, 496, 108))
+    image.save(tmp_path / "in.png")
+    path = cyllama.models.get(name)
     command = [bin_dir / "sd-cli", "-M", "upscale", "--upscale-model", path, "-i", tmp_path / "in.png",
-               "-o", tmp_path / "out.png", "--upscale-tile-size", "32", "-t", "2"]  # fmt: skip
+               "-o", tmp_path / "out.png", "--upscale-tile-size", "24", "-t", "2"]  # fmt: skip
     subprocess.run(list(map(str, command)), check=True, capture_output=True)
-    with Image.open(tmp_path / "out.png") as expected, Upscaler(path, tile_size=32) as upscaler:
-        np.testing.assert_array_equal(upscaler.upscale(image), np.asarray(expected.convert("RGB")))
+    seen: list[tuple[int, int]] = []
+    found = upscale(image, name, tile_size=24, on_step=lambda tile, tiles, seconds: seen.append((tile, tiles)))
+    with Image.open(tmp_path / "out.png") as expected:
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(expected.convert("RGB")))
+    assert found.size == (160, 96) and seen == [(i, seen[-1][1]) for i in range(seen[-1][1] + 1)] and len(seen) > 2
+    reduced = np.asarray(found.resize(image.size, Image.Resampling.BOX))
+    assert np.corrcoef(reduced.ravel(), np.asarray(image).ravel())[0, 1] > 0.95  # the same picture, with more in it
 
 
 def test_conversion(flux_path: Path, bin_dir: Path, tmp_path: Path) -> None:
