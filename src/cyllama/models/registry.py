@@ -274,7 +274,7 @@ MODELS: tuple[Model, ...] = (
     ),
     Model(
         name="vision-dinov2s",
-        about="a vision transformer (DINOv2 small) that tells smollm2-135m-instruct of coloured shapes: a projector file",
+        about="a vision transformer that tells smollm2-135m-instruct of coloured shapes: a projector file (mmproj)",
         engine="llava",
         licence="Apache-2.0 by all signs (DINOv2; its package says MIT); the fitted part MIT",
         file="mmproj-vision-dinov2s.f16.gguf",

@@ -75,9 +75,9 @@ def dinov2s(inputs: Sequence[Path], destination: Path) -> None:
 
     with tempfile.TemporaryDirectory(dir=destination.parent) as folder:
         tensors = backbone(read_onnx(extract_member(inputs[0], MEMBER, Path(folder) / "model.onnx")))
-    with importlib.resources.as_file(importlib.resources.files(__package__) / FITTED) as file:
-        with GGUFContext.from_file(file) as fitted:
-            head = {tensor.name: fitted.tensor_data(tensor.name).copy() for tensor in fitted.tensors()}
+    packed = importlib.resources.files(__package__) / FITTED
+    with importlib.resources.as_file(packed) as file, GGUFContext.from_file(file) as fitted:
+        head = {tensor.name: fitted.tensor_data(tensor.name).copy() for tensor in fitted.tensors()}
     write_mmproj(widened(tensors) | head, destination)
 
 
@@ -154,8 +154,9 @@ def widened(tensors: Mapping[str, Array]) -> dict[str, Array]:
     """Return the transformer with :data:`WIDE` numbers for each patch, which computes the same.
 
     The free numbers after the first :data:`WIDTH` are the patch's row and column (a one among 16 each, times
-    :data:`PLACE`), then zeros but for one that makes up for these two. So that the norms stay what they were, all that is added to the first numbers gets a
-    mean of zero, the layers' scales go into the matrices, and the norms' weights make up for the width.
+    :data:`PLACE`), then zeros but for the last that makes their sum zero. So that the norms stay what they were, all
+    that is added to the first numbers gets a mean of zero, the layers' scales go into the matrices, and the norms'
+    weights make up for the width.
     """
     share = np.sqrt(np.float32(WIDTH) / np.float32(WIDE))
     result: dict[str, Array] = {}
