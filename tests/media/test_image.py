@@ -411,3 +411,21 @@ def test_time_for_a_million_pixels() -> None:
     assert best(to_pil, pixels) < 0.002
     assert best(to_pixels, picture) < 0.002
     assert best(to_pixels, pixels) < 0.001
+    assert best(to_pixels, np.ascontiguousarray(pixels.transpose(2, 0, 1))) < 0.002
+    assert best(to_pixels, (pixels / 255).astype(np.float32)) < 0.01  # numbers are checked and rounded
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.uint16])
+@pytest.mark.parametrize("order", ["rows", "planes", "strided"])
+def test_numbers_in_pieces(dtype: type, order: str) -> None:
+    """Larger than the pieces that are converted at once, and not a whole number of them."""
+    pixels = np.random.default_rng(1).integers(0, 256, (211, 307, 3), np.uint8)
+    numbers = (pixels.astype(np.uint16) * 257 if dtype is np.uint16 else pixels / 255).astype(dtype)
+    form = {"rows": numbers, "planes": np.ascontiguousarray(numbers.transpose(2, 0, 1)),
+            "strided": np.repeat(numbers, 2, axis=1)[:, ::2]}[order]  # fmt: skip
+    np.testing.assert_array_equal(to_pixels(form), pixels)
+    last = numbers.copy()
+    last[-1, -1, -1] = 3.5
+    if dtype is not np.uint16:
+        with pytest.raises(ValueError, match=r"has values from 0\.0 to 3\.5, expected 0 to 1"):
+            to_pixels(last)

@@ -37,6 +37,7 @@ ORIENTATION = 0x0112  # of EXIF; 1 is upright
 PLANES = (1, 3, 4)  # gray, colour, colour and alpha, where channels come first
 CHANNELS = (1, 2, 3, 4)
 RANGE_SLACK = 1e-3  # what rounding may add to numbers from 0 to 1
+PIECE = 1 << 16  # numbers
 BAND = 1 << 18  # bytes; Pillow copies what is larger piece by piece, which takes five times as long
 
 
@@ -302,7 +303,7 @@ def _from_array(image: Any, name: str) -> Pixels:
     if array.ndim == 2:
         array = array[..., np.newaxis]
     elif array.ndim == 3 and array.shape[2] not in CHANNELS and array.shape[0] in PLANES:
-        array = array.transpose(1, 2, 0)
+        return _interleaved(_to_8_bits(array, name))
     if array.ndim != 3 or array.shape[2] not in CHANNELS:
         raise ValueError(
             f"{name} has shape {shape}, expected (height, width), (height, width, 1 to 4) or (1, 3 or 4, height, width)"
@@ -318,18 +319,52 @@ def _to_8_bits(array: Array, name: str) -> Pixels:
     if kind == "b":
         return array.astype(np.uint8) * np.uint8(255)
     if array.dtype == np.uint16:
-        return ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    if kind not in "iuf":
-        raise ValueError(f"{name} has dtype {array.dtype}, expected integers, floats or booleans")
-    high = 1.0 if kind == "f" else 255
-    if array.size:
-        least, most = array.min(), array.max()
-        slack = RANGE_SLACK if kind == "f" else 0
-        if not (-slack <= least and most <= high + slack):  # NaN as well
-            raise ValueError(f"{name} has values from {least} to {most}, expected 0 to {high:g} for {array.dtype}")
+        return _scaled(array, 1 / 257, 65535, 0, name)
     if kind == "f":
-        return np.rint(np.clip(array, 0, 1).astype(np.float32) * 255).astype(np.uint8)
+        return _scaled(array, 255, 1, RANGE_SLACK, name)
+    if kind not in "iu":
+        raise ValueError(f"{name} has dtype {array.dtype}, expected integers, floats or booleans")
+    _check_range(array, array, 255, 0, name)
     return array.astype(np.uint8)
+
+
+def _scaled(array: Array, factor: float, high: float, slack: float, name: str) -> Pixels:
+    """Numbers from 0 to `high` times `factor`, rounded; in pieces that stay in the processor's cache."""
+    if array.flags.c_contiguous and array.ndim == 3 and array.size:  # planes are cut into rows as well
+        flat = array.reshape(-1, array.shape[2])
+        return _scaled(flat, factor, high, slack, name).reshape(array.shape)
+    out = np.empty(array.shape, np.uint8)
+    rows = max(1, PIECE // max(1, out[:1].size))
+    wide = np.empty((rows, *array.shape[1:]), np.float32)
+    for y in range(0, len(array), rows):
+        piece, numbers = array[y : y + rows], wide[: len(array) - y]
+        least, most = _check_range(piece, array, high, slack, name)
+        np.copyto(numbers, piece, casting="unsafe")
+        numbers *= np.float32(factor)
+        if least < 0 or most > high:
+            np.clip(numbers, 0, 255, out=numbers)
+        np.copyto(out[y : y + rows], np.rint(numbers, out=numbers), casting="unsafe")
+    return out
+
+
+def _check_range(piece: Array, array: Array, high: float, slack: float, name: str) -> tuple[Any, Any]:
+    """The least and the greatest number of a piece of an array."""
+    if not piece.size:
+        return 0, 0
+    least, most = piece.min(), piece.max()
+    if not (-slack <= least and most <= high + slack):  # NaN as well
+        raise ValueError(
+            f"{name} has values from {array.min()} to {array.max()}, expected 0 to {high:g} for {array.dtype}"
+        )
+    return least, most
+
+
+def _interleaved(planes: Pixels) -> Pixels:
+    """(channels, height, width) as (height, width, channels): plane by plane, which NumPy's own copy is not."""
+    out = np.empty((*planes.shape[1:], len(planes)), np.uint8)
+    for i, plane in enumerate(planes):
+        out[..., i] = plane
+    return out
 
 
 def _on_white(colour: Array, alpha: Array) -> Pixels:
