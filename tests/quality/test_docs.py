@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from data.sounds import JFK
+from PIL import Image, ImageDraw
 
 from cyllama import models
 
@@ -21,13 +22,18 @@ CODE = {page.stem: re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTAL
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the files that the pages speak of: a speech under other names, a model."""
+    """A folder with the files that the pages speak of: a speech under other names, a model, pictures."""
     samples, rate = soundfile.read(JFK, dtype="int16")
     for name in ("talk.wav", "monday.wav", "tuesday.wav", "interview.flac"):
         soundfile.write(tmp_path / name, np.asarray(samples), rate)
     shutil.copy(JFK.with_suffix(".mp3"), tmp_path / "talk.mp3")
     (tmp_path / "model.gguf").symlink_to(models.get("tiny-random-llama"))
     shutil.copy(TEMPLATE, tmp_path / "tools.jinja")
+    for name, colour in (("circle", "red"), ("square", "blue")):
+        picture = Image.new("RGB", (224, 224), "white")
+        draw = ImageDraw.Draw(picture)
+        (draw.ellipse if name == "circle" else draw.rectangle)((60, 60, 164, 164), colour)
+        picture.save(tmp_path / f"{name}.png")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
