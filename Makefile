@@ -11,7 +11,7 @@ CYLLAMA_BACKENDS ?= rpc
 export CYLLAMA_BACKENDS
 
 .DEFAULT_GOAL := build
-.PHONY: all build demo test test-heavy lint stubs bench wheel tools models update clean distclean
+.PHONY: all build demo test test-heavy lint stubs screenshots bench wheel tools models update clean distclean
 
 all: build tools
 
@@ -41,6 +41,9 @@ lint: build
 
 stubs: build
 	@$(PY) scripts/gen_stubs.py
+
+screenshots: build
+	@$(PY) -m pytest tests/server/test_page.py -k screenshots --screenshots docs/howto
 
 bench: build tools
 	@$(PY) -m benchmarks

@@ -15,6 +15,10 @@ from cyllama.llama import LlamaContext, LlamaContextParams, LlamaModel
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", metavar="FOLDER", help="where pictures of the page go (default: nowhere)")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible() -> None:
     """A shell lets its background jobs ignore Ctrl-C, and their children inherit that."""
