@@ -25,11 +25,11 @@ def test_a_prompt_with_a_picture(mtmd: MtmdContext, chunks: InputChunks) -> None
     text, image, _after = chunks
     assert vocab.detokenize(text.tokens, False, True) == "Look: <img>"
     assert vocab.detokenize(chunks[-1].tokens, False, True) == "</img>\nWhat is it?"
-    assert (image.tokens, image.n_tokens, image.n_pos, image.id) == ([], 64, 64, "circle")
+    assert (image.tokens, image.n_tokens, image.n_pos, image.id) == ([], 16, 16, "circle")
     assert text.id is None and text.n_tokens == text.n_pos == len(text.tokens)
-    assert chunks.n_tokens == chunks.n_pos == 64 + text.n_tokens + chunks[2].n_tokens
-    assert repr(chunks) == f"<InputChunks text {text.n_tokens}, image 64, text {chunks[2].n_tokens}>"
-    assert repr(image) == "<InputChunk image, 64 tokens>"
+    assert chunks.n_tokens == chunks.n_pos == 16 + text.n_tokens + chunks[2].n_tokens
+    assert repr(chunks) == f"<InputChunks text {text.n_tokens}, image 16, text {chunks[2].n_tokens}>"
+    assert repr(image) == "<InputChunk image, 16 tokens>"
 
 
 def test_markers_in_parts_are_text(mtmd: MtmdContext) -> None:
@@ -85,11 +85,11 @@ def test_wrong_arguments(mtmd: MtmdContext) -> None:
 def test_positions(chunks: InputChunks) -> None:
     image = chunks[1]
     rows = image.positions(10)
-    assert rows.shape == (64, 4) and rows.dtype == np.uint32
-    np.testing.assert_array_equal(rows[:, 0], np.arange(10, 74))
-    assert all(image.decoder_pos(10, i) == tuple(rows[i]) for i in (0, 7, 63))
-    with pytest.raises(IndexError, match="i is 64, expected 0 to 63"):
-        image.decoder_pos(0, 64)
+    assert rows.shape == (16, 4) and rows.dtype == np.uint32
+    np.testing.assert_array_equal(rows[:, 0], np.arange(10, 26))
+    assert all(image.decoder_pos(10, i) == tuple(rows[i]) for i in (0, 7, 15))
+    with pytest.raises(IndexError, match="i is 16, expected 0 to 15"):
+        image.decoder_pos(0, 16)
     with pytest.raises(ValueError, match="pos_0 is -1"):
         image.positions(-1)
     with pytest.raises(ValueError, match="the chunk is text"):
@@ -171,5 +171,5 @@ def test_counting_with_a_stand_in(mtmd: MtmdContext) -> None:
 def test_any_size_of_a_picture(mtmd: MtmdContext, size: tuple[int, int]) -> None:
     array = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
     made = mtmd.tokenize("<__media__>", [Bitmap.from_pixels(array)])
-    assert made[1].n_tokens == 64
+    assert made[1].n_tokens == 16
     assert np.isfinite(mtmd.encode(made[1])).all()

@@ -20,6 +20,7 @@ cdef class MtmdContext(Handle):
     cdef int64_t _work                  # multiplications since `cancel` was looked at
     cdef bint _has_callback
     cdef bint _wanted                   # whether params.cb_eval wants the tensor at hand
+    cdef readonly int frame_width       # codes or features of a frame of speech, 0 without speech
     cdef size_t _n_encoded              # rows of the last output, 0 without one
 
     cdef bint _ask(self, ggml.ggml_tensor * tensor) noexcept nogil

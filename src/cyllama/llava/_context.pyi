@@ -7,6 +7,7 @@ from cyllama._native._handle import Handle
 from cyllama.llama._context import LlamaContext
 from cyllama.llama._model import LlamaModel
 from cyllama.llava._chunks import InputChunk, InputChunks
+from cyllama.llava.checks import frame_width
 from cyllama.llava.params import MtmdContextParams
 
 FAILED_ASSERTION = 'assertion of the engine failed'
@@ -16,6 +17,7 @@ class MtmdContext(Handle):
     path_mmproj: Final[str]
     params: Final[object]
     n_embd: Final[int]
+    frame_width: Final[int]
 
     def __init__(self, path_mmproj: str | bytes | os.PathLike, model: LlamaModel, params: MtmdContextParams | None=None, *, cancel: object | None=None) -> None: ...
     @property

@@ -26,6 +26,7 @@ from cyllama.llama._enums import FlashAttnType, enum_value
 from cyllama.llama.projectors import check_projector
 from cyllama.llava._bitmap import check_kind
 from cyllama.llava._enums import GenAudioType
+from cyllama.llava.checks import frame_width
 from cyllama.llava.params import MtmdContextParams
 
 # Multiplications of the encoder between two looks at `cancel`: about 5 ms of a slow core.
@@ -129,6 +130,8 @@ cdef class MtmdContext(Handle):
     model : LlamaModel
     n_embd : int
         Width of the embeddings.
+    frame_width : int
+        How many codes or features a frame of speech has; 0 where it does not speak.
 
     Raises
     ------
@@ -175,6 +178,8 @@ cdef class MtmdContext(Handle):
         if self._ptr == NULL:
             raise engine_error(ModelLoadError, f"cannot load {self.path_mmproj}{reason(native.last_log())}", "llava",
                                "mtmd_init_from_file", None)
+        if lib.mtmd_gen_audio_get_info(self._ptr).type != lib.MTMD_GEN_AUDIO_TYPE_NONE:
+            self.frame_width = frame_width(self.path_mmproj)
 
     def __init__(self, path_mmproj: str | bytes | os.PathLike, model: LlamaModel,
                  params: MtmdContextParams | None = None, *, cancel: object | None = None) -> None:

@@ -8,6 +8,7 @@ from cyllama.llava._bitmap import Bitmap
 from cyllama.llava._context import MtmdContext
 
 RANDOM_SEED = 2 ** 32 - 1
+MAX_FRAMES = 72
 
 class AudioGenerator(Handle):
     context: Final[LlamaContext]

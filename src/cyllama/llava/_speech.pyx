@@ -21,6 +21,7 @@ from cyllama.llava._context import reason
 from cyllama.llava._enums import AudioFormat
 
 RANDOM_SEED = 2**32 - 1
+MAX_FRAMES = 72  # of one call; the engine's window
 
 
 cdef int _check_speaks(MtmdContext ctx) except -1:
@@ -29,6 +30,18 @@ cdef int _check_speaks(MtmdContext ctx) except -1:
     ctx._check()
     if lib.mtmd_gen_audio_get_info(ctx._ptr).type == lib.MTMD_GEN_AUDIO_TYPE_NONE:
         raise UnsupportedError("the projector has no part that speaks")
+    return 0
+
+
+cdef int _check_frames(MtmdContext ctx, str what, object values) except -1:
+    """Whole frames of what the pipeline takes."""
+    wanted = "feats" if lib.mtmd_gen_audio_get_info(ctx._ptr).type == lib.MTMD_GEN_AUDIO_TYPE_POCKETTTS else "codes"
+    if what != wanted:
+        raise ValueError(f"{what} is given, but the sound of this projector comes from {wanted}")
+    n, rest = divmod(np.size(values), ctx.frame_width)
+    if rest or not 1 <= n <= MAX_FRAMES:
+        raise ValueError(f"{what} has {np.size(values)} numbers, expected 1 to {MAX_FRAMES} frames of "
+                         f"{ctx.frame_width} each")
     return 0
 
 
@@ -99,7 +112,8 @@ def gen_code(ctx: MtmdContext, embd: np.ndarray, code0: int = 0, *, top_k: int |
     code0 : int
         The first code, sampled from the language model, of pipelines with codes.
     top_k, top_p, seed, temp
-        Of :func:`gen_inp_default`.
+        Of :func:`gen_inp_default`. The engine starts its random numbers anew where the seed is another than that of
+        the call before.
     cancel : object with ``is_set()``, optional
 
     Returns
@@ -177,10 +191,9 @@ def gen_wav(ctx: MtmdContext, *, codes: np.ndarray | None = None, feats: np.ndar
     if (codes is None) == (feats is None):
         raise ValueError("codes and feats are given both or not at all, expected one of them")
     inp.type = lib.MTMD_GEN_PROCESS_TYPE_GEN_WAV
+    _check_frames(c, "codes" if codes is not None else "feats", codes if codes is not None else feats)
     if codes is not None:
         given = np.ascontiguousarray(codes, np.int32).reshape(-1)
-        if not given.size:
-            raise ValueError("codes is empty, expected those of at least one frame")
         code_view = np.require(given, requirements=("C", "W"))
         inp.codes = &code_view[0]
         inp.n_codes = given.size
@@ -314,7 +327,7 @@ cdef class AudioGenerator(Handle):
         lang : str, optional
             Such as ``"en"``.
         top_k, top_p, seed
-            Default: the pipeline's; a random seed.
+            Default: the pipeline's; a random seed. As of :func:`gen_code`.
         out_type : AudioFormat, number or name
         cancel : object with ``is_set()``, optional
 

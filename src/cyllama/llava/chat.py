@@ -281,7 +281,7 @@ class Llava:
     def count_tokens(self, prompt: str | Sequence[Any], images: Any = None, audio: Any = None) -> int:
         """Tokens that a question would have with its pictures and sounds, as `ask` takes them."""
         with self._turn(None):
-            return self._prompts.chunks(question(prompt, images, audio, None, self._rules)).n_tokens
+            return self._prompts.chunks(question(prompt, images, audio, None, self._rules))[0].n_tokens
 
     def close(self) -> None:
         """Free the projector and the context, and the model unless it was given.
@@ -328,7 +328,7 @@ class Llava:
         """The pieces of the answer, then the answer."""
         with self._turn(cancel):
             start = time.perf_counter()
-            chunks = self._prompts.chunks(messages)
+            chunks, pictures = self._prompts.chunks(messages)
             n_ctx = self._context.n_ctx()
             if chunks.n_tokens >= n_ctx:
                 raise ContextFullError(
@@ -337,7 +337,7 @@ class Llava:
                     engine="llava",
                 )
             prepared = time.perf_counter() - start
-            state = self._evaluator.run(chunks, on_progress, cancel)
+            state = self._evaluator.run(chunks, pictures, on_progress, cancel)
             chunks.close()
             yield from pieces(self._context, state, sampling, prepared, cancel)
 

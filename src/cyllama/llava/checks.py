@@ -17,10 +17,11 @@ from cyllama.llava.params import VideoParams
 from cyllama.media.audio import AudioStream
 from cyllama.media.image import MAX_PIXELS
 
-__all__ = ["check_encoded", "check_video_params", "find_ffmpeg", "folder_bytes", "is_projector"]
+__all__ = ["check_encoded", "check_video_params", "find_ffmpeg", "folder_bytes", "frame_width", "is_projector"]
 
 MAX_SAMPLES = 1 << 28  # of a sound, at the projector's rate: 1 GiB
 MAX_FPS = 1000.0
+MEAN_OF_FEATURES, HEADS_OF_CODES = "a.gen.emb_mean", "a.gen.code.head.weight"
 VIDEO_MARKS = ((4, b"ftyp"), (0, b"\x1a\x45\xdf\xa3"), (8, b"AVI "), (0, b"OggS"), (0, b"FLV"), (0, b"\x00\x00\x01"))
 
 
@@ -179,3 +180,12 @@ def is_projector(path: str | os.PathLike[str]) -> bool:
             return bool(file.get("general.architecture") == "clip")
     except ModelLoadError:
         return False
+
+
+def frame_width(path: str) -> int:
+    """How many codes or features a frame of speech has, by the file of a projector that speaks."""
+    with GGUFContext.from_file(path) as file:
+        shapes = {tensor.name: tensor.shape for tensor in file.tensors()}
+    if MEAN_OF_FEATURES in shapes:
+        return int(shapes[MEAN_OF_FEATURES][-1])
+    return int(shapes[HEADS_OF_CODES][0]) + 1  # the first code is the language model's

@@ -25,20 +25,25 @@ def content_id(values: npt.NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
-def chunk_keys(chunks: Sequence[InputChunk]) -> list[Hashable]:
-    """What tells each chunk of a prompt from others: its tokens, or the content and the part of it."""
-    ids = [chunk.id for chunk in chunks if chunk.type != ChunkType.TEXT]
-    totals = collections.Counter(ids)
+def chunk_keys(chunks: Sequence[InputChunk], pictures: Sequence[str]) -> list[Hashable]:
+    """What tells each chunk of a prompt from others: its tokens, or the content and the part of it.
+
+    Parameters
+    ----------
+    chunks : sequence of InputChunk
+    pictures : sequence of str
+        The content of each picture and sound of the prompt; one may come several times.
+    """
+    times = collections.Counter(pictures)
+    totals = collections.Counter(chunk.id for chunk in chunks if chunk.type != ChunkType.TEXT)
     seen: collections.Counter[str | None] = collections.Counter()
-    runs = collections.Counter(name for i, name in enumerate(ids) if i == 0 or ids[i - 1] != name)
     keys: list[Hashable] = []
     for chunk in chunks:
         if chunk.type == ChunkType.TEXT:
             keys.append(("text", *chunk.tokens))
             continue
         name = chunk.id
-        # of a picture that comes several times each occurrence has as many parts as the first
-        parts = totals[name] // runs[name] if totals[name] % runs[name] == 0 else totals[name]
+        parts = max(1, totals[name] // max(1, times[name or ""]))
         keys.append((name, seen[name] % parts, chunk.n_tokens))
         seen[name] += 1
     return keys

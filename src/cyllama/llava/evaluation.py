@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,8 +57,10 @@ class Evaluator:
         self._mtmd, self._context, self._cache = mtmd, context, cache
         self._kept: list[_Kept] = []
 
-    def run(self, chunks: InputChunks, on_progress: Progress | None, cancel: Any) -> PromptState:
-        """Evaluate a prompt; its last token has an output.
+    def run(
+        self, chunks: InputChunks, pictures: Sequence[str], on_progress: Progress | None, cancel: Any
+    ) -> PromptState:
+        """Evaluate a prompt; its last token has an output. `pictures` as of `chunk_keys`.
 
         Raises
         ------
@@ -66,13 +68,15 @@ class Evaluator:
         """
         items = list(chunks)
         try:
-            return self._run(items, chunks.n_tokens, on_progress, cancel)
+            keys = chunk_keys(items, pictures)
+            return self._run(items, keys, chunks.n_tokens, on_progress, cancel)
         finally:
             for chunk in items:
                 chunk.close()
 
-    def _run(self, items: list[InputChunk], n_tokens: int, on_progress: Progress | None, cancel: Any) -> PromptState:
-        keys = chunk_keys(items)
+    def _run(
+        self, items: list[InputChunk], keys: list[Hashable], n_tokens: int, on_progress: Progress | None, cancel: Any
+    ) -> PromptState:
         state = PromptState(prompt_tokens=n_tokens)
         state.media_tokens = sum(chunk.n_tokens for chunk in items if chunk.type != ChunkType.TEXT)
         first = self._keep_prefix(keys, len(items), state)

@@ -49,8 +49,8 @@ class Prompts:
         vocab = mtmd.model.vocab
         self._control = ControlTexts(vocab.get_text(i) for i in range(len(vocab)) if vocab.is_control(i))
 
-    def chunks(self, messages: list[Message]) -> InputChunks:
-        """A conversation as chunks, up to where the answer begins.
+    def chunks(self, messages: list[Message]) -> tuple[InputChunks, list[str]]:
+        """A conversation as chunks, up to where the answer begins; and the content of each picture and sound.
 
         Raises
         ------
@@ -74,7 +74,7 @@ class Prompts:
             parts: list[Any] = [texts[0]]
             for bitmap, after in zip(bitmaps, texts[1:], strict=True):
                 parts += [bitmap, after]
-            return self._mtmd.tokenize_from_parts(parts)
+            return self._mtmd.tokenize_from_parts(parts), [bitmap.id or "" for bitmap in bitmaps]
         finally:
             for bitmap in bitmaps:
                 bitmap.close()
