@@ -1,4 +1,4 @@
-"""Models of true architecture and size with random, quantised weights, for tests: SD 1.5, SDXL, SD 3 and Wan 2.1."""
+"""Models of true architecture and size with random, quantised weights, for tests: SD 1.5, SDXL, SD 3, FLUX and Wan 2.1."""
 
 from __future__ import annotations
 
@@ -111,6 +111,26 @@ def unet(random: Random, sizes: UNet) -> Tensors:
     yield from random.conv(f"{DIFFUSION}out.2", LATENTS, ch)
 
 
+def control_net(random: Random) -> Tensors:
+    """ControlNet for SD 1: the first half of its UNet, a convolution of no effect at each level, and the picture's."""
+    first_half = ("time_embed.", "input_blocks.", "middle_block.")
+    levels = []
+    for name, data, kind in unet(random, SD1):
+        inner = name.removeprefix(DIFFUSION)
+        if inner.startswith(first_half):
+            yield inner, data, kind
+        if inner == "input_blocks.0.0.weight" or (
+            inner.startswith("input_blocks.") and inner.endswith((".op.weight", ".out_layers.3.weight"))
+        ):
+            levels.append(data.shape[0])
+    for i, width in enumerate(levels):
+        yield from random.conv(f"zero_convs.{i}.0", width, width, 1)
+    yield from random.conv("middle_block_out.0", levels[-1], levels[-1], 1)
+    widths = (3, 16, 16, 32, 32, 96, 96, 256, 320)
+    for i, (columns, rows) in enumerate(itertools.pairwise(widths)):
+        yield from random.conv(f"input_hint_block.{2 * i}", rows, columns)
+
+
 def resblock(random: Random, name: str, columns: int, time: int, rows: int) -> Tensors:
     """Two convolutions and the time."""
     yield from random.norm(f"{name}.in_layers.0", columns)
@@ -204,6 +224,38 @@ def mmdit(random: Random, depth: int = 24) -> Tensors:
     yield from random.linear(f"{DIFFUSION}final_layer.adaLN_modulation.1", 2 * width, width)
 
 
+def flux(random: Random, double: int = 2, single: int = 4) -> Tensors:
+    """The transformer of FLUX dev in its true width, with fewer layers."""
+    width, head = 3072, 128
+
+    def scales(name: str) -> Tensors:
+        for norm in ("query_norm", "key_norm"):
+            yield f"{DIFFUSION}{name}.{norm}.scale", np.ones(head, np.float32), None
+
+    yield from random.linear(f"{DIFFUSION}img_in", width, 64)
+    yield from random.linear(f"{DIFFUSION}txt_in", width, 4096)
+    for name, columns in (("time_in", 256), ("vector_in", 768), ("guidance_in", 256)):
+        yield from random.linear(f"{DIFFUSION}{name}.in_layer", width, columns)
+        yield from random.linear(f"{DIFFUSION}{name}.out_layer", width, width)
+    for i in range(double):
+        for side in ("img", "txt"):
+            block = f"{DIFFUSION}double_blocks.{i}.{side}"
+            yield from random.linear(f"{block}_mod.lin", 6 * width, width)
+            yield from random.linear(f"{block}_attn.qkv", 3 * width, width)
+            yield from random.linear(f"{block}_attn.proj", width, width)
+            yield from scales(f"double_blocks.{i}.{side}_attn.norm")
+            yield from random.linear(f"{block}_mlp.0", 4 * width, width)
+            yield from random.linear(f"{block}_mlp.2", width, 4 * width)
+    for i in range(single):
+        block = f"{DIFFUSION}single_blocks.{i}"
+        yield from random.linear(f"{block}.linear1", 7 * width, width)
+        yield from random.linear(f"{block}.linear2", width, 5 * width)
+        yield from random.linear(f"{block}.modulation.lin", 3 * width, width)
+        yield from scales(f"single_blocks.{i}.norm")
+    yield from random.linear(f"{DIFFUSION}final_layer.linear", 64, width)
+    yield from random.linear(f"{DIFFUSION}final_layer.adaLN_modulation.1", 2 * width, width)
+
+
 def wan(random: Random, layers: int = 30, width: int = 1536) -> Tensors:
     """The transformer of Wan 2.1 T2V 1.3B."""
     patches = random.vector(width * 16 * 4).reshape(width * 16, 1, 2, 2).astype(np.float16)
@@ -228,16 +280,17 @@ def wan(random: Random, layers: int = 30, width: int = 1536) -> Tensors:
     yield from random.linear(f"{DIFFUSION}head.head", 4 * 16, width)
 
 
-def umt5(random: Random) -> Tensors:
-    """The text encoder of Wan: UMT5-XXL, whose sizes are fixed in the engine."""
+def t5(random: Random, *, words: int = 32128, places_in_each: bool = False) -> Tensors:
+    """The text encoder of FLUX and SD 3, T5-XXL, or that of Wan, UMT5-XXL; their sizes are fixed in the engine."""
     prefix, width, inner = "text_encoders.t5xxl.transformer.", 4096, 10240
-    yield from random.linear(f"{prefix}shared", 256384, width, bias=False)
+    yield from random.linear(f"{prefix}shared", words, width, bias=False)
     for i in range(24):
         block = f"{prefix}encoder.block.{i}"
         for part in "qkvo":
             yield from random.linear(f"{block}.layer.0.SelfAttention.{part}", width, width, bias=False)
-        places = random.vector(32 * 64).reshape(32, 64)
-        yield f"{block}.layer.0.SelfAttention.relative_attention_bias.weight", places, None
+        if i == 0 or places_in_each:
+            places = random.vector(32 * 64).reshape(32, 64)
+            yield f"{block}.layer.0.SelfAttention.relative_attention_bias.weight", places, None
         for part, rows, columns in (("wi_0", inner, width), ("wi_1", inner, width), ("wo", width, inner)):
             yield from random.linear(f"{block}.layer.1.DenseReluDense.{part}", rows, columns, bias=False)
         for layer in (0, 1):
@@ -282,6 +335,11 @@ def write_sd1(path: Path) -> Path:
     return _write(path, unet(random, SD1), text_encoder("cond_stage_model."), auto_encoder())
 
 
+def write_control_net(path: Path) -> Path:
+    """ControlNet for SD 1; 0.6 GB."""
+    return _write(path, control_net(Random()))
+
+
 def write_sdxl(path: Path) -> Path:
     """SDXL: UNet, CLIP-L, CLIP-G, TAESD; 2.8 GB."""
     random = Random()
@@ -296,10 +354,16 @@ def write_sd3(path: Path) -> Path:
     return _write(path, mmdit(random), *encoders, taef1(Weights(2)))
 
 
+def write_flux(path: Path) -> Path:
+    """FLUX: a part of the transformer, CLIP-L, T5-XXL, TAEF1; 3.7 GB."""
+    random = Random()
+    return _write(path, flux(random), text_encoder("text_encoders.clip_l."), t5(random), taef1(Weights(2)))
+
+
 def write_wan(path: Path) -> Path:
     """Wan 2.1 T2V 1.3B: transformer, UMT5-XXL, TAEHV; 4.1 GB."""
     random = Random()
-    return _write(path, wan(random), umt5(random), video_auto_encoder(random))
+    return _write(path, wan(random), t5(random, words=256384, places_in_each=True), video_auto_encoder(random))
 
 
 def _write(path: Path, *parts: Tensors) -> Path:
