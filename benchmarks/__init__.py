@@ -14,5 +14,7 @@ NAMES = (
     "accuracy",
     "diffusion",
     "serving",
+    "load",
     "cancelling",
+    "together",
 )

@@ -65,9 +65,19 @@ class Client:
 
     async def ask(self, method: str, path: str, body: bytes, kind: str) -> tuple[int, dict[str, str], bytes]:
         """Send a request; status, headers and body of the answer."""
+        kept = self.writer is not None
         if self.writer is None or self.writer.is_closing():
             self.reader, self.writer = await asyncio.open_connection(self.host, self.port)
-        assert self.reader is not None
+        try:
+            return await self._ask(method, path, body, kind)
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            self.close()
+            if not kept or getattr(error, "partial", b""):
+                raise
+        return await self.ask(method, path, body, kind)  # the server had closed it meanwhile, as it may
+
+    async def _ask(self, method: str, path: str, body: bytes, kind: str) -> tuple[int, dict[str, str], bytes]:
+        assert self.reader is not None and self.writer is not None
         head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
         head += f"Content-Length: {len(body)}\r\n\r\n"
         self.writer.write(head.encode() + body)
@@ -157,7 +167,7 @@ async def chat(i: int, url: str, end: float, found: Figures, sound: bytes | None
         body |= {"stream": bool(choice.getrandbits(1)), "cache_prompt": False}
         path = "/v1/chat/completions"
         data = await once(client, "POST", path, json.dumps(body).encode(), "application/json", found)
-        if data is not None and time.monotonic() < end:
+        if data is not None:
             found.tokens += tokens_of(path, data)
     client.close()
 
@@ -202,7 +212,7 @@ async def run(options: argparse.Namespace) -> Figures:
     clients = [kind(i, options.url, end, found, sound, options.tokens) for i in range(options.clients)]
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.gather(*clients, probe(options.url, end, found))
-    found.seconds = options.seconds
+    found.seconds = time.monotonic() - began  # what had begun is counted to its end
     return found
 
 

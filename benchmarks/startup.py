@@ -29,6 +29,7 @@ IMPORTS = {
     "python alone": "pass",
     "import numpy": "import numpy",
     "import cyllama": "import cyllama",
+    "cyllama --help": "from cyllama.cli import main; main(['--help'])",
     "import cyllama.llama": "import cyllama.llama",
     "backends loaded": "import cyllama; cyllama.devices()",
 }

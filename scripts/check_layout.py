@@ -17,7 +17,7 @@ BELOW |= {part: {"errors", "log"} for part in ("_native", "media", "models")}
 BELOW |= {engine: {"errors", "log", "_native", "media", "models"} for engine in ENGINES}
 BELOW["llava"] |= {"llama"}  # it works on llama's model and context
 BELOW["models"] |= {"llama"}  # writes GGUF files with the public class, imported when needed
-ABOVE = {"cli", "server", "pipelines"}
+ABOVE = {"cli", "server", "pipelines", "integrations"}
 LAZY_ONLY = {("models", "llama")}
 # What a .pyx may not do, and the files that do it all the same.
 FORBIDDEN_IN_PYX = {

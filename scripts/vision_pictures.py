@@ -83,10 +83,26 @@ def _moon(chance: random.Random) -> Points:
     return [(-x, y) for x, y in points] if chance.random() < 0.5 else points
 
 
+def _upright_or_not(points: Points, chance: random.Random) -> Points:
+    return [(y, x) for x, y in points] if chance.random() < 0.5 else points
+
+
+def _rectangle(chance: random.Random) -> Points:
+    half = 0.92 * chance.uniform(0.40, 0.56)
+    return _upright_or_not([(-0.92, -half), (0.92, -half), (0.92, half), (-0.92, half)], chance)
+
+
+def _oval(chance: random.Random) -> Points:
+    flat = chance.uniform(0.42, 0.58)
+    return _upright_or_not([(x, y * flat) for x, y in _round(72, 1)], chance)
+
+
 def _diamond(chance: random.Random) -> Points:
     half = chance.uniform(0.55, 0.68)
     return [(0.0, -1.0), (half, 0.0), (0.0, 1.0), (-half, 0.0)]
 
+
+UNNAMED = ("rectangle", "oval")  # what the transformer gives of these is too near to a square's and a circle's
 
 # The outline of each shape, within a circle of radius 1.
 OUTLINES: dict[str, Callable[[random.Random], Points]] = {
@@ -97,7 +113,9 @@ OUTLINES: dict[str, Callable[[random.Random], Points]] = {
     "cross": _cross,
     "ring": lambda chance: _round(72, 1),
     "heart": _heart,
+    "rectangle": _rectangle,
     "diamond": _diamond,
+    "oval": _oval,
     "arrow": _arrow,
     "moon": _moon,
 }

@@ -6,12 +6,15 @@ Importing this package loads none of them; each name is loaded when it is first 
 from __future__ import annotations
 
 import importlib
-from typing import Any
 
 from cyllama import errors
 from cyllama.errors import *  # noqa: F403 - the exception classes belong to the package's face
 
-_SUBPACKAGES = ("cli", "llama", "llava", "log", "models", "sd", "whisper")
+TYPE_CHECKING = False  # importing typing takes as long as all the rest
+if TYPE_CHECKING:
+    from typing import Any
+
+_SUBPACKAGES = ("cli", "llama", "llava", "log", "models", "pipelines", "sd", "whisper")
 _NATIVE = ("build_info", "devices", "get_threads", "set_threads")
 _LLAMA = (
     "CommonParams",

@@ -101,7 +101,7 @@ def test_a_shorter_context_where_memory_ends(monkeypatch: pytest.MonkeyPatch) ->
     from cyllama.llama import estimate
 
     full = estimate_memory(MODEL)
-    monkeypatch.setattr(estimate, "_free_of_host", lambda total: full.total - full.context // 4)
+    monkeypatch.setattr(estimate, "free_memory", lambda total: full.total - full.context // 4)
     with LLM(MODEL, n_parallel=1) as llm:
         n_ctx = llm.properties.default_generation_settings.n_ctx
         assert 4096 <= n_ctx < 8192 and n_ctx % 256 == 0

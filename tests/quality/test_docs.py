@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from data.sounds import JFK
+from data.voice import speak
 from PIL import Image, ImageDraw
 
 from cyllama import models
@@ -29,6 +30,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(JFK.with_suffix(".mp3"), tmp_path / "talk.mp3")
     (tmp_path / "model.gguf").symlink_to(models.get("tiny-random-llama"))
     shutil.copy(TEMPLATE, tmp_path / "tools.jinja")
+    speak("A large red circle on white.", tmp_path / "red-circle.wav")
+    speak("What is the capital of France?", tmp_path / "question.wav")
     for name, colour in (("circle", "red"), ("square", "blue")):
         picture = Image.new("RGB", (224, 224), "white")
         draw = ImageDraw.Draw(picture)

@@ -191,6 +191,13 @@ JSONS: dict[str, Post] = {
             "input": [{"role": "user", "content": [{"type": "input_image", "image_url": "file:///etc/passwd"}]}],
         },
     ),
+    "a video": Post(CHAT, user([{"type": "input_video", "input_video": {"data": "AAAA"}}]), (400,)),
+    "a sound that is none": Post(
+        CHAT, user([{"type": "input_audio", "input_audio": {"data": "AAAAIGZ0eXBpc29tAAAA", "format": "wav"}}]), (400,)
+    ),
+    "a video beside a prompt": Post(
+        "/completion", {"model": "smol", "prompt": {"prompt_string": "x", "multimodal_data": ["AAAAIGZ0eXBpc29tAAAA"]}}
+    ),
     "files beside a prompt": Post(
         "/completion", {"model": "smol", "prompt": {"prompt_string": "x", "multimodal_data": ["file:///etc/passwd"]}}
     ),

@@ -278,7 +278,7 @@ MODELS: tuple[Model, ...] = (
         engine="llava",
         licence="Apache-2.0 by all signs (DINOv2; its package says MIT); the fitted part MIT",
         file="mmproj-vision-dinov2s.f16.gguf",
-        sha256="44907ec550c392d88a7e0d30b7a0fa0c49614c385b88b55ec8915412feac3b8d",
+        sha256="5a933b7d5fc3ed5db9c5c5d673938411639fd828f0af3c5f7dce35e177863376",
         size=69_262_240,
         archives=(
             Archive(

@@ -77,7 +77,7 @@ class Hub:
     def use(self, entry: ModelEntry, cancel: Any) -> Iterator[Any]:
         """The loaded model, for the length of a block in a working thread."""
         broken = False
-        with self.pool.use(entry.kind, entry.model, cancel=cancel, **entry.settings) as model:
+        with self.pool.use(entry.kind, entry.model, cancel=cancel, **entry.arguments) as model:
             try:
                 yield model
             finally:
@@ -105,7 +105,7 @@ class Hub:
         return any(
             model.kind == entry.kind
             and model.name == entry.model
-            and dict(model.settings) == dict(entry.settings)
+            and dict(model.settings) == entry.arguments
             and model.ready
             for model in self.pool.loaded
         )

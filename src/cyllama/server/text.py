@@ -27,6 +27,7 @@ POSTS = {
     "/v1/chat/completions": ("chat_completions", "chat"),
     "/chat/completions": ("chat_completions", "chat"),
     "/v1/chat/completions/input_tokens": ("chat_tokens", "chat"),
+    "/chat/completions/input_tokens": ("chat_tokens", "chat"),
     "/v1/completions": ("completions", "chat"),
     "/completion": ("completion", "chat"),
     "/completions": ("completion", "chat"),

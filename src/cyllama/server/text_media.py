@@ -20,12 +20,11 @@ DATA = re.compile(r"data:(?:image|audio|video)/[\w.+-]+(?:;[\w.+-]+=[\w.+-]+)*;b
 PLACES = {
     "image_url": ("url",),
     "input_audio": ("data", "url"),
-    "input_video": ("data", "url"),
-    "video_url": ("data", "url"),
     "source": ("data", "url"),
     "multimodal_data": (),
 }
 PICTURES = ("image_url", "source")
+VIDEOS = ("input_video", "video_url")
 
 
 def checked_media(body: dict[str, Any], config: ServerConfig) -> dict[str, Any]:
@@ -37,10 +36,13 @@ def checked_media(body: dict[str, Any], config: ServerConfig) -> dict[str, Any]:
     """
     for _, item in containers(body):
         if isinstance(item, dict):
+            for place in VIDEOS:
+                if place in item:
+                    raise problem(400, f"{place}: videos are not taken", param=place)
             for place, inner in PLACES.items():
                 for text in _texts(item.get(place), inner):
                     data = decoded(text, place)
-                    if place in PICTURES:
+                    if place in PICTURES or not is_sound(data):
                         check_picture(data, config.limits.pixels, place)
     return body
 
@@ -52,6 +54,13 @@ def _texts(value: Any, inner: tuple[str, ...]) -> Iterator[str]:
         yield from (value[key] for key in inner if isinstance(value.get(key), str))
     elif isinstance(value, list):
         yield from (item for item in value if isinstance(item, str))
+
+
+def is_sound(data: bytes) -> bool:
+    """Whether upstream would read it as sound: WAV, MP3 or FLAC. What it does not know it gives to other programs."""
+    wav = data[:4] == b"RIFF" and data[8:12] == b"WAVE"
+    mp3 = data[:3] == b"ID3" or (data[:1] == b"\xff" and data[1:2] >= b"\xe0")
+    return len(data) >= 12 and (wav or mp3 or data[:4] == b"fLaC")
 
 
 def decoded(text: str, name: str) -> bytes:

@@ -1,0 +1,57 @@
+"""Two engines of one process at the same time, against one after the other: they share one thread budget."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+
+from benchmarks import command, show
+from benchmarks.measure import Figures, Missing, Rounds, figures_of, in_turn, model, python, spell, threads
+from benchmarks.together_once import SPEECH, WORK
+
+TITLE = "Engines together"
+PAIRS = (("llm", "whisper"), ("llm", "sd"), ("whisper", "sd"))
+CALLED = {"llm": "text", "whisper": "speech", "sd": "picture"}
+
+
+def command_of(pair: tuple[str, str], rounds: Rounds) -> list[str]:
+    """The command that measures two engines."""
+    return python("together_once", *pair, "--seconds", rounds.pick(6, 2), "--threads", threads())
+
+
+def measure(rounds: Rounds) -> Figures:
+    """Measure each pair, in turn."""
+    if not SPEECH.exists():
+        raise Missing("thirdparty/whisper.cpp/samples/jfk.wav is missing; unpack the engines' sources with: make")
+    for _, _, name in WORK.values():
+        model(name)
+    commands = {pair: command_of(pair, rounds) for pair in PAIRS}
+    found = in_turn(
+        rounds.count, {" and ".join(pair): functools.partial(figures_of, words) for pair, words in commands.items()}
+    )
+    return {"commands": [spell(words) for words in commands.values()], "pairs": found}
+
+
+def section(figures: Figures, charts: Path) -> list[str]:
+    """Return the part of the page."""
+    rows, worst = [], 0.0
+    for name, found in figures["pairs"].items():
+        ratio = found["at once"] / found["one after the other"]
+        worst = max(worst, ratio.median)
+        called = " and ".join(CALLED[engine] for engine in name.split(" and "))
+        rows.append((called, found["one after the other"], found["at once"], ratio))
+    return [
+        "Seconds for the same work of two engines in one process: each in turn with all threads, or both at once in "
+        "two Python threads. An engine that begins while another computes takes the threads that are left, at least "
+        "one, and more when it is alone again.",
+        "",
+        *show.commands(figures["commands"]),
+        *show.table(("engines", "one after the other", "at once", "ratio"), rows),
+        f"At once the work takes at most {show.percent(worst)} of the time that it takes one after the other.",
+        "",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(command.main(["together", *sys.argv[1:]]))

@@ -1,0 +1,67 @@
+"""``cyllama completion``: a script with which a shell completes the commands, their options and file names."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from cyllama.errors import UnsupportedError
+
+__all__ = ["add_arguments", "run", "whole_parser"]
+
+SHELLS = ("bash", "zsh", "fish")
+EPILOG = """to use it:
+  bash  cyllama completion bash > ~/.local/share/bash-completion/completions/cyllama
+  zsh   cyllama completion zsh > FOLDER-OF-$fpath/_cyllama
+  fish  cyllama completion fish > ~/.config/fish/completions/cyllama.fish"""
+OF_LLAMA = "options of llama.cpp"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("shell", choices=SHELLS)
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the script."""
+    try:
+        import shtab
+    except ImportError as error:
+        raise UnsupportedError("completion needs shtab: pip install 'cyllama[cli]'") from error
+    print(shtab.complete(whole_parser(), arguments.shell))
+    return 0
+
+
+def whole_parser() -> argparse.ArgumentParser:
+    """Make one parser of all commands; what takes a file is marked so."""
+    import shtab
+
+    from cyllama.cli import COMMANDS, command_parser
+
+    whole = argparse.ArgumentParser(prog="cyllama", description="Text, vision, speech and pictures with local models.")
+    whole.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = whole.add_subparsers(dest="cyllama_command", metavar="COMMAND")
+    for name, (_, about) in COMMANDS.items():
+        parser = commands.add_parser(name, help=about, description=about)
+        command_parser(name, parser)
+        for each in (parser, *_below(parser)):
+            _mark_files(each, shtab.FILE)
+    return whole
+
+
+def _below(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """The parsers of sub-commands."""
+    found: list[argparse.ArgumentParser] = []
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found += action.choices.values()
+    return found
+
+
+def _mark_files(parser: argparse.ArgumentParser, files: Any) -> None:
+    """Let every argument that takes a text take the name of a file: many do, and the others lose nothing."""
+    for action in parser._actions:
+        if action.nargs != 0 and action.choices is None and action.type not in (int, float):
+            action.complete = files  # type: ignore[attr-defined]

@@ -1,0 +1,211 @@
+"""``cyllama doctor``: whether this installation works, what it has, what is missing, and how to get it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from typing import Any
+
+from cyllama import models
+from cyllama._native.memory import free_memory, total_memory
+
+__all__ = ["add_arguments", "diagnosis", "run"]
+
+ENGINES = ("llama", "llava", "whisper", "sd")
+EXTRAS = {
+    "av": "sound in containers such as MP4 and WebM",
+    "cli": "shell completion",
+    "hub": "models of the Hugging Face hub: hf:organisation/repository/file",
+    "onnx": "models that are converted from ONNX files",
+    "server": "the HTTP server",
+}
+GIB = 1 << 30
+REQUIREMENT = re.compile(r"[\w.-]+")
+EXTRA = re.compile(r"""extra\s*==\s*["']([\w.-]+)""")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what was found; the exit code is 1 if something does not work."""
+    found = diagnosis()
+    if arguments.json:
+        print(json.dumps(found, indent=2, default=str))
+    else:
+        print("\n".join(_lines(found)))
+    return 1 if found["problems"] else 0
+
+
+def diagnosis() -> dict[str, Any]:
+    """Look at everything.
+
+    Returns
+    -------
+    dict
+        ``package``, ``build``, ``engines``, ``memory``, ``models``, ``extras``; and sentences: ``problems`` say what
+        does not work, ``hints`` what could be had.
+    """
+    problems: list[str] = []
+    hints: list[str] = []
+    build = _tried("this build", _build, problems) or {}
+    found: dict[str, Any] = {
+        "package": _package(),
+        "build": build,
+        "engines": {name: _engine(name, problems) for name in ENGINES},
+        "memory": {"free": free_memory(), "total": total_memory()},
+        "models": _tried("the folder of models", _models, problems) or {},
+        "extras": _extras(),
+    }
+    _judge(found, problems, hints)
+    return {**found, "problems": problems, "hints": hints}
+
+
+def _package() -> dict[str, Any]:
+    import cyllama
+
+    folder = os.path.dirname(os.path.abspath(cyllama.__file__ or ""))
+    return {"version": cyllama.__version__, "python": sys.version.split()[0], "executable": sys.executable,
+            "folder": folder}  # fmt: skip
+
+
+def _build() -> dict[str, Any]:
+    import cyllama
+
+    info: dict[str, Any] = cyllama.build_info()
+    return info
+
+
+def _engine(name: str, problems: list[str]) -> dict[str, Any]:
+    try:
+        importlib.import_module(f"cyllama.{name}")
+    except Exception as error:  # whatever it is, it is to be told
+        problems.append(f"the engine {name} cannot be loaded: {_first_line(error)}; install cyllama anew")
+        return {"loads": False, "error": _first_line(error)}
+    return {"loads": True}
+
+
+def _models() -> dict[str, Any]:
+    known = models.list()
+    here = [model for model in known if models.installed(model.name)]
+    folder = models.cache_folder()
+    writable = os.access(next(path for path in (folder, *folder.parents) if path.exists()), os.W_OK)
+    return {
+        "folder": str(folder),
+        "writable": writable,
+        "bytes": sum(model.size for model in here),
+        "here": [model.name for model in here],
+        "to_fetch": [model.name for model in known if model not in here],
+    }
+
+
+def _extras() -> dict[str, Any]:
+    """Each extra, and which of its packages are missing."""
+    try:
+        wanted = metadata.requires("cyllama") or []
+    except metadata.PackageNotFoundError:
+        wanted = []
+    found: dict[str, Any] = {}
+    for line in wanted:
+        name, extra = REQUIREMENT.match(line), EXTRA.search(line)
+        if name is None or extra is None:
+            continue
+        entry = found.setdefault(extra[1], {"about": EXTRAS.get(extra[1], ""), "missing": []})
+        if not _is_installed(name[0]):
+            entry["missing"].append(name[0])
+    return found
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _judge(found: dict[str, Any], problems: list[str], hints: list[str]) -> None:
+    devices = found["build"].get("devices", [])
+    if found["build"] and not any(device["type"] == "cpu" for device in devices):
+        problems.append("there is no CPU backend; install cyllama anew")
+    for backend in found["build"].get("backends", []):
+        if not backend["loaded"]:
+            hints.append(f"the backend {backend['name']} is there but not in use: {backend['reason']}")
+    if found["build"] and not any(device["type"] in ("gpu", "igpu") for device in devices):
+        hints.append("there is no GPU that this build can use: all is computed by the CPU (docs/howto/gpu.md)")
+    if found["models"] and not found["models"]["writable"]:
+        problems.append(
+            f"models cannot be kept in {found['models']['folder']}; set CYLLAMA_CACHE to a folder that can be written"
+        )
+    if found["models"].get("to_fetch"):
+        hints.append("models come when they are first used; to fetch one before: cyllama models get NAME")
+    for name, extra in found["extras"].items():
+        if extra["missing"]:
+            about = f" ({extra['about']})" if extra["about"] else ""
+            hints.append(f"the extra {name}{about} is not installed: pip install 'cyllama[{name}]'")
+
+
+def _tried(what: str, call: Callable[[], dict[str, Any]], problems: list[str]) -> dict[str, Any] | None:
+    try:
+        return call()
+    except Exception as error:  # a doctor has to survive what is ill
+        problems.append(f"{what} cannot be looked at: {_first_line(error)}")
+        return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+# ------------------------------------------------------------------------------------------ printing
+
+
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+    package, build, memory = found["package"], found["build"], found["memory"]
+    yield f"cyllama {package['version']} on Python {package['python']}, in {package['folder']}"
+    for name, engine in found["engines"].items():
+        version = (build.get("engines", {}).get(_upstream(name)) or {}).get("version", "")
+        yield f"  {name:8} {'loads' if engine['loads'] else 'DOES NOT LOAD: ' + engine['error']}  {version}".rstrip()
+    if build:
+        yield f"  {'ggml':8} {build['ggml']['version']}, one for all engines"
+        yield ""
+        yield f"CPU variant {build['cpu']['variant']}, {build['threads']} threads for all engines together"
+        for device in build["devices"]:
+            yield f"  device   {device['name']}: {device['description']} ({device['type']})"
+        for backend in build["backends"]:
+            yield f"  backend  {backend['name']}: {'in use' if backend['loaded'] else backend['reason']}"
+    yield f"  memory   {memory['free'] / GIB:.1f} of {memory['total'] / GIB:.1f} GiB free"
+    if found["models"]:
+        yield ""
+        yield from _models_lines(found["models"])
+    if found["extras"]:
+        yield ""
+        yield "extras"
+        for name, extra in found["extras"].items():
+            state = f"missing: {', '.join(extra['missing'])}" if extra["missing"] else "installed"
+            yield f"  {name:8} {state}" + (f" ({extra['about']})" if extra["about"] else "")
+    yield ""
+    for problem in found["problems"]:
+        yield f"problem: {problem}"
+    for hint in found["hints"]:
+        yield f"hint: {hint}"
+    yield f"{len(found['problems'])} problems" if found["problems"] else "all works"
+
+
+def _models_lines(kept: dict[str, Any]) -> Iterator[str]:
+    yield f"models in {kept['folder']}: {len(kept['here'])}, {kept['bytes'] / 1e6:,.0f} MB"
+    for title, names in (("here", kept["here"]), ("to fetch", kept["to_fetch"])):
+        if names:
+            yield f"  {title:8} {', '.join(names)}"
+
+
+def _upstream(engine: str) -> str:
+    return "llama" if engine == "llava" else engine

@@ -1,0 +1,93 @@
+"""``cyllama doctor``: what it says of this installation, and of ill ones."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import cyllama
+from cyllama import models
+from cyllama.cli import doctor, main
+
+
+def diagnosed(capsys: pytest.CaptureFixture[str], code: int) -> dict:
+    assert main(["doctor", "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_this_installation(capsys: pytest.CaptureFixture[str]) -> None:
+    found = diagnosed(capsys, 0)
+    info = cyllama.build_info()
+    assert found["package"]["version"] == cyllama.__version__ and found["package"]["executable"] == sys.executable
+    assert found["build"]["cpu"] == info["cpu"] and found["build"]["engines"] == info["engines"]
+    assert found["engines"] == {name: {"loads": True} for name in ("llama", "llava", "whisper", "sd")}
+    assert found["problems"] == [] and 0 < found["memory"]["free"] <= found["memory"]["total"]
+    assert set(found["models"]["here"]) == {model.name for model in models.list() if models.installed(model.name)}
+    assert {"av", "cli", "hub", "onnx"} <= set(found["extras"])
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    for text in (cyllama.__version__, info["cpu"]["variant"], "CPU: ", "whisper  loads", "extras", "all works"):
+        assert text in shown
+
+
+def test_no_models_and_a_folder_that_cannot_be_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CYLLAMA_CACHE", str(tmp_path / "cache"))
+    found = diagnosed(capsys, 0)
+    assert found["models"]["here"] == [] and found["models"]["folder"] == str(tmp_path / "cache")
+    assert set(found["models"]["to_fetch"]) == {model.name for model in models.list()}
+    assert any("cyllama models get NAME" in hint for hint in found["hints"])
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)  # the tests may run as root
+    found = diagnosed(capsys, 1)
+    assert found["problems"] == [
+        f"models cannot be kept in {tmp_path}/cache; set CYLLAMA_CACHE to a folder that can be written"
+    ]
+
+
+def test_an_engine_that_does_not_load(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cyllama.sd", None)
+    found = diagnosed(capsys, 1)
+    assert found["engines"]["sd"]["loads"] is False and found["engines"]["whisper"]["loads"] is True
+    (problem,) = found["problems"]
+    assert problem.startswith("the engine sd cannot be loaded: ") and problem.endswith("install cyllama anew")
+    assert main(["doctor"]) == 1
+    assert "sd       DOES NOT LOAD: " in capsys.readouterr().out
+
+
+def test_a_build_that_cannot_be_looked_at(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> dict:
+        raise cyllama.ABIMismatchError("sd was built against another ggml\nmore")
+
+    monkeypatch.setitem(cyllama.__dict__, "build_info", broken)
+    found = diagnosed(capsys, 1)
+    assert found["problems"] == ["this build cannot be looked at: sd was built against another ggml"]
+    assert main(["doctor"]) == 1
+    assert "1 problem" in capsys.readouterr().out
+
+
+def test_backends_and_devices(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    info = cyllama.build_info()
+    info["devices"] = []
+    info["backends"] = [{"name": "vulkan", "loaded": False, "reason": "libvulkan.so.1 is missing"}]
+    monkeypatch.setitem(cyllama.__dict__, "build_info", lambda: info)
+    found = diagnosed(capsys, 1)
+    assert found["problems"] == ["there is no CPU backend; install cyllama anew"]
+    assert "the backend vulkan is there but not in use: libvulkan.so.1 is missing" in found["hints"]
+    assert any("no GPU" in hint for hint in found["hints"])
+
+
+def test_extras_that_are_missing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = ["numpy>=1.26", 'av>=13; extra == "av"', 'no-such-package[more]>=1; extra == "cli"', "a; extra == 'odd'"]
+    monkeypatch.setattr(metadata, "requires", lambda name: wanted)
+    found = diagnosed(capsys, 0)
+    assert found["extras"] == {
+        "av": {"about": doctor.EXTRAS["av"], "missing": []},
+        "cli": {"about": "shell completion", "missing": ["no-such-package"]},
+        "odd": {"about": "", "missing": ["a"]},
+    }
+    assert "the extra cli (shell completion) is not installed: pip install 'cyllama[cli]'" in found["hints"]

@@ -1,0 +1,158 @@
+"""Mistakes of users, for every command: one line, the right exit code, never a traceback."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from cyllama.cli import COMMANDS, main
+
+TINY, SHAPES = "tiny-random-llama", "tiny-shapes"
+# Arguments, exit code, what the last line on stderr says. {junk} is a file of noise, {none} is not there.
+CASES: tuple[tuple[str, int, str], ...] = (
+    ("chat", 2, "-m/--model"),
+    ("chat hello -m {none}", 1, "no such file"),
+    ("chat hello -m {junk}", 1, "junk"),
+    ("chat hello -m no-such-model", 1, "no model is called 'no-such-model'"),
+    (f"chat hello -m {TINY} --ctx-size many", 1, "many|ctx-size"),
+    (f"chat hello -m {TINY} --max-tokens many", 2, "invalid int value: 'many'"),
+    (f"chat hello -m {TINY} --no-such-option", 2, "no-such-option"),
+    ("complete text -f {junk} -m x", 1, "both given"),
+    (f"complete -f {{none}} -m {TINY}", 1, "none"),
+    (f"complete -f {{junk}} -m {TINY}", 1, "utf-8"),
+    (f"complete text -m {TINY} --lora {{none}}", 1, "no such file"),
+    (f"complete text -m {TINY} --cache-type-k q9", 1, "q9"),
+    (f"embed text -m {TINY} -o {{none}}/a.npy", 1, "token|none"),
+    ("embed a -m {none}", 1, "no such file"),
+    ("rerank query -m {none} a b", 1, "no such file"),
+    ("rerank", 2, "required"),
+    ("tokenize text -m {junk}", 1, "junk"),
+    ("quantize {junk} {none} q4_0", 1, "."),
+    ("quantize {none} {none} q4_0", 1, "no such file"),
+    (f"quantize {TINY} {{folder}}/out.gguf q99", 1, "q99"),
+    ("bench -m {none}", 1, "no such file"),
+    (f"perplexity -m {TINY} {{none}}", 1, "none"),
+    ("gguf show {none}", 1, "."),
+    ("gguf show {junk}", 1, "."),
+    ("gguf", 2, "required"),
+    ("transcribe", 2, "required"),
+    ("transcribe {none}", 1, "none"),
+    ("transcribe {junk}", 1, "junk"),
+    ("transcribe {sound} -m {junk}", 1, "junk"),
+    ("transcribe {sound} -f xyz", 1, "format is 'xyz'"),
+    ("transcribe {sound} --language xx", 1, "xx"),
+    ("transcribe {sound} --temperature 9", 1, "temperature"),
+    ("transcribe {sound} -o {junk}/x", 1, "junk"),
+    ("whisper quantize {none} {none} q5_0", 1, "no such file"),
+    ("whisper", 2, "required"),
+    ("txt2img", 2, "required"),
+    ("txt2img a -m {none}", 1, "no such file"),
+    ("txt2img a -m {junk}", 1, "."),
+    ("txt2img a", 1, "model"),
+    (f"txt2img a -m {SHAPES} --width -5", 1, "width"),
+    (f"txt2img a -m {SHAPES} --sampler nothing", 1, "nothing"),
+    (f"txt2img a -m {SHAPES} --steps 1 -o {{none}}/a/b.png", 1, "none"),
+    (f"img2img a -m {SHAPES} --image {{none}}", 1, "none"),
+    (f"img2img a -m {SHAPES} --image {{junk}}", 1, "."),
+    (f"inpaint a -m {SHAPES} --image {{picture}} --mask-image {{sound}}", 1, "."),
+    (f"inpaint a -m {SHAPES} --image {{picture}}", 2, "mask"),
+    (f"edit a -m {SHAPES} --image {{none}}", 1, "none"),
+    ("txt2vid a -m {none}", 1, "no such file"),
+    ("img2vid a -m {none} --image {picture}", 1, "no such file"),
+    ("upscale {none}", 1, "none"),
+    ("upscale {picture} -m {junk}", 1, "."),
+    ("upscale {picture} --factor 99", 1, "factor is 99"),
+    ("canny {junk}", 1, "."),
+    ("convert {none} -o {none}", 1, "no such file"),
+    ("convert {junk} -o {folder}/out.gguf", 1, "."),
+    ("sd info {none}", 1, "no such file"),
+    ("sd info {picture}", 1, "carries no parameters"),
+    ("models", 2, "required"),
+    ("models get no-such-model", 1, "no-such-model"),
+    ("models remove no-such-model", 1, "no-such-model"),
+    ("models get hf:a", 1, "not of the form"),
+    ("info --no", 2, "unrecognized"),
+    ("doctor --no", 2, "unrecognized"),
+    ("completion", 2, "required"),
+    ("completion tcl", 2, "invalid choice: 'tcl'"),
+    ("demo --sound {none}", 1, "none"),
+    ("demo --sound {junk} -o {folder}/a.png", 1, "junk"),
+    ("demo words --sound {sound}", 1, "both given"),
+    ("chta", 2, "did you mean chat"),
+    ("help chta", 2, "did you mean chat"),
+    ("--no", 2, "unrecognized"),
+)
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "junk").write_bytes(np.random.default_rng(0).integers(128, 256, 4096, np.uint8).tobytes())
+    Image.new("RGB", (64, 64), "red").save(folder / "picture.png")
+    soundfile.write(folder / "sound.wav", np.zeros(16_000, np.int16), 16_000)
+    return {
+        "junk": str(folder / "junk"),
+        "none": str(folder / "none"),
+        "folder": str(folder),
+        "picture": str(folder / "picture.png"),
+        "sound": str(folder / "sound.wav"),
+    }
+
+
+@pytest.mark.parametrize(("line", "code", "says"), CASES, ids=[case[0] for case in CASES])
+def test_mistakes(
+    line: str,
+    code: int,
+    says: str,
+    names: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert main([word.format(**names) for word in line.split()]) == code
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    lines = error.strip().splitlines()
+    assert re.search(says, lines[-1], re.IGNORECASE), lines
+    if code == 1:
+        assert lines[-1].startswith("cyllama: ") and len(lines) == 1, lines
+        assert list(tmp_path.iterdir()) == []  # nothing half-done is left
+    elif "mean" not in lines[-1]:
+        assert lines[0].startswith("usage: cyllama")
+
+
+def test_every_command_has_a_case() -> None:
+    assert {line.split()[0] for line, _, _ in CASES} >= set(COMMANDS)
+
+
+def test_the_traceback_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYLLAMA_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="no model is called"):
+        main(["models", "get", "no-such-model"])
+
+
+def test_ctrl_c_while_a_model_works() -> None:
+    """A real signal in the middle of generation."""
+    code = f"import sys; sys.path[:0] = {[entry for entry in sys.path if entry]!r}\n"
+    code += "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from cyllama.cli import main; sys.exit(main(sys.argv[1:]))"
+    words = ["complete", "Once", "-m", "smollm2-135m-instruct", "--ctx-size", "2048", "--ignore-eos"]
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.read(12).startswith(b"Once")
+    process.send_signal(2)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.decode().splitlines() == ["cyllama: interrupted"]
