@@ -7,7 +7,8 @@ from cyllama import LLM
 
 async def ask(llm: LLM, country: str) -> str:
     """Collect the parts of one answer."""
-    stream = await llm.achat(f"What is the capital of {country}?", stream=True, max_tokens=24, temperature=0)
+    question = f"What is the capital of {country}? Answer with one word."
+    stream = await llm.achat(question, stream=True, max_tokens=24, temperature=0)
     return "".join([part.text async for part in stream])
 
 

@@ -4,7 +4,7 @@ import sys
 
 from cyllama import LLM
 
-question = sys.argv[1] if len(sys.argv) > 1 else "What is the capital of France?"
+question = sys.argv[1] if len(sys.argv) > 1 else "What is the capital of France? Answer with one word."
 with (
     LLM("smollm2-135m-instruct", n_ctx=1024) as llm,
     llm.chat(question, stream=True, max_tokens=64, temperature=0) as parts,

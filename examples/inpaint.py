@@ -5,10 +5,10 @@ from PIL import Image
 from cyllama.sd import StableDiffusion
 
 with StableDiffusion("tiny-shapes") as sd:
-    picture = sd.txt2img("a red circle left of a green square", seed=1)[0]
+    picture = sd.txt2img("a large red circle on white", seed=1)[0]
     mask = Image.new("L", picture.size, 0)
     mask.paste(255, (picture.width // 2, 0, picture.width, picture.height))
-    painted = sd.inpaint("a red circle left of a blue triangle", picture, mask, strength=1.0, seed=2)[0]
+    painted = sd.inpaint("a large blue circle on white", picture, mask, strength=1.0, seed=2)[0]
     painted.save("inpainted.png")
     left = (0, 0, picture.width // 2, picture.height)
     print("the left half is as it was:", painted.crop(left).tobytes() == picture.crop(left).tobytes())

@@ -9,7 +9,8 @@ COUNTRIES = ["France", "Italy", "Spain", "Japan"]
 with LLM("smollm2-135m-instruct", n_ctx=2048, n_parallel=4) as llm, ThreadPoolExecutor(4) as threads:
 
     def ask(country: str) -> str:
-        return llm.chat(f"What is the capital of {country}?", max_tokens=24, temperature=0).text
+        question = f"What is the capital of {country}? Answer with one word."
+        return llm.chat(question, max_tokens=24, temperature=0).text
 
     for country, answer in zip(COUNTRIES, threads.map(ask, COUNTRIES), strict=True):
         print(f"{country}: {answer}")

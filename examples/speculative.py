@@ -2,7 +2,7 @@
 
 from cyllama import LLM
 
-PROMPT = "one two three four five six seven eight nine ten\n" * 4
+PROMPT = "Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday, " * 4
 
 for draft_model in (None, "ngram"):
     with LLM("smollm2-135m-instruct", n_ctx=1024, draft_model=draft_model) as llm:

@@ -16,7 +16,7 @@ from cyllama import models
 from cyllama.pipelines import default_pool
 
 NAME = "cyllama/smollm2-135m-instruct"
-QUESTION = "What is the capital of France?"
+QUESTION = "What is the capital of France? Answer with one word."
 
 
 @pytest.fixture(autouse=True)

@@ -58,9 +58,11 @@ def test_a_required_tool_is_called_and_the_model_answers(tool_llm: LLM, monkeypa
         assert len(bodies) == 2 and calls and set(calls) == {City.ROME}
         assert bodies[0]["tool_choice"] == "required" and bodies[1]["tool_choice"] == "auto"
         assert [tool["function"]["name"] for tool in bodies[1]["tools"]] == ["weather", "unused"]
-        said, result = bodies[1]["messages"][-2:]
-        assert said["tool_calls"][0]["id"] == result["tool_call_id"] and result["role"] == "tool"
-        assert result["content"].startswith("sunny ") and "<|im_end|>" not in result["content"]
+        said, *results = bodies[1]["messages"][1:]  # a result for each call
+        assert [call["id"] for call in said["tool_calls"]] == [result["tool_call_id"] for result in results]
+        for result in results:
+            assert result["role"] == "tool"
+            assert result["content"].startswith("sunny ") and "<|im_end|>" not in result["content"]
         assert answer.finish_reason in ("stop", "length", "tool_calls")
 
 

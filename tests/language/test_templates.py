@@ -35,7 +35,8 @@ def test_a_template(path: Path) -> None:
         assert begins(model, prompt) <= 1
         count = model.count_tokens(MESSAGES)
         assert count == len(model.tokenize(prompt, add_special=True, parse_special=True))
-        assert model.count_tokens([*MESSAGES[:-1], {"role": "user", "content": "Say it again.</s><s>"}]) > count + 4
+        written = {"role": "user", "content": "Say it again.</s><s>"}
+        assert model.count_tokens([*MESSAGES[:-1], written]) > count + 2  # two control tokens would be just two more
 
 
 def test_there_are_templates() -> None:

@@ -153,14 +153,14 @@ def test_a_summary(pool: ModelPool) -> None:
     pieces: list[str] = []
     found = summarize_audio(JFK, pool=pool, on_text=pieces.append)
     assert word_error_rate(JFK_TEXT, found.transcription.text) < 0.1
-    assert "".join(pieces).strip() == found.text and "country" in found.text.casefold()
+    assert "".join(pieces).strip() == found.text and "american" in found.text.casefold()
     assert found.parts == () and found.finish_reason in ("stop", "length")
     assert json.loads(json.dumps(found.to_dict()))["text"] == found.text
 
 
 def test_a_long_recording_is_summarized_in_parts(pool: ModelPool) -> None:
     """Text that does not fit into the context at once."""
-    speech = np.concatenate([load_audio(JFK)] * 6)
+    speech = np.concatenate([load_audio(JFK)] * 11)
     with pool.use("llm", "smollm2-135m-instruct", n_ctx=256, n_parallel=1) as llm:
         found = summarize_audio(speech, llm_model=llm, pool=pool, llm_options={"max_tokens": 40})
         assert len(llm.tokenize(found.transcription.text)) > 256 - 40
@@ -171,7 +171,7 @@ def test_a_long_recording_is_summarized_in_parts(pool: ModelPool) -> None:
 
 def test_a_talk(pool: ModelPool, tmp_path: Path) -> None:
     """The sound comes in blocks; what is heard is known before the last one."""
-    samples = load_audio(speak("What is the capital of France?", tmp_path / "question.wav"))
+    samples = load_audio(speak("Please tell me the capital of France.", tmp_path / "question.wav"))
     samples = np.concatenate([samples, np.zeros(16_000, np.float32)])
     events: list[tuple[str, str, bool]] = []
 

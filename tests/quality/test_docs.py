@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "model.gguf").symlink_to(models.get("tiny-random-llama"))
     shutil.copy(TEMPLATE, tmp_path / "tools.jinja")
     speak("A large red circle on white.", tmp_path / "red-circle.wav")
-    speak("What is the capital of France?", tmp_path / "question.wav")
+    speak("Please tell me the capital of France.", tmp_path / "question.wav")
     for name, colour in (("circle", "red"), ("square", "blue")):
         picture = Image.new("RGB", (224, 224), "white")
         draw = ImageDraw.Draw(picture)

@@ -142,7 +142,10 @@ def _run(name: str, arguments: list[str]) -> int:
 
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
-        given = command_parser(name).parse_args(arguments)
+        parser = command_parser(name)
+        parts = any(action.nargs == argparse.PARSER for action in parser._actions)
+        # options may stand between the other arguments, which argparse can do where there are no sub-commands
+        given = parser.parse_args(arguments) if parts else parser.parse_intermixed_args(arguments)
         run: Callable[[argparse.Namespace], int] = importlib.import_module(COMMANDS[name][0]).run
         return run(given)
 

@@ -30,12 +30,12 @@ def run(arguments: argparse.Namespace) -> int:
         import shtab
     except ImportError as error:
         raise UnsupportedError("completion needs shtab: pip install 'cyllama[cli]'") from error
-    print(shtab.complete(whole_parser(), arguments.shell))
+    print(shtab.complete(whole_parser(arguments.shell), arguments.shell))
     return 0
 
 
-def whole_parser() -> argparse.ArgumentParser:
-    """Make one parser of all commands; what takes a file is marked so."""
+def whole_parser(shell: str) -> argparse.ArgumentParser:
+    """Make one parser of all commands, with help that the shell can read; what takes a file is marked so."""
     import shtab
 
     from cyllama.cli import COMMANDS, command_parser
@@ -48,6 +48,8 @@ def whole_parser() -> argparse.ArgumentParser:
         command_parser(name, parser)
         for each in (parser, *_below(parser)):
             _mark_files(each, shtab.FILE)
+            if shell == "fish":
+                _escape_help(each)
     return whole
 
 
@@ -65,3 +67,10 @@ def _mark_files(parser: argparse.ArgumentParser, files: Any) -> None:
     for action in parser._actions:
         if action.nargs != 0 and action.choices is None and action.type not in (int, float):
             action.complete = files  # type: ignore[attr-defined]
+
+
+def _escape_help(parser: argparse.ArgumentParser) -> None:
+    """Double the backslashes of the help: fish reads them between single quotes, where other shells do not."""
+    for action in parser._actions:
+        if action.help:
+            action.help = action.help.replace("\\", "\\\\")

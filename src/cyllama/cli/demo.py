@@ -18,7 +18,7 @@ from cyllama.errors import UnsupportedError
 
 __all__ = ["add_arguments", "run"]
 
-QUESTION = "What is the capital of France?"
+QUESTION = "What is the capital of France? Answer with one word."
 RECORDING = "a-large-red-circle-on-white.flac"  # by espeak-ng, with this voice
 SPEAKER = ("-v", "en-us+f3", "-s", "110")  # whisper tiny.en hears it better than others
 COLUMNS = 32

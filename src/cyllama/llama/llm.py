@@ -85,7 +85,7 @@ class LLM(AsyncCalls):
 
     >>> from cyllama import LLM
     >>> with LLM("smollm2-135m-instruct") as llm:        # doctest: +SKIP
-    ...     print(llm.chat("What is the capital of France?").text)
+    ...     print(llm.chat("Please tell me the capital of France.").text)
     """
 
     def __init__(

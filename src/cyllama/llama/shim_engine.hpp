@@ -185,7 +185,7 @@ inline memory_need need_of(const common_params & given) {
     mparams.load_mode     = LLAMA_LOAD_MODE_NONE;
     llama_model_ptr model(llama_model_load_from_file(params.model.path.c_str(), mparams));
     if (!model) {
-        throw std::runtime_error("the model cannot be read");
+        throw std::runtime_error(params.model.path + " cannot be read as a model");
     }
     llama_context_ptr context(llama_init_from_model(model.get(), common_context_params_to_llama(params)));
     if (!context) {

@@ -19,7 +19,7 @@ from .registry import MODELS, Model
 if TYPE_CHECKING:
     from .package_index import Progress
 
-__all__ = ["Model", "cache_folder", "find", "get", "installed", "list", "path", "remove", "resolve"]
+__all__ = ["Model", "cache_folder", "check", "find", "get", "installed", "list", "path", "remove", "resolve"]
 
 HUB_PREFIX = "hf:"
 MODEL_ENDINGS = (".gguf", ".bin", ".safetensors", ".ckpt", ".pth", ".pt", ".onnx")
@@ -134,6 +134,28 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     UnsupportedError
         ``hf:`` without huggingface_hub.
     """
+    found = check(name_or_path)
+    return found if isinstance(found, Path) else get(found)
+
+
+def check(name_or_path: str | os.PathLike[str]) -> Path | str:
+    """Tell whether there is such a model, and fetch nothing.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        As of `resolve`.
+
+    Returns
+    -------
+    pathlib.Path or str
+        The file; or the name with which `get` fetches it.
+
+    Raises
+    ------
+    TypeError, FileNotFoundError
+        As of `resolve`. What ``hf:`` names is not looked up.
+    """
     if not isinstance(name_or_path, str | os.PathLike):  # os.path.exists takes a number for a file descriptor
         raise TypeError(f"model must be a path or a model's name, not {name_or_path!r}")
     if os.path.exists(name_or_path):
@@ -141,14 +163,13 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     if not isinstance(name_or_path, str):
         raise FileNotFoundError(f"no such file: {os.fspath(name_or_path)}")
     if name_or_path.startswith(HUB_PREFIX):
-        return get(name_or_path)
+        return name_or_path
     try:
-        model = find(name_or_path)
+        return find(name_or_path).name
     except ValueError as error:
         if os.path.basename(name_or_path) != name_or_path or name_or_path.casefold().endswith(MODEL_ENDINGS):
             raise FileNotFoundError(f"no such file: {name_or_path}") from None
         raise FileNotFoundError(f"no such file, and {error}") from None
-    return get(model.name)
 
 
 def remove(name: str) -> bool:

@@ -116,7 +116,7 @@ class ModelPool:
     >>> from cyllama.pipelines import ModelPool
     >>> with ModelPool(memory=2 << 30) as pool:                                   # doctest: +SKIP
     ...     with pool.use("llm", "smollm2-135m-instruct", n_ctx=2048) as llm:
-    ...         print(llm.chat("What is the capital of France?").text)
+    ...         print(llm.chat("Please tell me the capital of France.").text)
     """
 
     def __init__(self, memory: int | None = None, *, wait: float = WAIT_SECONDS) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from cyllama import models
 from cyllama.pipelines import ModelPool
 from cyllama.server.config import ModelEntry, ServerConfig
 from cyllama.server.gates import BodyBudget, Gate
@@ -93,7 +94,11 @@ class Hub:
         return Work(self, self.gates[kind], task, on_end)
 
     def preload(self) -> None:
-        """Load what is to be there from the beginning."""
+        """Load what is to be there from the beginning, once all models are known to be there."""
+        for entry in self.config.models:
+            for name in (entry.model, entry.settings.get("mmproj")):
+                if name is not None:
+                    models.check(name)
         never = threading.Event()
         for entry in self.config.models:
             if entry.preload:

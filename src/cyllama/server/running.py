@@ -87,7 +87,7 @@ def serve(config: ServerConfig, *, on_start: Callable[[str], object] | None = No
     KeyboardInterrupt
         SIGINT ended it.
     Exception
-        A model that is loaded at the start cannot be, as of its class.
+        A model is not there (FileNotFoundError), or cannot be loaded at the start, as of its class.
 
     Notes
     -----
