@@ -52,6 +52,23 @@ def test_while_loading() -> None:
     assert seen and seen[-1] >= 0.3
 
 
+def test_beside_a_talkative_neighbour(model: LLM) -> None:
+    """Results of others, which come all the time, do not put off that the cancelling is seen."""
+    with model.complete("Once", max_tokens=4000, ignore_eos=True, stream=True) as neighbour:
+        talking = threading.Thread(target=lambda: [None for _ in neighbour])
+        talking.start()
+        for _ in range(3):
+            stop = threading.Event()
+            timer = later(stop.set, 0.2)
+            with pytest.raises(CancelledError):
+                model.complete("Twice", max_tokens=400, ignore_eos=True, cancel=stop)
+            timer.join()
+        assert talking.is_alive()
+        neighbour.close()
+        talking.join()
+    right(model)
+
+
 def test_in_a_long_prompt(model: LLM) -> None:
     for i in range(TIMES):
         stop = threading.Event()

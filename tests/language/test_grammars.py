@@ -18,6 +18,9 @@ ODD = {
     + "\n".join(f"r{i} ::= r{i + 1}" for i in range(50_000))
     + '\nr50000 ::= "a"',
     "left": 'root ::= root "a"',
+    "ways that double": "root ::= r0\n"
+    + "".join(f'r{i} ::= r{i + 1}? r{i + 1}? "x"\n' for i in range(64))
+    + 'r64 ::= "y"\n',
 }
 
 

@@ -331,6 +331,18 @@ def test_grammars_that_would_hang_or_crash_the_parser(tiny_model: LlamaModel, gr
         LlamaSampler().add_grammar_lazy_patterns(tiny_model.vocab, grammar, trigger_tokens=[1])
 
 
+DOUBLED = "".join(f'r{i} ::= r{i + 1}? r{i + 1}? "x"\n' for i in range(64)) + 'r64 ::= "y"\n'
+
+
+def test_grammars_that_branch_without_end(tiny_model: LlamaModel) -> None:
+    """Each rule doubles the ways to go on: refused where that begins, at once or after a character."""
+    with pytest.raises(GrammarError, match="more than 10000 ways"):
+        LlamaSampler().add_grammar(tiny_model.vocab, "root ::= r0\n" + DOUBLED)
+    sampler = chain(lambda s: s.add_grammar(tiny_model.vocab, 'root ::= "H" r0\n' + DOUBLED))
+    with pytest.raises(GrammarError, match="more than 10000 ways"):
+        sampler.accept(next(i for i in range(tiny_model.vocab.n_tokens) if tiny_model.vocab.token_to_piece(i) == "H"))
+
+
 @pytest.mark.parametrize(
     "grammar", ['root ::= "{3,1}"', "root ::= [{3,1}]+", 'root ::= "a" # {3,1}', 'root ::= "\\"{3,1}"', 'root ::= "a"{1,3}',
                 'root ::= "a"{2,}', 'root ::= "a"{0,0}', "root ::= " + "(" * 900 + '"a"' + ")" * 900]
