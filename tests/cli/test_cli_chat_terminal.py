@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -36,9 +37,22 @@ class Terminal:
         self.seen = b""
         os.write(self.master, data)
 
-    def wait_for(self, text: bytes, *, more: int = 0) -> None:
+    def interrupt(self, typed: bytes = b"") -> None:
+        """Type Ctrl-C, until the program asks again.
+
+        The kernel throws away what waits to be read as it sends the signal: if that was the new prompt, an empty line
+        brings another one.
+        """
+        self.write(typed + CTRL_C)
+        for _ in range(int(SECONDS)):
+            with contextlib.suppress(AssertionError):
+                return self.wait_for(b"> ", seconds=2.0)
+            self.write(b"\n")
+        raise AssertionError("the program does not ask again")
+
+    def wait_for(self, text: bytes, *, more: int = 0, seconds: float = SECONDS) -> None:
         """Until a text is shown, and so many bytes after it."""
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + seconds
         while text not in self.seen or len(self.seen) - self.seen.index(text) - len(text) < more:
             assert time.monotonic() < end, self.seen
             if select.select([self.master], [], [], 0.1)[0]:
@@ -68,10 +82,8 @@ def test_a_talk(tmp_path: Path) -> None:
     terminal.wait_for(b"> ")
     terminal.write(b"Tell a very long story.\n")
     terminal.wait_for(b"story.", more=40)  # the answer has begun
-    terminal.write(CTRL_C)
-    terminal.wait_for(b"> ")
-    terminal.write(b"never finished" + CTRL_C)  # a line that is given up
-    terminal.wait_for(b"> ")
+    terminal.interrupt()
+    terminal.interrupt(b"never finished")  # a line that is given up
     terminal.write(b"/save talk.json\n")
     terminal.wait_for(b"> ")
     terminal.write(CTRL_D)

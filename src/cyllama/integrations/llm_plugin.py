@@ -1,7 +1,8 @@
 """A plug-in for the package ``llm``: local models for its command line and its Python API.
 
-``llm -m cyllama/smollm2-135m-instruct "Please tell me the capital of France."``; ``llm cyllama add NAME FILE`` makes a GGUF
-file known under a name. Conversations, system prompts, schemas, options and embeddings work as with any other model.
+``llm -m cyllama/smollm2-135m-instruct "Please tell me the capital of France."``; ``llm cyllama add NAME FILE`` makes a
+GGUF file known under a name. Conversations, system prompts, schemas, options and embeddings work as with any other
+model.
 """
 
 from __future__ import annotations
