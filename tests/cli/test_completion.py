@@ -71,7 +71,7 @@ def test_fish(line: str, offered: set[str], scripts: dict[str, Path]) -> None:
 
 def test_zsh(scripts: dict[str, Path]) -> None:
     """The list of commands, as it is given to zsh's own function that offers them."""
-    offer = "compdef() { }; _describe() { print -rl -- \"${(@P)2}\" }"
+    offer = 'compdef() { }; _describe() { print -rl -- "${(@P)2}" }'
     out = run("zsh", "-f", "-c", f"{offer}; source {scripts['zsh']}; _shtab_cyllama_commands")
     assert {line.split(":")[0] for line in out.splitlines()} == set(COMMANDS)
 

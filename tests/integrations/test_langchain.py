@@ -55,7 +55,11 @@ def test_stream(model: ChatCyllama) -> None:
 
 
 def test_a_chain_and_a_batch(model: ChatCyllama) -> None:
-    chain = ChatPromptTemplate.from_template("What is the capital of {country}? Answer with one word.") | model | StrOutputParser()
+    chain = (
+        ChatPromptTemplate.from_template("What is the capital of {country}? Answer with one word.")
+        | model
+        | StrOutputParser()
+    )
     france, italy = chain.batch([{"country": "France"}, {"country": "Italy"}])
     assert "Paris" in france and "Rome" in italy
     assert "Paris" in asyncio.run(chain.ainvoke({"country": "France"}))

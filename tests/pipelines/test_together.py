@@ -46,7 +46,9 @@ def test_engines_at_once_share_the_budget() -> None:
 
         def write() -> str:
             with pool.use("llm", "smollm2-135m-instruct", n_ctx=1024) as llm:
-                return str(llm.chat("What is the capital of France? Answer with one word.", temperature=0, max_tokens=24).text)
+                return str(
+                    llm.chat("What is the capital of France? Answer with one word.", temperature=0, max_tokens=24).text
+                )
 
         def hear() -> list[str]:
             with pool.use("whisper", "tiny.en") as whisper:
