@@ -42,7 +42,8 @@ def test_nothing_can_be_changed() -> None:
     found.to_dict()["usage"]["prompt_tokens"] = 9
     assert found.usage.prompt_tokens == 3
     assert copy.deepcopy(found) == found == pickle.loads(pickle.dumps(found))
-    assert pickle.loads(pickle.dumps(found.with_parsed(3))).parsed == 3
+    assert found.parsed is None and found.parsed_choices == [None]
+    assert pickle.loads(pickle.dumps(ChatCompletion(CHAT, [3]))).parsed == 3
     assert json.loads(found.to_json()) == CHAT
 
 

@@ -67,14 +67,14 @@ def test_a_required_tool_is_called_and_the_model_answers(tool_llm: LLM, monkeypa
 
 
 def test_one_call_or_several(tool_llm: LLM) -> None:
-    """The model makes two calls here, where it may."""
+    """The model makes several calls here, where it may."""
 
     def weather(city: City) -> str:
         """Tell the weather."""
         return "sunny"
 
     given: dict[str, Any] = {"tools": [weather], "tool_choice": "required", "temperature": 0, "max_tokens": 150}
-    assert len(tool_llm.chat(QUESTION, parallel_tool_calls=True, **given).tool_calls) == 2
+    assert len(tool_llm.chat(QUESTION, parallel_tool_calls=True, **given).tool_calls) > 1
     one = tool_llm.chat(QUESTION, parallel_tool_calls=False, **given)
     assert len(one.tool_calls) == 1 and one.finish_reason == "tool_calls"
 

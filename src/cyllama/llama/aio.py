@@ -69,6 +69,12 @@ class AsyncStream(Generic[Chunk]):
         found: Chunk = part
         return found
 
+    async def result(self) -> Any:
+        """Read what is still to come, and give the whole answer, as `Stream.result`."""
+        async for _ in self:
+            pass
+        return self._stream.result()
+
     async def aclose(self) -> None:
         """End the request."""
         self._stream.close()

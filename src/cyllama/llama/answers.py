@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 __all__ = ["ChatChunk", "ChatCompletion", "Completion", "CompletionChunk", "Events", "Record"]
@@ -120,28 +120,31 @@ class ChatCompletion(Record):
         ``"stop"``, ``"length"`` or ``"tool_calls"``.
     parsed : object
         The answer as `response_format` asked for it; None if it asked for nothing, or the answer was cut off.
+    parsed_choices : list of object
+        The same for each of `choices`.
     choices, usage, timings
         As of `Completion`.
     """
 
     __slots__ = ("_parsed",)
-    _parsed: Any
+    _parsed: Sequence[Any]
 
-    def __init__(self, data: Mapping[str, Any], parsed: Any = None) -> None:
+    def __init__(self, data: Mapping[str, Any], parsed: Sequence[Any] = ()) -> None:
         super().__init__(data)
-        object.__setattr__(self, "_parsed", parsed)
+        object.__setattr__(self, "_parsed", tuple(parsed) or (None,) * len(data["choices"]))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._data, self._parsed)
 
-    def with_parsed(self, value: Any) -> ChatCompletion:
-        """The same answer with its object."""
-        return ChatCompletion(self._data, value)
-
     @property
     def parsed(self) -> Any:
-        """The answer as an object."""
-        return self._parsed
+        """The (first) answer as an object."""
+        return self._parsed[0]
+
+    @property
+    def parsed_choices(self) -> list[Any]:
+        """Each answer as an object."""
+        return list(self._parsed)
 
     @property
     def message(self) -> Record:

@@ -203,7 +203,15 @@ def response_format(value: Any) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": name, "schema": schema_of(value, "response_format")}}
 
 
-def parsed(text: str, wanted: Any) -> Any:
+def parsed(answer: Mapping[str, Any], wanted: Any) -> list[Any]:
+    """The choices of an answer as what was asked for, as `parsed_text`; None for those that were cut off."""
+    return [
+        None if choice["finish_reason"] != "stop" else parsed_text(str(choice["message"].get("content") or ""), wanted)
+        for choice in answer["choices"]
+    ]
+
+
+def parsed_text(text: str, wanted: Any) -> Any:
     """An answer as what was asked for: an object of a type, or what its JSON holds; None if that was a text.
 
     Raises

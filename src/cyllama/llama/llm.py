@@ -33,8 +33,8 @@ from cyllama.llama.grammars import fault_of
 from cyllama.llama.media_in import MediaInput
 from cyllama.llama.plain_text import MARK, ControlTexts
 from cyllama.llama.settings import adapter_arguments, draft_arguments, llm_options, model_arguments
-from cyllama.llama.streams import AnyOf, RawAnswer, Stream, error_of, thrown
-from cyllama.llama.tools import next_request
+from cyllama.llama.streams import AnyOf, Following, RawAnswer, Stream, Whole, error_of, thrown
+from cyllama.llama.tools import ToolRounds
 from cyllama.media.parts import Folders, MediaRules
 
 __all__ = ["LLM", "Stream"]
@@ -163,7 +163,9 @@ class LLM(AsyncCalls):
         if not isinstance(prompt, str):
             prompt = token_list(prompt, "prompt")
         body = {"prompt": prompt, **self._checked(fields, ("prompt", "echo", "model", "id_slot"))}
-        return self._answer("completions", body, stream, Completion, CompletionChunk, cancel)
+        if stream:
+            return self._stream("completions", body, CompletionChunk, cancel, Completion)
+        return Completion(self._json("completions", body, cancel))
 
     __call__ = complete
 
@@ -193,7 +195,7 @@ class LLM(AsyncCalls):
             Give `ChatChunk` after `ChatChunk` instead.
         run_tools : bool
             Call the functions among `tools` as the model asks, tell it what they gave, and go on until it answers, or
-            asks for a tool that is no function.
+            asks for a tool that is no function. A stream gives the parts of every answer, one after the other.
         max_rounds : int
             How often at most.
         cancel : object with ``is_set()``, optional
@@ -205,7 +207,8 @@ class LLM(AsyncCalls):
         Returns
         -------
         ChatCompletion, or Stream of ChatChunk
-            With `response_format` its ``parsed`` is the answer as an object.
+            With `response_format` its ``parsed`` is the answer as an object. The stream's ``result()`` is the
+            ChatCompletion.
         """
         body = self._chat_body(messages, {**fields, "images": images, "audio": audio}, cancel)
         if body.get("tools") and not self.supports("tools"):
@@ -214,20 +217,22 @@ class LLM(AsyncCalls):
             )
         if max_rounds < 1:
             raise ValueError(f"max_rounds is {max_rounds}, expected 1 or more")
-        if stream:
-            if run_tools:
-                raise ValueError("stream and run_tools do not go together")
-            return self._answer("chat_completions", body, True, ChatCompletion, ChatChunk, cancel)
-        for rounds_left in reversed(range(max_rounds if run_tools else 1)):
-            found = ChatCompletion(self._json("chat_completions", body, cancel))
-            more = rounds_left and next_request(body, found, fields.get("tools") or (), self._control)
-            if not more:
-                break
-            body = more
         wanted = fields.get("response_format")
-        return (
-            found if wanted is None or found.finish_reason != "stop" else found.with_parsed(parsed(found.text, wanted))
-        )
+        rounds = ToolRounds(body, fields.get("tools") or (), self._control, max_rounds if run_tools else 1)
+
+        def whole(data: dict[str, Any]) -> ChatCompletion:
+            return ChatCompletion(data, () if wanted is None else parsed(data, wanted))
+
+        def following(data: dict[str, Any], stop: AnyOf) -> EngineResponse | None:
+            more = rounds.after(ChatCompletion(data))
+            return None if more is None else self._request("chat_completions", {**more, "stream": True}, stop)
+
+        if stream:
+            return self._stream("chat_completions", body, ChatChunk, cancel, whole, following)
+        data = self._json("chat_completions", body, cancel)
+        while more := rounds.after(ChatCompletion(data)):
+            data = self._json("chat_completions", more, cancel)
+        return whole(data)
 
     def infill(self, prefix: str, suffix: str, *, cancel: Any = None, **fields: Any) -> Record:
         """Fill the gap between two texts, with a model that was trained for it; fields as of `complete`."""
@@ -478,13 +483,10 @@ class LLM(AsyncCalls):
         with self._request(route, body, cancel, params) as response:
             return json.loads(response.data)
 
-    def _answer(
-        self, route: str, body: dict[str, Any], stream: bool, whole: type[Record], part: type[Record], cancel: Any
-    ) -> Any:
-        if not stream:
-            return whole(self._json(route, body, cancel))
-        stop = AnyOf(cancel, self._closing)
-        found = Stream(self._request(route, {**body, "stream": True}, cancel), part, stop)
+    def _stream(self, route: str, body: dict[str, Any], part: type[Record], cancel: Any, whole: Whole,
+                following: Following | None = None) -> Stream[Any]:  # fmt: skip
+        response = self._request(route, {**body, "stream": True}, cancel)
+        found = Stream(response, part, AnyOf(cancel, self._closing), whole=whole, following=following)
         self._open.add(found)
         return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, Self, TypeVar
 
 from cyllama.errors import (
@@ -19,8 +19,9 @@ from cyllama.errors import (
 )
 from cyllama.llama._engine import EngineResponse
 from cyllama.llama.answers import Events, Record
+from cyllama.llama.gathered import Gathered
 
-__all__ = ["AnyOf", "RawAnswer", "Stream", "error_of", "thrown"]
+__all__ = ["AnyOf", "Following", "RawAnswer", "Stream", "Whole", "error_of", "thrown"]
 
 Chunk = TypeVar("Chunk", bound=Record)
 
@@ -45,30 +46,59 @@ class AnyOf:
         return any(event.is_set() for event in self._events)
 
 
+Whole = Callable[[dict[str, Any]], Any]
+Following = Callable[[dict[str, Any], AnyOf], EngineResponse | None]
+
+
 class Stream(Generic[Chunk]):
     """The parts of an answer as they come. Closing or dropping it frees the slot.
 
+    Parameters
+    ----------
+    response : EngineResponse
+    kind : type
+        Of the parts.
+    cancel : object with ``is_set()``, optional
+    whole : callable
+        Makes the answer of what `Gathered` collects.
+    following : callable, optional
+        Gets that too when the answer has ended, and an event to stop it; gives the response whose parts come next, or
+        None.
+
+    Notes
+    -----
     Thread safety: one thread reads it; any may close it, and it ends for the reader.
     """
 
-    def __init__(self, response: EngineResponse, kind: type[Chunk], cancel: Any) -> None:
+    def __init__(
+        self,
+        response: EngineResponse,
+        kind: type[Chunk],
+        cancel: Any,
+        *,
+        whole: Whole,
+        following: Following | None = None,
+    ) -> None:
         self._response = response
-        self._events = Events()
+        self._events, self._gathered = Events(), Gathered()
         self._ready: deque[dict[str, Any]] = deque()
-        self._kind = kind
+        self._kind, self._whole, self._following = kind, whole, following
+        self._complete = False
         self._stop = threading.Event()
         self._cancel = AnyOf(cancel, self._stop)
         self._ended = False
 
     def next(self, *, cancel: Any = None) -> Chunk | None:
         """Wait for the next part; None after the last one."""
+        stop = AnyOf(self._cancel, cancel)
         try:
             while not self._ready:
-                part = self._response.next(cancel=AnyOf(self._cancel, cancel))
-                if part is None:
+                part = self._response.next(cancel=stop)
+                if part is not None:
+                    self._ready.extend(self._events.feed(part))
+                elif not self._goes_on(stop):
                     self.close()
                     return None
-                self._ready.extend(self._events.feed(part))
         except ClosedError:
             if self._ended:
                 return None
@@ -85,7 +115,38 @@ class Stream(Generic[Chunk]):
         if "error" in data:
             self.close()
             raise error_of(data["error"])
+        self._gathered.add(data)
         return self._kind(data)
+
+    def _goes_on(self, stop: AnyOf) -> bool:
+        """Whether another answer follows the one that has ended, as it does when functions were called."""
+        if self._following is not None:
+            response = self._following(self._gathered.whole(), stop)
+            if response is not None:
+                self._response.close()
+                self._response, self._events, self._gathered = response, Events(), Gathered()
+                return True
+        self._complete = True
+        return False
+
+    def result(self) -> Any:
+        """Read what is still to come, and give the whole answer: what the call without `stream` gives.
+
+        Returns
+        -------
+        ChatCompletion or Completion
+            With `run_tools` the last one. Without the ``logprobs`` of the token that ends it: it is in no part.
+
+        Raises
+        ------
+        ClosedError
+            The stream was closed before the answer ended.
+        """
+        while self.next() is not None:
+            pass
+        if not self._complete:
+            raise ClosedError("the stream was closed before the answer ended")
+        return self._whole(self._gathered.whole())
 
     def __iter__(self) -> Self:
         return self

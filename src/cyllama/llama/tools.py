@@ -17,7 +17,7 @@ from cyllama.llama.plain_text import ControlTexts
 from cyllama.llama.schemas import for_grammar
 from cyllama.llama.typed import as_type, schema_of
 
-__all__ = ["Tool", "call_tool", "next_request", "tool_dicts"]
+__all__ = ["Tool", "ToolRounds", "call_tool", "next_request", "tool_dicts"]
 
 Tool = Callable[..., Any] | Mapping[str, Any]
 
@@ -175,3 +175,28 @@ def next_request(
         said.append({"role": "tool", "tool_call_id": call.id, "content": content})
     messages = [*body["messages"], *control.plain_messages(said)]
     return {**body, "messages": messages, "tools": for_grammar(tool_dicts(tools)), "tool_choice": "auto"}
+
+
+class ToolRounds:
+    """The requests of a talk in which functions are called as the model asks.
+
+    Parameters
+    ----------
+    body : mapping
+        The first request.
+    tools : sequence
+    control : ControlTexts
+        Of the model.
+    rounds : int
+        How many requests at most.
+    """
+
+    def __init__(self, body: Mapping[str, Any], tools: Sequence[Tool], control: ControlTexts, rounds: int) -> None:
+        self._body, self._tools, self._control, self._left = body, tools, control, rounds
+
+    def after(self, answer: ChatCompletion) -> dict[str, Any] | None:
+        """The request that follows an answer, as of `next_request`; None after the last one."""
+        self._left -= 1
+        more = next_request(self._body, answer, self._tools, self._control) if self._left else None
+        self._body = more or self._body
+        return more
