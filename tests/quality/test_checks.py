@@ -33,58 +33,6 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
-def test_declarations_match_the_headers() -> None:
-    done = check("check_declarations.py")
-    assert done.returncode == 0, done.stdout
-    assert "libllama.pxd" in done.stdout and "llama.h: " in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("int32_t llama_model_n_embd(", "int64_t llama_model_n_embd(", "error"),
-        ("uint32_t n_batch", "int64_t n_batch", "error"),
-        ("uint32_t n_batch", "uint32_t n_badge", "n_badge"),
-        ("LLAMA_POOLING_TYPE_MEAN", "LLAMA_POOLING_TYPE_MEEN", "LLAMA_POOLING_TYPE_MEEN"),
-        ("bool llama_supports_mmap()", "bool llama_supports_nmap()", "llama_supports_nmap"),
-    ],
-)
-def test_a_wrong_declaration_is_found(copy: Path, old: str, new: str, message: str) -> None:
-    edit(copy / "src/cyllama/llama/libllama.pxd", old, new)
-    done = check("check_declarations.py", "--root", copy)
-    assert done.returncode == 1
-    assert message in done.stdout
-
-
-def test_a_function_that_nobody_calls_is_found(copy: Path) -> None:
-    edit(copy / "src/cyllama/llama/_model.pyx", "lib.llama_model_n_swa(", "len(")
-    done = check("check_declarations.py", "--root", copy)
-    assert done.returncode == 1
-    assert "llama_model_n_swa is neither wrapped nor in scripts/unwrapped.toml" in done.stdout
-
-
-def test_a_reason_that_is_out_of_date_is_found(copy: Path) -> None:
-    edit(copy / "scripts/unwrapped.toml", '["gguf.h"]', 'llama_decode = "no"\nllama_gone = "no"\n\n["gguf.h"]')
-    done = check("check_declarations.py", "--root", copy)
-    assert "llama_decode is in scripts/unwrapped.toml, but it is wrapped" in done.stdout
-    assert "llama_gone is in scripts/unwrapped.toml, but not in llama.h" in done.stdout
-
-
-def test_two_versions_are_compared(tmp_path: Path) -> None:
-    for name in ("old", "new"):
-        (tmp_path / name / "include").mkdir(parents=True)
-    header = (ROOT / "thirdparty/llama.cpp/include/llama.h").read_text()
-    (tmp_path / "old/include/llama.h").write_text(header)
-    header = header.replace("llama_supports_rpc", "llama_supports_everything")
-    (tmp_path / "new/include/llama.h").write_text(
-        header.replace("bool llama_supports_mlock", "int llama_supports_mlock")
-    )
-    out = check("check_declarations.py", "--engine", "llama", "--diff", tmp_path / "old", tmp_path / "new").stdout
-    assert "appeared: bool llama_supports_everything(void)" in out
-    assert "vanished: bool llama_supports_rpc(void)  (used by the package)" in out
-    assert "changed: int llama_supports_mlock(void)  (used by the package)" in out
-
-
 def test_layout_holds() -> None:
     done = check("check_layout.py")
     assert done.returncode == 0, done.stdout
