@@ -21,7 +21,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-TESTS = ROOT / "thirdparty" / "llama.cpp" / "tools" / "server" / "tests"
+LLAMA = ROOT / "thirdparty" / "llama.cpp"
+TESTS = LLAMA / "tools" / "server" / "tests"
 PAGE = ROOT / "docs" / "dev" / "upstream-server-tests.md"
 # Files whose subject is not the server that runs models: llama-server's own router, tools, proxies and page.
 LEFT_OUT = {
@@ -66,6 +67,9 @@ def main() -> int:
 
 def run(folder: Path, files: list[str], *, native: bool) -> dict[str, bool]:
     """Whether each test passes."""
+    folder.mkdir()
+    (folder / "models").symlink_to(LLAMA / "models")  # the tests find templates three folders above theirs
+    folder = folder / TESTS.relative_to(LLAMA)
     shutil.copytree(TESTS, folder)
     shutil.copy(HERE / "wget.py", folder / "wget.py")
     program = folder / "llama-server"

@@ -6,30 +6,39 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from server.conftest import CONFIG, JFK
 from server.running import running_server
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 12
+SECONDS = 8
+ROUNDS = 6
 QUICK = 1000.0  # milliseconds: this guards against hanging; the benchmark measures
-MIB = 1 << 20
+STEADY = 8 << 20  # bytes; what is lost with each request is lost in each round
+
+
+def ask_all(url: str) -> dict[str, Any]:
+    """What 64 clients got, as of ``python -m benchmarks load``, for a shorter time."""
+    words = [sys.executable, "-m", "benchmarks.load_clients", url, "mixed", "--sound", str(JFK), "--clients", "64"]
+    done = subprocess.run([*words, "--seconds", str(SECONDS)], cwd=ROOT, capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def test_many_clients_of_all_engines(tmp_path: Path) -> None:
-    """64 clients, as of ``python -m benchmarks load``, for a shorter time."""
     config = tmp_path / "models.toml"
     config.write_text("\n".join(line for line in CONFIG.splitlines() if not line.startswith("api_keys")))
+    rounds, sizes = [], []
     with running_server("--config", config, "--preload") as server:
-        words = [sys.executable, "-m", "benchmarks.load_clients", server.url, "mixed", "--sound", str(JFK)]
-        words += ["--clients", "64"]
-        warm = subprocess.run([*words, "--seconds", "6"], cwd=ROOT, capture_output=True, text=True, check=True)
-        before = server.rss()
-        run = subprocess.run([*words, "--seconds", str(SECONDS)], cwd=ROOT, capture_output=True, text=True, check=True)
-        after = server.rss()
-    found = json.loads(run.stdout)
-    assert json.loads(warm.stdout)["errors"] == []
-    assert found["errors"] == []
+        for _ in range(ROUNDS):
+            rounds.append(ask_all(server.url))
+            sizes.append(server.rss())
+            if len(sizes) > 1 and sizes[-1] < sizes[-2] + STEADY:
+                break
+    assert sizes[-1] < sizes[-2] + STEADY, sizes
+    assert [found["errors"] for found in rounds] == [[]] * len(rounds)
+    found = rounds[-1]
     statuses = found["statuses"]
     assert {name.split()[1] for name in statuses} <= {"200", "429"}
     routes = {name.split()[0] for name in statuses if name.endswith(" 200")}
@@ -44,5 +53,4 @@ def test_many_clients_of_all_engines(tmp_path: Path) -> None:
         "/health",
     }
     assert found["health_ms"]["p99"] < QUICK
-    assert after < before + 32 * MIB
     assert not [line for line in server.errors if "Traceback" in line], server.errors
