@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +107,21 @@ def test_thoughts_are_shown_beside_the_answer(capsys: pytest.CaptureFixture[str]
     said = capsys.readouterr()
     assert said.out.strip() == "Four." and "Two and two." in said.err
     assert "given twice" in failed(capsys, "chat", "x", "-p", "y", *CHAT)
+
+
+def test_escapes_and_tokens_of_the_prompt(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    options = (*CHAT, "-c", "512", "--max-tokens", "1")
+    assert main(["complete", "-p", "One\\ntwo", *options, "-e", "--verbose-prompt"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("One\ntwo") and "'\\n'" in said.err and "'One'" in said.err
+    assert main(["complete", "-p", "One\\ntwo", *options]) == 0
+    assert capsys.readouterr().out.startswith("One\\ntwo")
+
+
+def test_what_the_engines_log(folder: Path) -> None:
+    words = [sys.executable, "-m", "cyllama", "complete", "x", *CHAT, "-c", "512", "--max-tokens", "1"]
+    quiet, loud = (subprocess.run([*words, *more], capture_output=True, text=True, check=True) for more in ([], ["-v"]))
+    assert quiet.stderr == "" and "cyllama.llama: " in loud.stderr and loud.stdout.startswith("x")
 
 
 def test_what_was_computed_is_kept_in_a_file(capsys: pytest.CaptureFixture[str], folder: Path) -> None:

@@ -13,7 +13,16 @@ import pytest
 from cyllama import LLM
 from cyllama.errors import UnsupportedError
 from cyllama.llama._engine import engine_fields, engine_options
-from cyllama.llama.settings import HTTP, HTTP_GROUPS, UNSAFE, LLMOptions, danger_of, more_arguments, option_arguments
+from cyllama.llama.settings import (
+    HTTP,
+    HTTP_GROUPS,
+    UNREAD,
+    UNSAFE,
+    LLMOptions,
+    danger_of,
+    more_arguments,
+    option_arguments,
+)
 
 NAMES = {name for option in engine_options() for name in option["names"]}
 
@@ -104,9 +113,17 @@ def test_dangers() -> None:
 def test_options_of_http() -> None:
     """They would change nothing."""
     assert NAMES >= HTTP and all(any(name.startswith(group) for name in NAMES) for group in HTTP_GROUPS)
-    for name in ("host", "slot-save-path", "api-key", "ssl-key-file", "models-dir", "no-webui"):
+    for name in ("host", "slot-save-path", "api-key", "ssl-key-file", "models-dir", "no-webui", "no-slots", "tags"):
         with pytest.raises(UnsupportedError, match="llama-server's HTTP"):
             more_arguments({name: "x"})
+
+
+def test_options_that_nothing_would_read() -> None:
+    assert set(UNREAD) <= NAMES
+    for name in ("log-disable", "no-log-prefix", "no-escape", "offline", "spec-draft-poll-batch", "draft-max"):
+        with pytest.raises(UnsupportedError, match="would change nothing: "):
+            more_arguments({name: True})
+    assert more_arguments({"log-verbosity": 10, "spec-draft-cpu-moe": True})  # these do something
 
 
 def test_fields_of_requests() -> None:

@@ -34,6 +34,7 @@ from cyllama.llama import (
     common_token_to_piece,
     common_tokenize,
     json_schema_to_grammar,
+    string_process_escapes,
 )
 
 NAN, INF = float("nan"), float("inf")
@@ -397,3 +398,10 @@ def test_flat_names() -> None:
     for name in ("CommonParams", "common_tokenize", "common_token_to_piece", "common_batch_add", "common_batch_clear",
                  "common_model_params_to_llama", "common_context_params_to_llama"):  # fmt: skip
         assert getattr(cyllama, name) is getattr(cyllama.llama, name)
+
+
+def test_escapes_are_processed() -> None:
+    assert string_process_escapes(r"a\nb\t\"\x41 \q ö") == 'a\nb\t"A \\q ö'
+    assert string_process_escapes("") == ""
+    with pytest.raises(UnicodeEncodeError):
+        string_process_escapes("\ud800")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from typing import Any
 
-__all__ = ["add_model", "load"]
+__all__ = ["add_model", "load", "unescaped"]
 
 # Options that a command has itself.
 OWN = {
@@ -20,6 +21,8 @@ OWN = {
     "--completion-bash",
     "--cache-list",
     "--list-devices",
+    "--verbose",
+    "--verbosity",
 }
 PREFIX = "upstream:"
 
@@ -33,7 +36,7 @@ def add_model(parser: argparse.ArgumentParser, *, default: tuple[str, str] | Non
     default : (str, str), optional
         The model and the projector that are taken if none is given.
     """
-    from cyllama.llama.settings import danger_of, engine_options, is_of_http
+    from cyllama.llama.settings import danger_of, engine_options, is_of_http, why_unread
 
     about = "a GGUF file, or a name of `cyllama models list`"
     if default is not None:
@@ -45,12 +48,14 @@ def add_model(parser: argparse.ArgumentParser, *, default: tuple[str, str] | Non
     parser.add_argument(
         "--lora", action="append", default=[], metavar="FILE[:WEIGHT]", help="an adapter; may be given several times"
     )
+    parser.add_argument("-v", "--verbose", action="store_true", help="show what the engines log")
     group = parser.add_argument_group("options of llama.cpp")
     taken = set(parser._option_string_actions)
     for info in engine_options():
         every: Any = info["names"]
         names = [name for name in every if name not in taken]
-        if not names or OWN & set(every) or danger_of(info) is not None or is_of_http(info):
+        here = danger_of(info) is None and not is_of_http(info) and why_unread(info) is None
+        if not names or OWN & set(every) or not here:
             continue
         long = max(names, key=len)
         more: dict[str, Any] = {"dest": PREFIX + long, "default": None, "help": _plain(str(info["help"]))}
@@ -74,8 +79,12 @@ def load(arguments: argparse.Namespace, **more: Any) -> Any:
     -------
     LLM
     """
+    from cyllama import log
     from cyllama.llama.llm import LLM
 
+    if arguments.verbose:
+        logging.basicConfig(format="%(name)s: %(message)s")
+        log.set_level("debug")
     options = {
         name.removeprefix(PREFIX): value
         for name, value in vars(arguments).items()
@@ -96,3 +105,10 @@ def _adapter(text: str) -> tuple[str, float]:
         return (path, float(weight)) if colon else (text, 1.0)
     except ValueError:
         return text, 1.0
+
+
+def unescaped(text: str) -> str:
+    r"""The text with what ``\n``, ``\t`` and their like stand for."""
+    from cyllama.llama import string_process_escapes
+
+    return string_process_escapes(text)

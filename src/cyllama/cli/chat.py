@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cyllama.cli._language import add_model, load
+from cyllama.cli._language import add_model, load, unescaped
 from cyllama.cli._media import add_media, media_parts, picture_part, sound_part
 from cyllama.errors import CyllamaError
 
@@ -30,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     system.add_argument("-sysf", "--system-prompt-file", type=Path, metavar="FILE", help="a file that says it")
     parser.add_argument("-mli", "--multiline-input", action="store_true",
                         help="a message ends with a line that ends with \\, not with every other line")  # fmt: skip
+    parser.add_argument(
+        "-e",
+        "--escape",
+        action="store_true",
+        help="take \\n, \\t and their like in these texts for what they stand for",
+    )
     add_media(parser)
     parser.add_argument("--max-tokens", type=int, help="tokens of an answer at most")
     parser.add_argument("--show-timings", action="store_true", help="tokens per second after each answer")
@@ -43,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     question = arguments.question if arguments.prompt is None else arguments.prompt
     file = arguments.system_prompt_file
     system = arguments.system if file is None else file.read_text(encoding="utf-8")
+    if arguments.escape:
+        question, system = (text if text is None else unescaped(text) for text in (question, system))
     with load(arguments) as llm:
         session = Session(llm, system, arguments.max_tokens, timings=arguments.show_timings)
         session.media += media_parts(llm, arguments.image, arguments.audio)

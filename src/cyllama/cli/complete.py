@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cyllama.cli._language import add_model, load
+from cyllama.cli._language import add_model, load, unescaped
 
 __all__ = ["add_arguments", "run"]
 
@@ -17,6 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--file", type=Path, help="read the text from a file")
     parser.add_argument("--max-tokens", type=int, help="tokens to write at most")
     parser.add_argument("-p", "--prompt", dest="text", metavar="PROMPT", help="the text")
+    parser.add_argument(
+        "-e", "--escape", action="store_true", help="take \\n, \\t and their like in the text for what they stand for"
+    )
+    parser.add_argument("--verbose-prompt", action="store_true", help="print the tokens of the text first")
     parser.add_argument("--no-echo", "--no-display-prompt", action="store_true", help="do not print the prompt")
     parser.add_argument("--prompt-cache", type=Path, metavar="FILE",
                         help="keep in a file what was computed, and begin with what is in it")  # fmt: skip
@@ -34,10 +38,15 @@ def run(arguments: argparse.Namespace) -> int:
     prompt = given[0] if given else sys.stdin.read()
     if isinstance(prompt, Path):
         prompt = prompt.read_text(encoding="utf-8")
+    if arguments.escape:
+        prompt = unescaped(prompt)
     part = None
     with load(arguments, **({} if cache is None else {"n_parallel": 1})) as llm:
         if cache is not None and cache.exists():
             llm.load_state(cache)
+        if arguments.verbose_prompt:
+            for token in llm.tokenize(prompt):
+                print(f"{token:6} {llm.detokenize([token])!r}", file=sys.stderr)
         if not arguments.no_echo:
             print(prompt, end="", flush=True)
         with llm.complete(prompt, max_tokens=arguments.max_tokens, stream=True) as stream:

@@ -38,6 +38,7 @@ from cyllama.llama._common import (
     common_token_to_piece,
     common_tokenize,
     json_schema_to_grammar,
+    string_process_escapes,
 )
 from cyllama.llama._context import LlamaContext
 from cyllama.llama._enums import (
@@ -175,6 +176,7 @@ __all__ = [
     "perplexity",
     "simple",
     "speculative_types",
+    "string_process_escapes",
     "training_windows",
 ]
 

@@ -8,6 +8,7 @@ import os
 import numpy as np
 
 cimport cython
+from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 from cyllama._native._core cimport engine_error, start_call
@@ -440,6 +441,18 @@ def common_batch_add(batch: object, token: int, pos: int, seq_ids: list, logits:
 def common_batch_clear(batch: object) -> None:
     """Empty a batch; see :meth:`LlamaBatch.clear`."""
     batch.clear()
+
+
+def string_process_escapes(text: str) -> str:
+    r"""Return a text with what ``\n``, ``\t``, ``\x41`` and their like in it stand for; all else stays as it is.
+
+    Notes
+    -----
+    Source: same name, common/common.h.
+    """
+    cdef string processed = text.encode()
+    lib.string_process_escapes(processed)
+    return processed.decode("utf-8", "replace")
 
 
 def json_schema_to_grammar(schema: dict | str) -> str:

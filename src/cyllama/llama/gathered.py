@@ -19,7 +19,7 @@ class Gathered:
         """Take the next part."""
         for choice in part["choices"]:
             self._add_choice(choice)
-        self._head |= {name: value for name, value in part.items() if name != "choices"}
+        self._head.update(part)
 
     def whole(self) -> dict[str, Any]:
         """What came until now, as one answer.

@@ -20,6 +20,8 @@ from cyllama.llama.libllama cimport (
 
 
 cdef extern from "common.h" nogil:
+    void string_process_escapes(string & input) except +translate_exception
+
     cdef cppclass common_params_sampling:
         vector[llama_logit_bias] logit_bias
         vector[string] dry_sequence_breakers

@@ -32,6 +32,7 @@ __all__ = [
     "llm_options",
     "model_arguments",
     "more_arguments",
+    "why_unread",
 ]
 
 Paths = str | os.PathLike[str]
@@ -61,8 +62,33 @@ HTTP = {
     "--metrics",
     "--props",
     "--slots",
+    "--no-slots",
+    "--tags",
 }
-HTTP_GROUPS = ("--api-", "--cors-", "--ssl-", "--models-", "--ui", "--webui", "--no-ui", "--no-webui")
+HTTP_GROUPS = (
+    "--api-", "--cors-", "--no-cors-", "--ssl-", "--models-", "--no-models-",
+    "--ui", "--webui", "--no-ui", "--no-webui",
+)  # fmt: skip
+# What upstream's parser takes and nothing would read, and why.
+UNREAD = {
+    **dict.fromkeys(
+        (f"--{name}" for name in ("log-disable", "log-colors", "log-prefix", "log-timestamps", "log-jsonl")),
+        "logging is Python's, see cyllama.log",
+    ),
+    "--escape": "texts are taken as they are",
+    "--offline": "nothing is downloaded",
+    "--no-agent": "there are no tools to turn off",
+    "--no-mmproj": "a projector is used if mmproj= names one",
+    "--defrag-thold": "upstream has given it up",
+    **dict.fromkeys(
+        (f"--spec-draft-{name}" for name in ("cpu-mask", "cpu-range", "cpu-strict", "prio", "poll", "p-split")),
+        "upstream does not read it",
+    ),
+    **dict.fromkeys(
+        (f"--spec-draft-{name}-batch" for name in ("cpu-mask", "cpu-strict", "prio", "poll")),
+        "upstream does not read it",
+    ),
+}
 REPLACED = {"--media-path": "allow_paths"}  # options that are arguments of LLM
 EMBEDDING_BATCH = 2048
 BUILTIN_TEMPLATES = frozenset(llama_chat_builtin_templates()) - {"chatml"}  # which is a Jinja template as well
@@ -80,6 +106,14 @@ def danger_of(option: Mapping[str, Any]) -> str | None:
 def is_of_http(option: Mapping[str, Any]) -> bool:
     """Whether an option means something to upstream's HTTP server alone."""
     return any(name in HTTP or name.startswith(HTTP_GROUPS) for name in option["names"])
+
+
+def why_unread(option: Mapping[str, Any]) -> str | None:
+    """Why an option would change nothing; None if it does."""
+    if "the argument has been removed" in option["help"]:
+        return "upstream has removed it"
+    plain = [name.replace("--no-log-", "--log-").replace("--no-escape", "--escape") for name in option["names"]]
+    return next((UNREAD[name] for name in plain if name in UNREAD), None)
 
 
 def _option(default: Any, help_text: str, flag: str, off: str = "") -> Any:
@@ -254,6 +288,9 @@ def more_arguments(options: Mapping[str, Any], *, allow_unsafe: bool = False) ->
             raise TypeError(f"options has {name!r}, which upstream does not know{hint}")
         if is_of_http(known[flag]):
             raise UnsupportedError(f"the option {name!r} is of llama-server's HTTP; `cyllama serve` has its own")
+        unread = why_unread(known[flag])
+        if unread is not None:
+            raise UnsupportedError(f"the option {name!r} would change nothing: {unread}")
         if flag in REPLACED:
             raise TypeError(f"options has {name!r}, which is {REPLACED[flag]}= here")
         unsafe = danger_of(known[flag])

@@ -257,6 +257,9 @@ class engine {
             }
         });
         context_.set_stop_callback([&hooks] { return hooks.poll && hooks.poll(hooks.state); });
+        if (params_.numa != GGML_NUMA_STRATEGY_DISABLED) {
+            llama_numa_init(params_.numa);
+        }
         const bool loaded = context_.load_model(params_);
         context_.set_state_callback([](server_state, json) {});
         context_.set_stop_callback({});

@@ -43,7 +43,7 @@ class AnyOf:
 
     def is_set(self) -> bool:
         """Whether one is."""
-        return any(event.is_set() for event in self._events)
+        return any([event.is_set() for event in self._events])  # a list: a generator takes longer than the events
 
 
 Whole = Callable[[dict[str, Any]], Any]
@@ -90,7 +90,7 @@ class Stream(Generic[Chunk]):
 
     def next(self, *, cancel: Any = None) -> Chunk | None:
         """Wait for the next part; None after the last one."""
-        stop = AnyOf(self._cancel, cancel)
+        stop = self._cancel if cancel is None else AnyOf(self._cancel, cancel)
         try:
             while not self._ready:
                 part = self._response.next(cancel=stop)
