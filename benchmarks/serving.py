@@ -169,11 +169,13 @@ def measure(rounds: Rounds) -> Figures:
     for depth in DEPTHS:
         count = rounds.pick(128, 16)
         stream, bench = stream_of("cyllama", depth, count), bench_of(depth, count)
-        found["commands"] += [spell(stream), spell(bench)]
+        whole = [*stream, "--whole"]
+        found["commands"] += [spell(stream), spell(whole), spell(bench)]
         measured = in_turn(
             rounds.count,
             {
-                "cyllama": functools.partial(figures_of, stream),
+                "streamed": functools.partial(figures_of, stream),
+                "whole": functools.partial(figures_of, whole),
                 "llama-bench": functools.partial(bench_speed, bench),
             },
             best_of=rounds.pick(2, 1),
@@ -206,12 +208,12 @@ def section(figures: Figures, charts: Path) -> list[str]:
         f"At once is {together / load['cyllama']['in sequence']} of one after the other. The second turn of a chat of "
         f"{turn['tokens']} tokens computes {turn['computed']} of them.",
         "",
-        "One stream, against llama-bench, which samples nothing:",
+        "One answer at a time, streamed to Python or given whole, against llama-bench, which samples nothing:",
         "",
         *show.table(
-            ("after", "cyllama", "llama-bench", "ratio"),
+            ("after", "streamed", "whole", "llama-bench", "streamed / it", "whole / it"),
             [
-                (f"{depth} tokens", row["cyllama"], row["llama-bench"], row["cyllama"] / row["llama-bench"])
+                (f"{depth} tokens", *row.values(), *(row[way] / row["llama-bench"] for way in ("streamed", "whole")))
                 for depth, row in figures["streams"].items()
             ],
         ),

@@ -1,9 +1,9 @@
 """One long answer by one of several packages, token by token; prints JSON: tokens per second.
 
-usage: python stream_once.py PACKAGE MODEL [--depth N] [--tokens N] [--threads N]
+usage: python stream_once.py PACKAGE MODEL [--depth N] [--tokens N] [--threads N] [--whole]
 
 Runs in the Python that has the package: cyllama, llama-cpp-python, or the wheels cyllama-0.7 or inferna-0.7. The prompt
-has about `depth` tokens, which are not measured.
+has about `depth` tokens, which are not measured. With --whole cyllama gives the answer at once, and its timings count.
 """
 
 from __future__ import annotations
@@ -24,6 +24,16 @@ def ours(options: argparse.Namespace, prompt: str, n_ctx: int) -> Iterator[Any]:
     llm, n = LLM(options.model, n_ctx=n_ctx, n_parallel=1, n_threads=options.threads), options.tokens + 1
     with llm, llm.complete(prompt, max_tokens=n, ignore_eos=True, temperature=0, stream=True) as stream:
         yield from stream
+
+
+def at_once(options: argparse.Namespace, prompt: str, n_ctx: int) -> float:
+    """Tokens per second of `cyllama.LLM` when nobody reads along."""
+    from cyllama import LLM
+
+    with LLM(options.model, n_ctx=n_ctx, n_parallel=1, n_threads=options.threads) as llm:
+        answer = llm.complete(prompt, max_tokens=options.tokens + 1, ignore_eos=True, temperature=0)
+        timings = answer.timings  # which begin when the first token is there
+        return float(1000 * (timings.predicted_n - 1) / timings.predicted_ms)
 
 
 def llama_cpp_python(options: argparse.Namespace, prompt: str, n_ctx: int) -> Iterator[Any]:
@@ -60,10 +70,14 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=100)
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--whole", action="store_true")
     options = parser.parse_args()
-    prompt = SENTENCE * (options.depth // 10)
+    prompt, n_ctx = SENTENCE * (options.depth // 10), options.depth + options.tokens + 64
+    if options.whole:
+        print(json.dumps({"tokens per second": at_once(options, prompt, n_ctx)}))
+        return
     parts, first = 0, 0.0
-    for _ in PACKAGES[options.package](options, prompt, options.depth + options.tokens + 64):
+    for _ in PACKAGES[options.package](options, prompt, n_ctx):
         if parts == 0:
             first = time.perf_counter()
         parts += 1
