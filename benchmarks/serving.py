@@ -43,15 +43,28 @@ OTHERS = {
     "inferna-0.7": ("inferna==0.7.0", "python3.12"),
 }
 DEPTHS = (100, 4000)
+CARRIED = "Q4_1"  # the weights of the model that packages carry
+TYPES = (CARRIED, "Q4_0", "Q8_0")  # ggml has kernels for several rows at once for the last two, and none for the first
+
+
+def weights(kind: str) -> str:
+    """The model with weights of another type."""
+    path = RESULTS / f"SmolLM2-135M-Instruct.{kind}.gguf"
+    if kind == CARRIED:
+        return model()
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        run([sys.executable, "-m", "cyllama", "quantize", model(), str(path), kind, "--allow-requantize"])
+    return str(path)
 
 
 @contextlib.contextmanager
-def server(chats: int) -> Iterator[str]:
+def server(chats: int, file: str) -> Iterator[str]:
     """The native server with as many slots, until the end of the block; its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = [program("llama-server"), "--model", model(), "--host", "127.0.0.1", "--port", str(port), "--no-webui"]
+    words = [program("llama-server"), "--model", file, "--host", "127.0.0.1", "--port", str(port), "--no-webui"]
     words += ["--threads", str(threads()), "--parallel", str(chats), "--ctx-size", str(512 * chats), "--kv-unified"]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
@@ -69,15 +82,15 @@ def server(chats: int) -> Iterator[str]:
         process.wait()
 
 
-def load_of(target: str, tokens: int) -> list[str]:
+def load_of(target: str, tokens: int, file: str) -> list[str]:
     """The command that chats through the package, or through a server."""
-    return python("chat_load", target, model(), "--chats", CHATS, "--tokens", tokens, "--threads", threads())
+    return python("chat_load", target, file, "--chats", CHATS, "--tokens", tokens, "--threads", threads())
 
 
-def native_load(tokens: int) -> dict[str, float]:
+def native_load(tokens: int, file: str) -> dict[str, float]:
     """The same chats, through the native server."""
-    with server(CHATS) as url:
-        return figures_of(load_of(url, tokens))
+    with server(CHATS, file) as url:
+        return figures_of(load_of(url, tokens, file))
 
 
 def stream_of(package: str, depth: int, tokens: int, interpreter: str = sys.executable) -> list[str]:
@@ -160,12 +173,15 @@ def peers(rounds: Rounds, tokens: int) -> Figures:
 def measure(rounds: Rounds) -> Figures:
     """Measure all in turn."""
     tokens = rounds.pick(64, 16)
-    ours = load_of("cyllama", tokens)
-    loads: dict[str, Callable[[], dict[str, float]]] = {
-        "cyllama": functools.partial(figures_of, ours),
-        "llama-server": functools.partial(native_load, tokens),
-    }
-    found: Figures = {"tokens": tokens, "load": in_turn(rounds.count, loads), "streams": {}, "commands": [spell(ours)]}
+    found: Figures = {"tokens": tokens, "loads": {}, "streams": {}, "commands": []}
+    for kind in TYPES:
+        ours = load_of("cyllama", tokens, weights(kind))
+        loads: dict[str, Callable[[], dict[str, float]]] = {
+            "cyllama": functools.partial(figures_of, ours),
+            "llama-server": functools.partial(native_load, tokens, weights(kind)),
+        }
+        found["loads"][kind] = in_turn(rounds.count, loads)
+        found["commands"].append(spell(ours))
     for depth in DEPTHS:
         count = rounds.pick(128, 16)
         stream, bench = stream_of("cyllama", depth, count), bench_of(depth, count)
@@ -186,27 +202,25 @@ def measure(rounds: Rounds) -> Figures:
 
 def section(figures: Figures, charts: Path) -> list[str]:
     """Return the part of the page."""
-    load, peer_figures, turn = figures["load"], figures["peers"], figures["second turn"]
-    together = load["cyllama"]["together"]
+    peer_figures, turn = figures["peers"], figures["second turn"]
+    rows = []
+    for kind, load in figures["loads"].items():
+        for name in ("together", "in sequence"):
+            ours, native = load["cyllama"][name], load["llama-server"][name]
+            rows.append((f"{kind}, {name}", ours, native, ours / native))
+    gains = "; ".join(
+        f"{kind} {load['cyllama']['together'] / load['cyllama']['in sequence']}"
+        for kind, load in figures["loads"].items()
+    )
     lines = [
-        f"SmolLM2 135M (Q4_1), tokens per second. {CHATS} chats of {figures['tokens']} tokens, at once and one after "
-        "the other, through `LLM` and through llama-server with the same slots:",
+        f"SmolLM2 135M, tokens per second. {CHATS} chats of {figures['tokens']} tokens, at once and one after the "
+        f"other, through `LLM` and through llama-server with the same slots; with the weights that packages carry "
+        f"({CARRIED}), and with the same requantised to types for which ggml has kernels for several rows at once:",
         "",
         *show.commands(figures["commands"]),
-        *show.table(
-            ("", "cyllama", "llama-server", "ratio"),
-            [
-                (
-                    name,
-                    load["cyllama"][name],
-                    load["llama-server"][name],
-                    load["cyllama"][name] / load["llama-server"][name],
-                )
-                for name in ("together", "in sequence")
-            ],
-        ),
-        f"At once is {together / load['cyllama']['in sequence']} of one after the other. The second turn of a chat of "
-        f"{turn['tokens']} tokens computes {turn['computed']} of them.",
+        *show.table(("", "cyllama", "llama-server", "ratio"), rows),
+        f"At once, compared with one after the other: {gains}. The second turn of a chat of {turn['tokens']} tokens "
+        f"computes {turn['computed']} of them.",
         "",
         "One answer at a time, streamed to Python or given whole, against llama-bench, which samples nothing:",
         "",

@@ -3,7 +3,8 @@
 The transformer is trained (``scripts/train_tiny_diffusion.py``) and lies beside this module; its text encoder and its
 auto-encoder are written by hand, here. All three are of true architecture: the engine runs them as it runs any FLUX.
 
-It knows prompts such as ``"a large red circle on yellow"`` and ``"a blue ring left of a green square"``.
+It knows prompts such as ``"a large red circle on yellow"``. It was shown pairs as well, ``"a blue ring left of a green
+square"``, and draws two things then; which of them is where it has not learnt.
 """
 
 from __future__ import annotations
