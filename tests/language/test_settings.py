@@ -119,11 +119,26 @@ def test_options_of_http() -> None:
 
 
 def test_options_that_nothing_would_read() -> None:
-    assert set(UNREAD) <= NAMES
-    for name in ("log-disable", "no-log-prefix", "no-escape", "offline", "spec-draft-poll-batch", "draft-max"):
+    unread = {name for names in UNREAD.values() for name in names}
+    assert unread <= NAMES
+    for name in (*unread, "draft-max"):
         with pytest.raises(UnsupportedError, match="would change nothing: "):
             more_arguments({name: True})
     assert more_arguments({"log-verbosity": 10, "spec-draft-cpu-moe": True})  # these do something
+
+
+NUMA = """
+from cyllama import LLM
+for _ in range(2):
+    LLM("tiny-random-llama", n_ctx=64, options={"numa": "distribute"}).close()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ggml knows the nodes of Linux alone")
+def test_numa_is_prepared() -> None:
+    """Twice is once too often, which ggml says itself."""
+    done = subprocess.run([sys.executable, "-c", NUMA], capture_output=True, text=True, check=True)
+    assert "NUMA already initialized" in done.stderr
 
 
 def test_fields_of_requests() -> None:

@@ -69,26 +69,23 @@ HTTP_GROUPS = (
     "--api-", "--cors-", "--no-cors-", "--ssl-", "--models-", "--no-models-",
     "--ui", "--webui", "--no-ui", "--no-webui",
 )  # fmt: skip
-# What upstream's parser takes and nothing would read, and why.
+# What upstream's parser takes and nothing would read: why, and the names.
 UNREAD = {
-    **dict.fromkeys(
-        (f"--{name}" for name in ("log-disable", "log-colors", "log-prefix", "log-timestamps", "log-jsonl")),
-        "logging is Python's, see cyllama.log",
+    "logging is Python's, see cyllama.log": (
+        "--log-disable", "--log-colors", "--log-prefix", "--no-log-prefix", "--log-timestamps", "--no-log-timestamps",
+        "--log-jsonl", "--no-log-jsonl",
     ),
-    "--escape": "texts are taken as they are",
-    "--offline": "nothing is downloaded",
-    "--no-agent": "there are no tools to turn off",
-    "--no-mmproj": "a projector is used if mmproj= names one",
-    "--defrag-thold": "upstream has given it up",
-    **dict.fromkeys(
-        (f"--spec-draft-{name}" for name in ("cpu-mask", "cpu-range", "cpu-strict", "prio", "poll", "p-split")),
-        "upstream does not read it",
+    "texts are taken as they are": ("--escape", "--no-escape"),
+    "nothing is downloaded": ("--offline",),
+    "there are no tools to turn off": ("--no-agent",),
+    "a projector is used if mmproj= names one": ("--no-mmproj",),
+    "chats take no videos, cyllama.llava reads them": ("--video-fps", "--video-timestamp-interval"),
+    "upstream does not read it": (
+        "--defrag-thold", "--spec-draft-cpu-mask", "--spec-draft-cpu-range", "--spec-draft-cpu-strict",
+        "--spec-draft-prio", "--spec-draft-poll", "--spec-draft-p-split", "--spec-draft-cpu-mask-batch",
+        "--spec-draft-cpu-strict-batch", "--spec-draft-prio-batch", "--spec-draft-poll-batch",
     ),
-    **dict.fromkeys(
-        (f"--spec-draft-{name}-batch" for name in ("cpu-mask", "cpu-strict", "prio", "poll")),
-        "upstream does not read it",
-    ),
-}
+}  # fmt: skip
 REPLACED = {"--media-path": "allow_paths"}  # options that are arguments of LLM
 EMBEDDING_BATCH = 2048
 BUILTIN_TEMPLATES = frozenset(llama_chat_builtin_templates()) - {"chatml"}  # which is a Jinja template as well
@@ -112,8 +109,7 @@ def why_unread(option: Mapping[str, Any]) -> str | None:
     """Why an option would change nothing; None if it does."""
     if "the argument has been removed" in option["help"]:
         return "upstream has removed it"
-    plain = [name.replace("--no-log-", "--log-").replace("--no-escape", "--escape") for name in option["names"]]
-    return next((UNREAD[name] for name in plain if name in UNREAD), None)
+    return next((why for why, names in UNREAD.items() if not set(names).isdisjoint(option["names"])), None)
 
 
 def _option(default: Any, help_text: str, flag: str, off: str = "") -> Any:

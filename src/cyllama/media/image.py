@@ -37,7 +37,7 @@ ORIENTATION = 0x0112  # of EXIF; 1 is upright
 PLANES = (1, 3, 4)  # gray, colour, colour and alpha, where channels come first
 CHANNELS = (1, 2, 3, 4)
 RANGE_SLACK = 1e-3  # what rounding may add to numbers from 0 to 1
-PIECE = 131072
+PIECE = 1 << 17  # numbers
 BAND = 1 << 18  # bytes; Pillow copies what is larger piece by piece, which takes five times as long
 
 
