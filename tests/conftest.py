@@ -25,6 +25,17 @@ def _interruptible() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="module")
+def fixed_team() -> Iterator[None]:
+    """Here and in the programs that are started: the number of threads, on which the last bits and so now and then a
+    word depend, does not follow the load."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GGML_TEAM_FIXED", "1")
+        cyllama.set_threads()
+        yield
+    cyllama.set_threads()
+
+
 @pytest.fixture(scope="session")
 def tiny_path() -> Path:
     """A llama model of 3 MB with random weights and a real vocabulary."""

@@ -150,6 +150,7 @@ def test_what_is_refused(capsys: pytest.CaptureFixture[str], folder: Path, pair:
     assert "takes pictures alone, no sound" in error
 
 
+@pytest.mark.usefixtures("fixed_team")
 def test_the_text_of_the_native_program(capsys: pytest.CaptureFixture[str], bin_dir: Path) -> None:
     """The reach of ``llama-mtmd-cli``, and its words."""
     pair = ["-m", str(models.get("smollm2-135m-instruct")), "--mmproj", str(models.get("vision-dinov2s"))]

@@ -13,6 +13,11 @@ CHAT_MODEL = "smollm2-135m-instruct"
 TEMPLATES = Path(__file__).resolve().parents[2] / "thirdparty" / "llama.cpp" / "models" / "templates"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _fixed_team(fixed_team: None) -> None:
+    """Many of these tests compare texts."""
+
+
 @pytest.fixture(scope="session")
 def llm() -> Iterator[LLM]:
     with LLM(CHAT_MODEL, n_ctx=4096, n_parallel=4) as model:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from language.conftest import CHAT_MODEL
 from language.test_native import TOOL
 from language.test_run_tools import QUESTION, City
 
@@ -18,6 +20,13 @@ from cyllama.llama.streams import Stream
 SCHEMA = {"type": "object", "properties": {"name": {"enum": ["a", "b"]}}, "required": ["name"]}
 # What is taken from the cache was computed in other batches, and differs in the last bits.
 GREEDY = {"temperature": 0, "max_tokens": 150, "cache_prompt": False}
+
+
+@pytest.fixture(scope="module")
+def llm() -> Iterator[LLM]:
+    """Each slot has its own cache: in a shared one the place, and with it the last bits, depend on its neighbours."""
+    with LLM(CHAT_MODEL, n_ctx=4096, n_parallel=4, options={"no-kv-unified": True}) as model:
+        yield model
 
 
 def comparable(answer: Any) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from cyllama.llama import LlamaModel, simple
 TESTS = Path(__file__).resolve().parents[1]
 PROMPTS = ["The capital of France is", "Once upon a time", "def fibonacci(n):", "Zürich ist 🎉"]
 
+pytestmark = pytest.mark.usefixtures("fixed_team")
+
 
 def script(name: str, *arguments: str) -> str:
     done = subprocess.run(

@@ -12,6 +12,11 @@ from cyllama.llama import LlamaContext, LlamaContextParams, LlamaModel
 from cyllama.llava import Llava, MtmdContext
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _fixed_team(fixed_team: None) -> None:
+    """Many of these tests compare texts."""
+
+
 @pytest.fixture(scope="session")
 def mmproj_path() -> Path:
     return cyllama.models.get("vision-dinov2s")

@@ -129,7 +129,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.fixture(scope="module")
-def pair(server: Server, smol_path: Any) -> Any:
+def pair(server: Server, smol_path: Any, fixed_team: None) -> Any:
     with native_server("-m", smol_path, "--ctx-size", 8192, "--parallel", 8, "--kv-unified", "--jinja") as native:
         yield server, native
 

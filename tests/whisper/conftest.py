@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from data.speech import Speech, recorded, spoken
 
-import cyllama
 from cyllama import models
 from cyllama.whisper import Whisper, WhisperContext
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _fixed_team() -> Iterator[None]:
-    """The last bits, and so now and then a word, depend on the number of threads, which otherwise follows the load."""
-    cyllama.set_threads(adaptive=False)
-    yield
-    cyllama.set_threads()
+def _fixed_team(fixed_team: None) -> None:
+    """All tests of whisper compare texts and times."""
 
 
 @pytest.fixture(scope="session")

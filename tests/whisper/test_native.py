@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ def native(bin_dir: Path, folder: Path, model: str, path: Path, *flags: str) -> 
         "2",
         *flags,
     ]
-    subprocess.run(command, check=True, capture_output=True, env=os.environ | {"GGML_TEAM_FIXED": "1"})
+    subprocess.run(command, check=True, capture_output=True)
     found = json.loads(out.with_suffix(".json").read_bytes().decode("utf-8", "replace"))["transcription"]
     return [(part["offsets"]["from"] / 1000, part["offsets"]["to"] / 1000, part["text"]) for part in found]
 
