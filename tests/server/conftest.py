@@ -39,6 +39,13 @@ n_ctx = 4096
 n_parallel = 2
 options = {{ "chat-template-file" = "{TEMPLATE}" }}
 
+# each slot with its own cache: what others left in a shared one moves the last bits
+[models.apart]
+model = "smollm2-135m-instruct"
+n_ctx = 2048
+n_parallel = 2
+options = {{ "no-kv-unified" = true }}
+
 [models.tiny]
 model = "tiny-random-llama"
 n_ctx = 4096

@@ -54,7 +54,7 @@ def colour_of(b64: str) -> tuple[int, int, int]:
 
 def test_lists_models(client: OpenAI) -> None:
     names = [model.id for model in client.models.list()]
-    assert names == ["smol", "tools", "tiny", "minilm", "reranker", "hearing", "shapes"]
+    assert names == ["smol", "tools", "apart", "tiny", "minilm", "reranker", "hearing", "shapes"]
     assert client.models.retrieve("gpt-4o-mini").id == "smol"
     with pytest.raises(openai.NotFoundError, match="no model"):
         client.models.retrieve("gpt-9")

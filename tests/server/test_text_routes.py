@@ -130,7 +130,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def pair(server: Server, smol_path: Any, fixed_team: None) -> Any:
-    with native_server("-m", smol_path, "--ctx-size", 8192, "--parallel", 8, "--kv-unified", "--jinja") as native:
+    with native_server("-m", smol_path, "--ctx-size", 2048, "--parallel", 2, "--no-kv-unified", "--jinja") as native:
         yield server, native
 
 
@@ -138,7 +138,7 @@ def pair(server: Server, smol_path: Any, fixed_team: None) -> Any:
 def test_answers_as_the_native_server(pair: Any, key: dict[str, str], name: str) -> None:
     server, native = pair
     path, body = CASES[name]
-    body = {**body, "model": "smol", "temperature": 0, "max_tokens": 12, "cache_prompt": False}
+    body = {**body, "model": "apart", "temperature": 0, "max_tokens": 12, "cache_prompt": False}
     status, expected = native.post(path, body)
     found = server.post(path, body, headers=key)
     assert (found.status_code, settled(found.json())) == (status, settled(expected))
@@ -149,7 +149,7 @@ def test_answers_as_the_native_server(pair: Any, key: dict[str, str], name: str)
 def test_streams_as_the_native_server(pair: Any, key: dict[str, str], name: str) -> None:
     server, native = pair
     path, body = CASES[name]
-    body = {**body, "model": "smol", "temperature": 0, "max_tokens": 12, "cache_prompt": False}
+    body = {**body, "model": "apart", "temperature": 0, "max_tokens": 12, "cache_prompt": False}
     expected = native.stream(path, body)
     found = server.events(path, {**body, "stream": True}, headers=key)
     assert [settled(event) for event in found] == [settled(event) for event in expected]
