@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,13 @@ from data.sounds import JFK
 from data.voice import speak
 from PIL import Image
 from sd.reading import read
+from server.running import running_server
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
 TEMPLATE = ROOT / "thirdparty" / "llama.cpp" / "models" / "templates" / "Qwen-Qwen2.5-7B-Instruct.jinja"
 
-# Program: (arguments, what it prints: regular expressions, in this order). {voice}: a spoken prompt, {question}: another.
+# Program: (arguments, what it prints: regular expressions, in this order). {voice}: a spoken prompt, {question}: another, {server}: an address.
 SAYS: dict[str, tuple[str, tuple[str, ...]]] = {
     "complete": ("", (r"The capital of France is .*Paris", r"\[24 tokens, \d+ per second\]")),
     "chat": ("", (r"Paris",)),
@@ -47,6 +49,20 @@ SAYS: dict[str, tuple[str, tuple[str, ...]]] = {
     "summarize_audio": ("{jfk}", (r"American", r"\[from 11 s of speech, 2\d words\]")),
     "voice_chat": ("{question}", (r"you: Please tell me the capital of France", r"model: .*Paris")),
     "illustrate": ("", (r"illustration\.png: a .*(circle|square|triangle|cross|ring)",)),
+    "describe": ("", (r"red circle",)),
+    "questions_about_a_picture": (
+        "",
+        (r"blue square", r"\[0\.\d*[1-9]\d* s in the encoder", r"blue", r"\[0\.00 s in the encoder"),
+    ),
+    "chat_about_pictures": ("", (r"green triangle", r"\n.*green", r"\[\d\d tokens were still known, \d+ were new\]")),
+    "describe_and_redraw": (
+        "",
+        (r"red circle", r"prompt: 'a large red circle on white'", r"describe +\d", r"draw +\d"),
+    ),
+    "draw_with_progress": ("", (r"step 1 of 20, \d", r"step 20 of 20, \d")),
+    "cancel": ("", (r"stopped: the call was cancelled", r"begun: \S", r"next: .*Paris")),
+    "estimate_memory": ("", (r"2048 tokens, cache f16: 2\d\d MiB", r"8192 tokens, cache q8_0: 2\d\d MiB")),
+    "openai_client": ("{server}", (r"Paris",)),
     "model_pool": ("", (r"\['whisper tiny\.en: \d+ MiB'\]", r"'sd tiny-shapes", r"'llm tiny-random-llama")),
     "low_level": ("", (r"Paris",)),
 }
@@ -56,19 +72,23 @@ DRAWS = {
     "img2img": {"before.png": [("red", "circle")], "after.png": [("blue", "circle")]},
     "inpaint": {"inpainted.png": [("red", "circle"), ("blue", "circle")]},
     "upscale": {"large.png": [("purple", "ring")]},
+    "describe_and_redraw": {"redrawn.png": [("red", "circle")]},
+    "draw_with_progress": {"ring.png": [("green", "ring")], "preview-20.png": [("green", "ring")]},
     "speech_to_image": {"spoken.png": [("red", "circle")]},
 }
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     folder = tmp_path_factory.mktemp("spoken")
-    return {
-        "jfk": str(JFK),
-        "template": str(TEMPLATE),
-        "voice": str(speak("A large red circle on white.", folder / "red-circle.wav")),
-        "question": str(speak("Please tell me the capital of France.", folder / "question.wav")),
-    }
+    with running_server("-m", "smollm2-135m-instruct") as server:
+        yield {
+            "server": server.url,
+            "jfk": str(JFK),
+            "template": str(TEMPLATE),
+            "voice": str(speak("A large red circle on white.", folder / "red-circle.wav")),
+            "question": str(speak("Please tell me the capital of France.", folder / "question.wav")),
+        }
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -141,7 +141,10 @@ class Llava:
             progress_callback=_half(on_progress, 0.5),
         )
         with contextlib.ExitStack() as opened:
-            self._model = opened.enter_context(_loaded(model, use_gpu, _half(on_progress, 0.0), cancel))
+            if isinstance(model, LlamaModel):
+                self._model = model  # the caller closes it
+            else:
+                self._model = opened.enter_context(_load(model, use_gpu, _half(on_progress, 0.0), cancel))
             template = opened.enter_context(model_template(self._model, chat_template))
             self._mtmd: MtmdContext = opened.enter_context(
                 MtmdContext(projector, self._model, projector_params, cancel=cancel)
@@ -400,23 +403,17 @@ def _half(on_progress: Callable[[float], object] | None, start: float) -> Callab
     return lambda part: on_progress(start + part / 2) is not False
 
 
-@contextlib.contextmanager
-def _loaded(
-    model: str | os.PathLike[str] | LlamaModel,
+def _load(
+    model: str | os.PathLike[str],
     use_gpu: bool | None,
     on_progress: Callable[[float], bool] | None,
     cancel: Cancel | None,
-) -> Iterator[LlamaModel]:
-    """The model; freed at the end if it was loaded here."""
-    if isinstance(model, LlamaModel):
-        yield model
-        return
+) -> LlamaModel:
     path = models.resolve(model)
     if is_projector(path):
         raise ModelLoadError(f"{path} is a projector (mmproj), expected a language model", engine="llava")
     params = LlamaModelParams(progress_callback=on_progress, n_gpu_layers=0 if use_gpu is False else None)
-    with LlamaModel(path, params, cancel=cancel) as loaded:
-        yield loaded
+    return LlamaModel(path, params, cancel=cancel)
 
 
 def _told(run: Iterator[str | Answer], on_text: Callable[[str], object]) -> Iterator[str | Answer]:
