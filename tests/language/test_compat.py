@@ -79,6 +79,8 @@ def test_their_examples(monkeypatch: pytest.MonkeyPatch, examples: Path) -> None
 
 def test_completions(llama: Llama) -> None:
     first = llama("The quick brown fox", max_tokens=6, temperature=0)
+    below = llama("The quick brown fox", max_tokens=6, temperature=-1.0, top_k=-1)  # as 0 is
+    assert below["choices"] == first["choices"]
     assert isinstance(first, dict) and first["usage"]["completion_tokens"] == 6
     tokens = llama.tokenize(b"The quick brown fox")
     echoed = llama.create_completion(tokens, max_tokens=6, temperature=0, echo=True)

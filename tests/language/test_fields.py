@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cyllama import LLM
-from cyllama.llama.fields import SAMPLERS
+from cyllama.llama.fields import SAMPLERS, known_fields
 
 
 @pytest.mark.parametrize(
@@ -38,14 +38,35 @@ from cyllama.llama.fields import SAMPLERS
         ("stream_options", "x", "stream_options is 'x'"),
         ("generation_prompt", 3, "generation_prompt is 3"),
         ("reasoning_format", "x", "Unknown reasoning format"),
-        ("temperature", float("nan"), "cannot be written as JSON"),
-        ("temperature", "hot", "temperature"),
-        ("min_p", [], "min_p"),
+        ("temperature", float("nan"), "temperature is nan, expected a finite number"),
+        ("temperature", "hot", "temperature is 'hot', expected a number"),
+        ("temperature", -1, "temperature is -1, expected 0 or more"),
+        ("min_p", [], r"min_p is \[\], expected a number"),
+        ("top_p", 5, "top_p is 5, expected 0 to 1"),
+        ("top_k", -1, "top_k is -1, expected 0 or more"),
+        ("mirostat", 3, "mirostat is 3, expected 0 to 2"),
+        ("adaptive_target", 1.5, "adaptive_target is 1.5, expected 1 or less"),
+        ("max_tokens", 5.5, "max_tokens is 5.5, expected an integer"),
+        ("max_tokens", True, "max_tokens is True, expected an integer"),
+        ("max_completion_tokens", "5", "max_completion_tokens is '5', expected an integer"),
+        ("n", 1.0, "n is 1.0, expected an integer"),
+        ("cache_prompt", 1, "cache_prompt is 1, expected True or False"),
+        ("ignore_eos", "no", "ignore_eos is 'no', expected True or False"),
     ],
 )
 def test_refused(llm: LLM, field: str, value: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         llm.chat("x", max_tokens=1) if field == "nothing" else llm.chat("x", **{"max_tokens": 1, field: value})
+
+
+def test_every_number_that_upstream_lists_is_looked_at(llm: LLM) -> None:
+    kinds = {name: info["kind"] for name, info in known_fields().items()}
+    assert set(kinds.values()) == {"integer", "number", "flag", ""}
+    for name, kind in kinds.items():
+        for wrong in {"integer": (1.5, "1"), "number": (True, "1"), "flag": (1, "yes")}.get(kind, ()):
+            if name not in ("stream", "logprobs"):
+                with pytest.raises(TypeError, match=f"{name} is {wrong!r}, expected"):
+                    llm.complete("x", **{"max_tokens": 1, name: wrong})
 
 
 def test_bias_in_all_its_forms(llm: LLM) -> None:

@@ -46,7 +46,25 @@ def test_arguments() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"n_ctx": True}, "n_ctx is True, expected int"),
+        ({"n_ctx": -1}, "n_ctx is -1, expected 0 to 2147483647"),
+        ({"n_ctx": 10**12}, "n_ctx is 1000000000000, expected 0 to"),
+        ({"n_batch": 0}, "n_batch is 0, expected 1 to"),
+        ({"n_ubatch": 0}, "n_ubatch is 0, expected 1 to"),
+        ({"n_parallel": 0}, "n_parallel is 0, expected 1 to"),
+        ({"main_gpu": 2**40}, "main_gpu is 1099511627776, expected"),
+    ],
+)
+def test_numbers_that_do_not_fit(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LLM("tiny-random-llama", **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"n_ctx": True}, "n_ctx is True, expected an integer"),
+        ({"n_ctx": "much"}, "n_ctx is 'much', expected an integer"),
+        ({"n_ctx": 512.5}, "n_ctx is 512.5, expected an integer"),
         ({"n_gpu_layers": False}, "n_gpu_layers is False, expected int or str"),
         ({"embedding": 1}, "embedding is 1, expected bool"),
         ({"warmup": "no"}, "warmup is 'no', expected bool"),

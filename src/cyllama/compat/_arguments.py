@@ -170,6 +170,9 @@ def request_fields(given: Mapping[str, Any], seed: int | None) -> dict[str, Any]
     _refuse_tail_free(given)
     grammar, bias, stop, most = given["grammar"], given["logit_bias"], given["stop"], given["max_tokens"]
     fields = {name: given[name] for name in SAME} | {
+        # what is below 0 means what 0 means here
+        "temperature": None if given["temperature"] is None else max(given["temperature"], 0),
+        "top_k": None if given["top_k"] is None else max(given["top_k"], 0),
         "max_tokens": -1 if most is None or most < 0 else most,
         "stop": [stop] if isinstance(stop, str) else list(stop or ()),
         "seed": seed if given["seed"] is None else given["seed"],

@@ -88,14 +88,20 @@ def engine_fields() -> list[dict[str, object]]:
     Returns
     -------
     list of dict
-        ``names`` (the field, then its other names) and ``help``.
+        ``names`` (the field, then its other names), ``help``, ``kind`` (``"integer"``, ``"number"``, ``"flag"``, or
+        ``""`` for others), and ``limits`` (least and most, both possible; None: none, or upstream refuses it itself).
 
     Notes
     -----
     Source: ``make_llama_cmpl_schema``, tools/server/server-schema.h.
     """
     return [
-        {"names": [bytes(name).decode() for name in info.names], "help": bytes(info.help).decode()}
+        {
+            "names": [bytes(name).decode() for name in info.names],
+            "help": bytes(info.help).decode(),
+            "kind": bytes(info.kind).decode(),
+            "limits": (info.least, info.most) if info.limited else None,
+        }
         for info in lib.known_fields()
     ]
 

@@ -48,7 +48,7 @@ def message_list(messages: Messages) -> list[dict[str, Any]]:
     """
     if isinstance(messages, str):
         return [{"role": "user", "content": messages}]
-    if isinstance(messages, Mapping) or not isinstance(messages, Sequence):
+    if isinstance(messages, Mapping | bytes | bytearray) or not isinstance(messages, Sequence):
         raise TypeError(f"messages is {messages!r}, expected a text or a list of messages")
     if not messages:
         raise ValueError("messages is empty, expected at least one")

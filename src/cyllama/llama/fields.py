@@ -1,15 +1,18 @@
-"""The fields of requests that upstream does not look at closely: what it would leave out without a word is refused."""
+"""The fields of requests: what upstream would leave out, or take for another value, without a word is refused."""
 
 from __future__ import annotations
 
+import functools
 import math
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cyllama.llama._engine import engine_fields
 from cyllama.llama._sampler import check_grammar
 
-__all__ = ["FieldChecks"]
+__all__ = ["FieldChecks", "known_fields"]
 
 INT, LARGEST_FLOAT = 2**31, 3.4028234e38
 LARGE = {"seed": 2**32, "t_max_predict_ms": 2**63}  # their values may be larger than those of others
@@ -17,8 +20,15 @@ SAMPLERS = frozenset(
     ("dry", "topk", "topp", "topnsigma", "typp", "minp", "temperature", "xtc", "infill", "penalties", "adaptivep",
      "nucleus", "temp", "typ")
 )  # fmt: skip
-FLAGS = ("parallel_tool_calls", "add_generation_prompt", "grammar_lazy", "parse_special")
+FLAGS = ("parallel_tool_calls", "add_generation_prompt", "parse_special")  # and those of upstream's list
 TEXTS = ("reasoning_effort", "reasoning_format", "generation_prompt", "reasoning_budget_message", "model", "user")
+
+
+@functools.cache
+def known_fields() -> dict[str, dict[str, Any]]:
+    """The fields of completions by each of their names, from upstream's own list."""
+    every: Any = engine_fields()
+    return {name: info for info in every for name in info["names"]}
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,8 @@ class FieldChecks:
                 raise TypeError(f"{name} is {value!r}, expected a text")
             elif name in ("stream_options", "chat_template_kwargs") and not isinstance(value, Mapping):
                 raise TypeError(f"{name} is {value!r}, expected a mapping")
+            elif name in known_fields() and not (name == "logprobs" and isinstance(value, bool)):  # as chats ask for it
+                _of_its_kind(name, value, **known_fields()[name])
             else:
                 _number_in_range(name, value)
 
@@ -116,6 +128,24 @@ def _samplers(value: Any) -> None:
     for name in _items(value, "samplers"):
         if not isinstance(name, str) or name.lower().replace("-", "").replace("_", "") not in SAMPLERS:
             raise ValueError(f"samplers has {name!r}, expected some of {', '.join(sorted(SAMPLERS))}")
+
+
+def _of_its_kind(name: str, value: Any, *, kind: str, limits: tuple[float, float] | None, **_: Any) -> None:
+    """Upstream cuts 5.5 to 5, takes True for 1, and a number beyond its limits for the nearest."""
+    if kind == "flag":
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} is {value!r}, expected True or False")
+    elif kind:
+        real: Any = numbers.Integral if kind == "integer" else numbers.Real
+        if isinstance(value, bool) or not isinstance(value, real):
+            raise TypeError(f"{name} is {value!r}, expected {'an integer' if kind == 'integer' else 'a number'}")
+        if not math.isfinite(value):
+            raise ValueError(f"{name} is {value}, expected a finite number")
+        _number_in_range(name, value)
+        if limits is not None and not limits[0] <= value <= limits[1]:
+            least, most = (f"{limit:g}" if abs(limit) < 1e6 else "" for limit in limits)
+            expected = f"{least} to {most}" if least and most else f"{least} or more" if least else f"{most} or less"
+            raise ValueError(f"{name} is {value}, expected {expected}")
 
 
 def _number_in_range(name: str, value: Any) -> None:

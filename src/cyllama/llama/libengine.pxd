@@ -25,6 +25,10 @@ cdef extern from "shim_engine.hpp" namespace "cyllama" nogil:
     cdef struct field_info:
         vector[string] names
         string help
+        string kind
+        bool limited
+        double least
+        double most
 
     cdef struct device_need:
         string name

@@ -22,13 +22,13 @@ import numpy.typing as npt
 
 from cyllama import models
 from cyllama.errors import CancelledError, ClosedError, EngineError, GrammarError, InUseError, UnsupportedError
-from cyllama.llama._engine import Engine, EngineResponse, engine_fields
+from cyllama.llama._engine import Engine, EngineResponse
 from cyllama.llama._enums import PoolingType
 from cyllama.llama.aio import AsyncCalls
 from cyllama.llama.answers import ChatChunk, ChatCompletion, Completion, CompletionChunk, Record
 from cyllama.llama.chat import CHAT_FIELDS, Messages, chat_body, encoded, for_upstream, parsed, token_list
 from cyllama.llama.estimate import fitted_context
-from cyllama.llama.fields import FieldChecks
+from cyllama.llama.fields import FieldChecks, known_fields
 from cyllama.llama.grammars import fault_of
 from cyllama.llama.media_in import MediaInput
 from cyllama.llama.plain_text import MARK, ControlTexts
@@ -132,8 +132,6 @@ class LLM(AsyncCalls):
         (meta,) = self._json("models", None, None)["data"]
         slots, count = self.properties.total_slots, len(self._loras)
         self._checks = FieldChecks(n_vocab=meta["meta"]["n_vocab"], n_slots=slots, n_loras=count)
-        every: Any = engine_fields()
-        self._fields = {name for info in every for name in info["names"]}
 
     # ------------------------------------------------------------------------------------- text
 
@@ -296,12 +294,18 @@ class LLM(AsyncCalls):
 
     def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
         """Tokens of a text."""
+        if not isinstance(text, str):
+            raise TypeError(f"text is {text!r:.200}, expected a text")
         body = {"content": text, "add_special": add_special, "parse_special": parse_special}
         return list(self._json("tokenize", body, None)["tokens"])
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of tokens."""
-        return str(self._json("detokenize", {"tokens": token_list(tokens, "tokens")}, None)["content"])
+        given = token_list(tokens, "tokens")
+        for i, token in enumerate(given):
+            if not 0 <= token < self._checks.n_vocab:
+                raise IndexError(f"tokens[{i}] is {token}, expected 0 to {self._checks.n_vocab - 1}")
+        return str(self._json("detokenize", {"tokens": given}, None)["content"])
 
     def render(self, messages: Messages, **fields: Any) -> str:
         """The prompt that the chat template makes of messages; fields as of `chat`."""
@@ -435,6 +439,8 @@ class LLM(AsyncCalls):
             self._remove_states()
 
     def __enter__(self) -> Self:
+        if self._engine.closed:
+            raise ClosedError("the LLM is closed")
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -451,8 +457,8 @@ class LLM(AsyncCalls):
 
     def _checked(self, fields: Mapping[str, Any], more: Sequence[str]) -> dict[str, Any]:
         for name in fields:
-            if name not in self._fields and name not in more:
-                near = difflib.get_close_matches(name, [*self._fields, *more], 1)
+            if name not in known_fields() and name not in more:
+                near = difflib.get_close_matches(name, [*known_fields(), *more], 1)
                 raise TypeError(f"there is no field {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         if isinstance(fields.get("lora"), Mapping):
             fields = {**fields, "lora": self._scales(fields["lora"])}

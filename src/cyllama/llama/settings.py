@@ -112,19 +112,19 @@ def why_unread(option: Mapping[str, Any]) -> str | None:
     return next((why for why, names in UNREAD.items() if not set(names).isdisjoint(option["names"])), None)
 
 
-def _option(default: Any, help_text: str, flag: str, off: str = "") -> Any:
-    """A field; `flag` is the name of the option, `off` that of its opposite."""
-    return field(default=default, metadata={"help": help_text, "flag": flag, "off": off})
+def _option(default: Any, help_text: str, flag: str, off: str = "", least: int | None = None) -> Any:
+    """A field; `flag` is the name of the option, `off` that of its opposite, `least` the smallest value."""
+    return field(default=default, metadata={"help": help_text, "flag": flag, "off": off, "least": least})
 
 
 @dataclass(kw_only=True, frozen=True)
 class LLMOptions:
     """How a model is loaded. None is upstream's own default."""
 
-    n_ctx: int | None = _option(None, "tokens of context; None: as trained", "--ctx-size")
-    n_parallel: int | None = _option(None, "requests at the same time", "--parallel")
-    n_batch: int | None = _option(None, "tokens that are decoded together", "--batch-size")
-    n_ubatch: int | None = _option(None, "tokens that are computed together", "--ubatch-size")
+    n_ctx: int | None = _option(None, "tokens of context; None: as trained", "--ctx-size", least=0)
+    n_parallel: int | None = _option(None, "requests at the same time", "--parallel", least=1)
+    n_batch: int | None = _option(None, "tokens that are decoded together", "--batch-size", least=1)
+    n_ubatch: int | None = _option(None, "tokens that are computed together", "--ubatch-size", least=1)
     n_threads: int | None = _option(None, "threads", "--threads")
     n_threads_batch: int | None = _option(None, "threads for prompts", "--threads-batch")
     n_gpu_layers: int | str | None = _option(None, "layers on the GPU: a number, 'auto' or 'all'", "--n-gpu-layers")
@@ -231,6 +231,8 @@ def option_arguments(options: LLMOptions) -> list[str]:
         if value is None:
             continue
         kind = str(item.type).removesuffix(" | None")
+        if kind == "int":
+            _check_integer(item.name, value, item.metadata["least"])
         if isinstance(value, bool) != (kind == "bool") and not (isinstance(value, bool) and "bool" in kind):
             raise TypeError(f"{item.name} is {value!r}, expected {kind.replace(' | ', ' or ')}")
         if item.name == "chat_template" and value in BUILTIN_TEMPLATES:
@@ -243,6 +245,15 @@ def option_arguments(options: LLMOptions) -> list[str]:
         else:
             found += [flag, _text(value, item.name)]
     return found
+
+
+def _check_integer(name: str, value: Any, least: int | None) -> None:
+    """Upstream's parser cuts 2.5 to 2."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} is {value!r}, expected an integer")
+    most = 2**32 - 1 if name == "seed" else 2**31 - 1
+    if not (-(2**31) if least is None else least) <= value <= most:
+        raise ValueError(f"{name} is {value}, expected {-(2**31) if least is None else least} to {most}")
 
 
 def _has_gpu() -> bool:

@@ -15,11 +15,13 @@
 #include "src/llama-ext.h"
 
 #include <atomic>
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 namespace cyllama {
@@ -112,18 +114,48 @@ inline std::vector<option_info> known_options() {
     return found;
 }
 
-// One field of a request, with its other names.
+// One field of a request, with its other names. Values beyond its limits become the nearest without a word;
+// where upstream itself refuses them, none are told here.
 struct field_info {
     std::vector<std::string> names;
     std::string              help;
+    std::string              kind; // integer, number, flag; empty: another
+    bool                     limited = false;
+    double                   least   = 0;
+    double                   most    = 0;
 };
+
+template <typename T>
+inline bool tell_number(const server_schema::field & field, field_info & found) {
+    const auto * number = dynamic_cast<const server_schema::field_num<T> *>(&field);
+    if (!number) {
+        return false;
+    }
+    found.kind    = std::is_integral_v<T> ? "integer" : "number";
+    found.limited = !number->is_hard_limit && (number->min != std::numeric_limits<T>::lowest() ||
+                                               number->max != std::numeric_limits<T>::max());
+    found.least   = static_cast<double>(number->min);
+    found.most    = static_cast<double>(number->max);
+    return true;
+}
+
+template <typename... T>
+inline void tell_kind(const server_schema::field & field, field_info & found) {
+    if (!(tell_number<T>(field, found) || ...) && dynamic_cast<const server_schema::field_bool *>(&field)) {
+        found.kind = "flag";
+    }
+}
 
 inline std::vector<field_info> known_fields() {
     common_params           base;
     task_params             params;
     std::vector<field_info> found;
     for (const auto & field : server_schema::make_llama_cmpl_schema(base, params)) {
-        found.push_back({{field->name.begin(), field->name.end()}, field->desc});
+        field_info info;
+        info.names.assign(field->name.begin(), field->name.end());
+        info.help = field->desc;
+        tell_kind<int8_t, uint8_t, int16_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t, float, double>(*field, info);
+        found.push_back(std::move(info));
     }
     return found;
 }

@@ -228,6 +228,9 @@ def error_of(data: Mapping[str, Any]) -> Exception:
     if kind == "exceed_context_size_error" or "is too large to process" in text:
         return ContextFullError(text, engine="llama", code=data.get("code"))
     if kind == "not_supported_error":
+        for setting in ("embedding", "reranking"):
+            if f"Start it with `--{setting}" in text:
+                text = f"the model was not loaded with {setting}=True"
         return UnsupportedError(text)
     if kind == "invalid_request_error":
         return GrammarError(text) if "grammar" in text.casefold() else ValueError(text)
