@@ -52,6 +52,10 @@ def test_arguments() -> None:
         ({"n_ubatch": 0}, "n_ubatch is 0, expected 1 to"),
         ({"n_parallel": 0}, "n_parallel is 0, expected 1 to"),
         ({"main_gpu": 2**40}, "main_gpu is 1099511627776, expected"),
+        ({"options": {"n-predict": -2}}, r"n-predict is -2, expected -1 \(no limit\) or more"),
+        ({"options": {"temp": "hot"}}, "--temp is 'hot': expected a number\n"),
+        ({"options": {"n-cpu-moe": "x"}}, "--n-cpu-moe is 'x': expected an integer\n"),
+        ({"cache_type_k": "q9"}, r"--cache-type-k is 'q9': .*(?s:.*)allowed values: f32, f16"),
     ],
 )
 def test_numbers_that_do_not_fit(given: dict[str, Any], message: str) -> None:

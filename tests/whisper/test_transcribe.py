@@ -240,7 +240,11 @@ def test_a_prompt_alone_before_every_window(whisper: Whisper) -> None:
         ({"vad_filter": True, "vad_parameters": {"threshold": 7.0}}, ValueError),
         ({"vad_filter": True, "vad_parameters": {"model": "nowhere.bin"}}, FileNotFoundError),
         ({"suppress_tokens": [10**6]}, IndexError),
-        ({"temperature": "hot"}, (TypeError, ValueError)),
+        ({"temperature": "hot"}, TypeError),
+        ({"temperature": object()}, TypeError),
+        ({"temperature": (0.0, "0.2")}, TypeError),
+        ({"initial_prompt": 3}, TypeError),
+        ({"initial_prompt": ["a", "text"]}, TypeError),
     ],
 )
 def test_options_that_are_refused(whisper: Whisper, options: dict[str, Any], error: Any) -> None:

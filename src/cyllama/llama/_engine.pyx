@@ -1,5 +1,6 @@
 """llama.cpp's server in this process: slots, continuous batching, templates, tools; without HTTP."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 cimport cython
@@ -54,8 +55,21 @@ cdef common_params _parsed(object options) except *:
     cdef vector[string] c_options = _options(options)
     try:
         return lib.parse_options(c_options)
-    except EngineError as error:
-        raise ValueError(str(error)) from None
+    except (EngineError, ValueError) as error:
+        raise ValueError(_with_value(str(error), list(options))) from None
+
+
+def _with_value(text: str, options: list[str]) -> str:
+    """Upstream names the option and, of a number, the function of the standard library that could not read it."""
+    found = re.match(r'error while handling argument "(.+?)": (.*?)\s*\n\nusage:\n(.*?)\n\n', text, re.DOTALL)
+    if found is None or found[1] not in options[:-1]:
+        return text
+    why = found[2].removeprefix("error: ")
+    if why in ("stoi", "stoul", "stoull"):
+        why = "expected an integer"
+    elif why in ("stof", "stod"):
+        why = "expected a number"
+    return f"{found[1]} is {options[options.index(found[1]) + 1]!r}: {why}\n{found[3].strip()}"
 
 
 def engine_options() -> list[dict[str, object]]:

@@ -197,6 +197,8 @@ def model_arguments(
     for flag, value in itertools.pairwise(arguments):
         if flag in ("-mm", "--mmproj"):
             check_projector(value)
+        if flag in ("-n", "--predict", "--n-predict") and value.startswith("-") and value != "-1":
+            raise ValueError(f"n-predict is {value}, expected -1 (no limit) or more")  # upstream stops after one token
     return arguments
 
 

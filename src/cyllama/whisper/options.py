@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,13 +129,16 @@ class TranscribeOptions:
 
         Raises
         ------
-        ValueError
-            The list has no such step.
+        TypeError, ValueError
+            It is no number; the list has no such step.
         """
         given = self.temperature
         if given is None or isinstance(given, (int, float)):
             return given, None if given is None else 0.0
-        values = [float(value) for value in given]
+        values = list(given) if isinstance(given, Iterable) else [given]
+        if not all(isinstance(value, numbers.Real) for value in values):
+            raise TypeError(f"temperature is {given!r}, expected a number or several")
+        values = [float(value) for value in values]
         if not values:
             raise ValueError("temperature is an empty list, expected numbers such as (0.0, 0.2, 0.4)")
         if len(values) == 1:
@@ -236,5 +240,12 @@ def _check(options: TranscribeOptions) -> None:
         raise ValueError(f"beam_size is {options.beam_size!r}, expected 1 to {MAX_DECODERS}")
     if options.vad_parameters is not None and not options.vad_filter and options.batch_size == 1:
         raise ValueError("vad_parameters are given, but vad_filter is off")
+    prompt = options.initial_prompt
+    if not (prompt is None or isinstance(prompt, str) or _are_tokens(prompt)):
+        raise TypeError(f"initial_prompt is {prompt!r:.200}, expected a text or tokens")
     options.temperatures()
     options.vad()
+
+
+def _are_tokens(value: Any) -> bool:
+    return not isinstance(value, bytes) and hasattr(value, "__len__") and all(hasattr(i, "__index__") for i in value)
