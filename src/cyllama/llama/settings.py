@@ -251,7 +251,7 @@ def option_arguments(options: LLMOptions) -> list[str]:
 
 def _check_integer(name: str, value: Any, least: int | None) -> None:
     """Upstream's parser cuts 2.5 to 2."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} is {value!r}, expected an integer")
     most = 2**32 - 1 if name == "seed" else 2**31 - 1
     if not (-(2**31) if least is None else least) <= value <= most:
