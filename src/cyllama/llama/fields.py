@@ -76,6 +76,18 @@ class FieldChecks:
             else:
                 _number_in_range(name, value)
 
+    def tokens(self, tokens: list[int]) -> list[int]:
+        """The same, if the vocabulary has them.
+
+        Raises
+        ------
+        IndexError
+        """
+        for i, token in enumerate(tokens):
+            if not 0 <= token < self.n_vocab:
+                raise IndexError(f"tokens[{i}] is {token}, expected 0 to {self.n_vocab - 1}")
+        return tokens
+
     def _logit_bias(self, value: Any) -> None:
         pairs = value.items() if isinstance(value, Mapping) else value
         if isinstance(pairs, str) or not all(_is_pair(pair) for pair in _items(pairs, "logit_bias")):

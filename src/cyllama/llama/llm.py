@@ -301,10 +301,7 @@ class LLM(AsyncCalls):
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of tokens."""
-        given = token_list(tokens, "tokens")
-        for i, token in enumerate(given):
-            if not 0 <= token < self._checks.n_vocab:
-                raise IndexError(f"tokens[{i}] is {token}, expected 0 to {self._checks.n_vocab - 1}")
+        given = self._checks.tokens(token_list(tokens, "tokens"))
         return str(self._json("detokenize", {"tokens": given}, None)["content"])
 
     def render(self, messages: Messages, **fields: Any) -> str:
