@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import subprocess
 import sys
 from typing import Any
@@ -20,6 +21,7 @@ from cyllama.llama.settings import (
     UNSAFE,
     LLMOptions,
     danger_of,
+    model_arguments,
     more_arguments,
     option_arguments,
 )
@@ -166,3 +168,14 @@ def test_numa_is_prepared() -> None:
 def test_fields_of_requests() -> None:
     names = [name for field in engine_fields() for name in field["names"]]
     assert {"temperature", "top_k", "max_tokens", "n", "stop", "seed"} <= set(names)
+
+
+@pytest.mark.parametrize(("options", "kept"), [({}, True), ({"cache-ram": 100}, True), ({"cache_ram": 0}, False)])
+def test_prompts_that_lost_their_slot(options: dict[str, Any], kept: bool) -> None:
+    """They are kept within a limit; upstream's own is 8 GiB."""
+    arguments = model_arguments("a.gguf", LLMOptions(), options)
+    limits = [value for flag, value in itertools.pairwise(arguments) if flag == "--cache-ram"]
+    assert limits == ["512", *map(str, options.values())]  # the last one counts
+    with LLM("tiny-random-llama", n_ctx=512, n_parallel=1, options=options) as llm:
+        known = [llm.complete(word * 100, max_tokens=1).timings.cache_n for word in ("a ", "b ", "a ")]
+    assert known[1] < 5 and (known[2] > 90) == kept

@@ -48,6 +48,11 @@ def test_describe_in_one_call(smol_path: Path, mmproj_path: Path, llava: Llava, 
     answer = describe(path, QUESTION, model=smol_path, mmproj=mmproj_path, max_tokens=12, n_ctx=512)
     assert answer.text == llava.ask(QUESTION, shape(), max_tokens=12).text
     assert answer.encoded == 1
+    for nothing in (None, [], ()):
+        with pytest.raises(TypeError, match=r"image is .*, expected a picture or several"):
+            describe(nothing, QUESTION, model=smol_path, mmproj=mmproj_path)
+    with pytest.raises(TypeError, match="keep a Llava to have a stream"):
+        describe(path, QUESTION, model=smol_path, mmproj=mmproj_path, stream=True)
 
 
 def test_models_by_name() -> None:
@@ -244,6 +249,7 @@ def test_stop_texts(llava: Llava) -> None:
         ({"temprature": 1}, TypeError, "did you mean 'temperature'"),
         ({"stop": ""}, ValueError, "stop is ''"),
         ({"stop": [7]}, ValueError, r"stop is \[7\]"),
+        ({"stop": 7}, ValueError, "stop is 7"),
         ({"temperature": "hot"}, TypeError, "temp"),
         ({"on_text": 7}, TypeError, "on_text is 7"),
         ({"on_progress": 7}, TypeError, "on_progress is 7"),

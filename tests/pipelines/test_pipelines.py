@@ -23,7 +23,9 @@ from sd.reading import read
 from cyllama.errors import CancelledError
 from cyllama.pipelines import (
     ModelPool,
+    caption,
     default_pool,
+    describe_and_redraw,
     illustrate,
     speech_to_image,
     spoken_prompt,
@@ -215,6 +217,13 @@ def test_an_illustration(text: str, pool: ModelPool) -> None:
     *_, colour, shape = made.prompt.split()
     (thing,) = read(np.asarray(made.image)).things
     assert (thing.colour, thing.shape) == (colour, shape)
+
+
+def test_there_must_be_a_picture(pool: ModelPool) -> None:
+    for nothing in (None, []):
+        for pipeline in (caption, describe_and_redraw):
+            with pytest.raises(TypeError, match="expected a picture or several"):
+                pipeline(nothing, pool=pool)  # type: ignore[operator]
 
 
 def test_illustrations_by_other_words(pool: ModelPool) -> None:

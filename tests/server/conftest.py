@@ -26,30 +26,33 @@ audio_seconds = 600
 audio_queue = 8
 image_queue = 8
 
+# prompts leave little behind ("cache-ram", in MiB), so that memory is soon steady
 [models.smol]
 model = "smollm2-135m-instruct"
 aliases = ["gpt-4o-mini"]
 n_ctx = 8192
 n_parallel = 8
 preload = true
+options = {{ "cache-ram" = 8 }}
 
 [models.tools]
 model = "smollm2-135m-instruct"
 n_ctx = 4096
 n_parallel = 2
-options = {{ "chat-template-file" = "{TEMPLATE}" }}
+options = {{ "chat-template-file" = "{TEMPLATE}", "cache-ram" = 8 }}
 
 # each slot with its own cache: what others left in a shared one moves the last bits
 [models.apart]
 model = "smollm2-135m-instruct"
 n_ctx = 2048
 n_parallel = 2
-options = {{ "no-kv-unified" = true }}
+options = {{ "no-kv-unified" = true, "cache-ram" = 8 }}
 
 [models.tiny]
 model = "tiny-random-llama"
 n_ctx = 4096
 n_parallel = 4
+options = {{ "cache-ram" = 8 }}
 
 [models.minilm]
 model = "minilm-l6"

@@ -88,6 +88,8 @@ UNREAD = {
 }  # fmt: skip
 REPLACED = {"--media-path": "allow_paths"}  # options that are arguments of LLM
 EMBEDDING_BATCH = 2048
+# what a model has unless it is told otherwise: 512 MiB at most of prompts that were computed, of which upstream keeps 8 GiB
+DEFAULTS = ("--kv-unified", "--cache-ram", "512")
 BUILTIN_TEMPLATES = frozenset(llama_chat_builtin_templates()) - {"chatml"}  # which is a Jinja template as well
 DOWNLOADS = ("--hf-", "--docker-", "-url", "--mmproj-auto")
 
@@ -192,7 +194,7 @@ def model_arguments(
 ) -> list[str]:
     """All that upstream's parser is told of a model; arguments as of `cyllama.LLM`."""
     path = os.fspath(model)
-    arguments = ["--model", path, "--alias", Path(path).stem, "--kv-unified", *option_arguments(chosen)]
+    arguments = ["--model", path, "--alias", Path(path).stem, *DEFAULTS, *option_arguments(chosen)]
     arguments += more_arguments(options or {}, allow_unsafe=allow_unsafe)
     for flag, value in itertools.pairwise(arguments):
         if flag in ("-mm", "--mmproj"):

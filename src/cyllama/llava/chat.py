@@ -24,7 +24,7 @@ from cyllama.llava.generation import SamplingOptions, pieces
 from cyllama.llava.messages import Message, conversation, question
 from cyllama.llava.params import MtmdContextParams
 from cyllama.llava.prompts import Prompts, model_template
-from cyllama.media.parts import Folders, MediaRules
+from cyllama.media.parts import Folders, MediaRules, check_pictures
 
 __all__ = ["Llava", "describe"]
 
@@ -387,6 +387,9 @@ def describe(
     ------
     As of `Llava` and `Llava.ask`.
     """
+    check_pictures(image)
+    if options.get("stream"):
+        raise TypeError("describe() gives the whole answer, or pieces to on_text; keep a Llava to have a stream")
     of_loading = inspect.signature(Llava).parameters.keys() - {"on_progress", "cancel"}
     loading = {name: options.pop(name) for name in of_loading if name in options}
     with Llava(model, mmproj, cancel=options.get("cancel"), **loading) as llava:

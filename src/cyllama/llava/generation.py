@@ -6,7 +6,7 @@ import codecs
 import dataclasses
 import difflib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +66,7 @@ class SamplingOptions:
                 raise TypeError(f"there is no option {name!r}{hint}")
         values = {name: value for name, value in given.items() if value is not None}
         stop = values.pop("stop", ())
-        ends = (stop,) if isinstance(stop, str) else tuple(stop)
+        ends = (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, Iterable) else (stop,)
         if not all(isinstance(text, str) and text for text in ends):
             raise ValueError(f"stop is {stop!r}, expected texts")
         most = values.get("max_tokens")

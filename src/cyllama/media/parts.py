@@ -18,7 +18,7 @@ from urllib.request import url2pathname
 from cyllama.errors import UnsupportedError
 from cyllama.media.fetching import fetched
 
-__all__ = ["Folders", "Media", "MediaRules", "given_media", "part_media"]
+__all__ = ["Folders", "Media", "MediaRules", "check_pictures", "given_media", "part_media"]
 
 # Type of a part: (what it is, the key that has it)
 KINDS = {
@@ -145,6 +145,17 @@ def given_media(values: Any, kind: str, name: str) -> list[Media]:
     if is_sound or not (isinstance(values, list | tuple) or is_iterator):
         values = [values]
     return [Media(kind, value, f"{name}[{i}]") for i, value in enumerate(values)]
+
+
+def check_pictures(image: Any) -> None:
+    """Whether there is something to see: a model answers questions about no picture as well.
+
+    Raises
+    ------
+    TypeError
+    """
+    if not given_media(image, "image", "image"):
+        raise TypeError(f"image is {image!r}, expected a picture or several")
 
 
 def part_media(part: Mapping[str, Any], name: str, rules: MediaRules, cancel: Any = None) -> Media | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from cyllama.media.parts import check_pictures
 from cyllama.pipelines.pool import ModelPool
 from cyllama.pipelines.prompts import DESCRIBE, WRITE_PROMPT, drawable, grammar_for, spoken_prompt
 from cyllama.pipelines.results import Caption, Illustration, Redrawing
@@ -198,6 +199,7 @@ def _described(
     on_text: Callable[[str], object] | None,
     cancel: Any,
 ) -> str:
+    check_pictures(image)
     fields: dict[str, Any] = {"max_tokens": CAPTION_TOKENS, **(options or {})}
     with steps.model("llava", llm_model, mmproj=mmproj) as llava, steps("describe"):
         return str(llava.ask(question, images=image, on_text=on_text, cancel=cancel, **fields)).strip()

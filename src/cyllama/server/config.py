@@ -18,7 +18,6 @@ __all__ = ["KINDS", "Limits", "ModelEntry", "ServerConfig", "parse_bytes"]
 KINDS = ("llm", "whisper", "sd")
 KEY_VARIABLE = "CYLLAMA_API_KEY"
 MIB = 1 << 20
-PROMPT_CACHE_MIB = 512  # of prompts that were computed, for each language model; upstream's own is 8 GiB
 UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
@@ -94,14 +93,6 @@ class ModelEntry:
                 raise ValueError(f"model {self.name!r}: {name!r} is no name")
         if self.model is None and self.kind != "sd":
             raise ValueError(f"model {self.name!r}: model is missing, expected a file or a name of cyllama.models")
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The settings with what a server has otherwise than one who loads a model alone."""
-        if self.kind != "llm":
-            return dict(self.settings)
-        options = self.settings.get("options") or {}
-        return {**self.settings, "options": {"cache-ram": PROMPT_CACHE_MIB, **options}}
 
     @property
     def task(self) -> str:

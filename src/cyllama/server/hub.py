@@ -78,7 +78,7 @@ class Hub:
     def use(self, entry: ModelEntry, cancel: Any) -> Iterator[Any]:
         """The loaded model, for the length of a block in a working thread."""
         broken = False
-        with self.pool.use(entry.kind, entry.model, cancel=cancel, **entry.arguments) as model:
+        with self.pool.use(entry.kind, entry.model, cancel=cancel, **entry.settings) as model:
             try:
                 yield model
             finally:
@@ -110,7 +110,7 @@ class Hub:
         return any(
             model.kind == entry.kind
             and model.name == entry.model
-            and dict(model.settings) == entry.arguments
+            and dict(model.settings) == dict(entry.settings)
             and model.ready
             for model in self.pool.loaded
         )
