@@ -88,7 +88,7 @@ UNREAD = {
 }  # fmt: skip
 REPLACED = {"--media-path": "allow_paths"}  # options that are arguments of LLM
 EMBEDDING_BATCH = 2048
-# what a model has unless it is told otherwise: 512 MiB at most of prompts that were computed, of which upstream keeps 8 GiB
+# what a model has unless it is told otherwise; upstream keeps 8 GiB of prompts that were computed
 DEFAULTS = ("--kv-unified", "--cache-ram", "512")
 BUILTIN_TEMPLATES = frozenset(llama_chat_builtin_templates()) - {"chatml"}  # which is a Jinja template as well
 DOWNLOADS = ("--hf-", "--docker-", "-url", "--mmproj-auto")
