@@ -12,7 +12,7 @@ from typing import Any
 from cyllama.llama._engine import engine_fields
 from cyllama.llama._sampler import check_grammar
 
-__all__ = ["FieldChecks", "known_fields"]
+__all__ = ["FieldChecks", "check_field", "known_fields"]
 
 INT, LARGEST_FLOAT = 2**31, 3.4028234e38
 LARGE = {"seed": 2**32, "t_max_predict_ms": 2**63}  # their values may be larger than those of others
@@ -72,7 +72,7 @@ class FieldChecks:
             elif name in ("stream_options", "chat_template_kwargs") and not isinstance(value, Mapping):
                 raise TypeError(f"{name} is {value!r}, expected a mapping")
             elif name in known_fields() and not (name == "logprobs" and isinstance(value, bool)):  # as chats ask for it
-                _of_its_kind(name, value, **known_fields()[name])
+                check_field(name, value)
             else:
                 _number_in_range(name, value)
 
@@ -142,8 +142,14 @@ def _samplers(value: Any) -> None:
             raise ValueError(f"samplers has {name!r}, expected some of {', '.join(sorted(SAMPLERS))}")
 
 
-def _of_its_kind(name: str, value: Any, *, kind: str, limits: tuple[float, float] | None, **_: Any) -> None:
-    """Upstream cuts 5.5 to 5, takes True for 1, and a number beyond its limits for the nearest."""
+def check_field(name: str, value: Any) -> None:
+    """Look at a field of upstream's list: of itself it cuts 5.5 to 5, and takes True for 1 and 5 for 1 where 1 is the most.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    kind, limits = known_fields()[name]["kind"], known_fields()[name]["limits"]
     if kind == "flag":
         if not isinstance(value, bool):
             raise TypeError(f"{name} is {value!r}, expected True or False")

@@ -13,6 +13,7 @@ from typing import Any
 from cyllama.llama._batch import LlamaBatch
 from cyllama.llama._common import CommonParams, CommonSampler
 from cyllama.llama._context import LlamaContext
+from cyllama.llama.fields import check_field
 from cyllama.llava.answers import Answer, Timings
 from cyllama.llava.evaluation import PromptState
 
@@ -69,9 +70,10 @@ class SamplingOptions:
         ends = (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, Iterable) else (stop,)
         if not all(isinstance(text, str) and text for text in ends):
             raise ValueError(f"stop is {stop!r}, expected texts")
-        most = values.get("max_tokens")
-        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
-            raise ValueError(f"max_tokens is {most!r}, expected 1 or more")
+        for name, value in values.items():
+            check_field(name, value)
+        if values.get("max_tokens", 1) < 1:
+            raise ValueError(f"max_tokens is {values['max_tokens']}, expected 1 or more")
         return cls(stop=ends, **values)
 
     def params(self) -> CommonParams:
