@@ -143,7 +143,7 @@ def _samplers(value: Any) -> None:
 
 
 def check_field(name: str, value: Any) -> None:
-    """Look at a field of upstream's list: of itself it cuts 5.5 to 5, and takes True for 1 and 5 for 1 where 1 is the most.
+    """Look at a field of upstream's list, which itself cuts 5.5 to 5, and takes True or 5 for 1 where 1 is the most.
 
     Raises
     ------
