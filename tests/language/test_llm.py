@@ -174,8 +174,10 @@ def test_closed() -> None:
     model = LLM("tiny-random-llama", n_ctx=256)
     stream = model.complete("a", max_tokens=200, ignore_eos=True, stream=True)
     next(stream)
+    assert repr(model) == "<LLM tiny-random-llama>"
     model.close()
     model.close()
+    assert repr(model) == "<LLM tiny-random-llama (closed)>"
     with pytest.raises(ClosedError, match="before the answer ended"):
         list(stream)
     with pytest.raises(ClosedError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,3 +97,44 @@ def test_what_is_refused(minilm: LLM, reranker: LLM, llm: LLM) -> None:
     with pytest.raises(ValueError):
         reranker.rerank("x", [])
     assert minilm.embed("still here").shape == (384,)
+
+
+@pytest.mark.parametrize(
+    ("texts", "error", "message"),
+    [
+        (3, TypeError, "texts is 3, expected a text or several"),
+        (b"bytes", TypeError, "texts is b'bytes'"),
+        ({"a": 1}, TypeError, "texts is {'a': 1}"),
+        ([], ValueError, "expected a text or several"),
+        (["a", 3], TypeError, r"texts\[1\] is 3, expected a text or a sequence of tokens"),
+        ([[1, "b"]], TypeError, r"texts\[0\] is \[1, 'b'\]"),
+    ],
+)
+def test_what_cannot_be_embedded(minilm: LLM, texts: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        minilm.embed(texts)
+
+
+@pytest.mark.parametrize(
+    ("query", "documents", "top_n", "error", "message"),
+    [
+        (3, ["a"], None, TypeError, "query is 3, expected a text"),
+        ("a", "b", None, TypeError, "documents is 'b', expected several texts"),
+        ("a", 3, None, TypeError, "documents is 3"),
+        ("a", [], None, ValueError, "documents is"),
+        ("a", ["b", None], None, TypeError, r"documents\[1\] is None, expected a text"),
+        ("a", ["b"], "1", TypeError, "top_n is '1', expected an integer"),
+        ("a", ["b"], 0, ValueError, "top_n is 0, expected 1 or more"),
+    ],
+)
+def test_what_cannot_be_ordered(
+    reranker: LLM, query: Any, documents: Any, top_n: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        reranker.rerank(query, documents, top_n=top_n)
+    assert len(reranker.rerank("a", ["b", "c"], top_n=1)) == 1
+
+
+def test_a_model_for_vectors_writes_no_text(minilm: LLM) -> None:
+    with pytest.raises(UnsupportedError, match="embedding=True: it writes no text"):
+        minilm.chat("x")

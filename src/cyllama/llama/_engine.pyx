@@ -53,6 +53,7 @@ cdef vector[string] _options(object options) except *:
 cdef common_params _parsed(object options) except *:
     """Upstream's parser throws for whatever is wrong."""
     cdef vector[string] c_options = _options(options)
+    start_call()
     try:
         return lib.parse_options(c_options)
     except (EngineError, ValueError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from cyllama.llama.schemas import for_grammar
 from cyllama.llama.tools import tool_dicts
 from cyllama.llama.typed import as_type, schema_of
 
-__all__ = ["CHAT_FIELDS", "Messages", "chat_body", "encoded", "for_upstream", "message_list", "parsed", "token_list"]
+__all__ = ["CHAT_FIELDS", "Messages", "chat_body", "encoded", "for_upstream", "message_list", "parsed"]
 
 Messages = str | Sequence[Mapping[str, Any] | Any]
 
@@ -53,21 +52,6 @@ def message_list(messages: Messages) -> list[dict[str, Any]]:
     if not messages:
         raise ValueError("messages is empty, expected at least one")
     return [_message(message, i) for i, message in enumerate(messages)]
-
-
-def token_list(tokens: Sequence[int], name: str) -> list[int]:
-    """Tokens as a list of int.
-
-    Raises
-    ------
-    TypeError
-    """
-    if isinstance(tokens, bytes | bytearray | str | Mapping):
-        raise TypeError(f"{name} is {tokens!r}, expected a text or a sequence of tokens")
-    try:
-        return [operator.index(token) for token in tokens]
-    except TypeError:
-        raise TypeError(f"{name} is {tokens!r}, expected a text or a sequence of tokens") from None
 
 
 def _message(message: Any, i: int) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class FieldChecks:
             "stop": _stop,
             "samplers": _samplers,
             "lora": self._lora,
-            "id_slot": self._id_slot,
+            "id_slot": functools.partial(self.slot, name="id_slot", least=-1),
         }
         for name, value in fields.items():
             if value is None:
@@ -109,11 +109,18 @@ class FieldChecks:
             if not 0 <= number < self.n_loras:
                 raise ValueError(f"lora has the id {number}, but {self.n_loras} adapters are loaded")
 
-    def _id_slot(self, value: Any) -> None:
+    def slot(self, value: Any, name: str, least: int = 0) -> None:
+        """Whether there is such a slot; of a request it may be -1, any.
+
+        Raises
+        ------
+        TypeError, ValueError
+        """
         if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"id_slot is {value!r}, expected a number")
-        if not -1 <= value < self.n_slots:
-            raise ValueError(f"id_slot is {value}, expected -1 (any) to {self.n_slots - 1}")
+            raise TypeError(f"{name} is {value!r}, expected an integer")
+        if not least <= value < self.n_slots:
+            first = "-1 (any)" if least else "0"
+            raise ValueError(f"{name} is {value}, expected {first} to {self.n_slots - 1}")
 
 
 def _items(value: Any, name: str) -> Sequence[Any]:

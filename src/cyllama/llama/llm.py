@@ -26,9 +26,10 @@ from cyllama.llama._engine import Engine, EngineResponse
 from cyllama.llama._enums import PoolingType
 from cyllama.llama.aio import AsyncCalls
 from cyllama.llama.answers import ChatChunk, ChatCompletion, Completion, CompletionChunk, Record
-from cyllama.llama.chat import CHAT_FIELDS, Messages, chat_body, encoded, for_upstream, parsed, token_list
+from cyllama.llama.chat import CHAT_FIELDS, Messages, chat_body, encoded, for_upstream, parsed
 from cyllama.llama.estimate import fitted_context
 from cyllama.llama.fields import FieldChecks, known_fields
+from cyllama.llama.inputs import rerank_body, texts_or_tokens, token_list
 from cyllama.llama.grammars import fault_of
 from cyllama.llama.media_in import MediaInput
 from cyllama.llama.plain_text import MARK, ControlTexts
@@ -261,10 +262,7 @@ class LLM(AsyncCalls):
         UnsupportedError
             The model was not loaded with ``embedding=True``.
         """
-        given = [texts] if isinstance(texts, str) else list(texts)
-        if not given:
-            raise ValueError(f"texts is {texts!r}, expected a text or several")
-        many = [text if isinstance(text, str) else token_list(text, "texts") for text in given]
+        many = texts_or_tokens(texts)
         if self.pooling_type == PoolingType.NONE:
             body: dict[str, Any] = {"input": many, "embd_normalize": 2 if normalize else -1}
             each = [np.array(row["embedding"], np.float32) for row in self._json("embedding", body, cancel)]
@@ -283,11 +281,7 @@ class LLM(AsyncCalls):
         list of Record
             ``index`` and ``relevance_score``, the best first.
         """
-        if isinstance(documents, str):
-            raise TypeError(f"documents is {documents!r}, expected several texts")
-        body: dict[str, Any] = {"query": query, "documents": list(documents)}
-        if top_n is not None:
-            body["top_n"] = top_n
+        body = rerank_body(query, documents, top_n)
         return [Record(row) for row in self._json("rerank", body, cancel)["results"]]
 
     # ----------------------------------------------------------------------------------- tokens
@@ -331,17 +325,12 @@ class LLM(AsyncCalls):
     @contextlib.contextmanager
     def _state_file(self, slot: int) -> Iterator[Path]:
         """A name of our own, whatever the caller's file is called: upstream takes few."""
-        self._check_slot(slot)
+        self._checks.slot(slot, "slot")
         file = Path(self._states) / uuid.uuid4().hex
         try:
             yield file
         finally:
             file.unlink(missing_ok=True)
-
-    def _check_slot(self, slot: int) -> None:
-        count = self.properties.total_slots
-        if not 0 <= slot < count:
-            raise ValueError(f"slot is {slot}, expected 0 to {count - 1}")
 
     def set_loras(self, weights: Mapping[Paths, float]) -> None:
         """Set the weights of the loaded adapters; those that are not named get 0."""
@@ -442,6 +431,9 @@ class LLM(AsyncCalls):
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        return f"<LLM {Path(self._path).stem}{' (closed)' if self._engine.closed else ''}>"
 
     def __reduce__(self) -> Any:
         raise TypeError("an LLM cannot be pickled, it holds native memory: load it again where it is needed")

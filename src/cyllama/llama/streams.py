@@ -227,6 +227,8 @@ def error_of(data: Mapping[str, Any]) -> Exception:
     text, kind = str(data.get("message", data)), data.get("type")
     if kind == "exceed_context_size_error" or "is too large to process" in text:
         return ContextFullError(text, engine="llama", code=data.get("code"))
+    if "does not support logits computation" in text:
+        return UnsupportedError("the model was loaded for vectors, with embedding=True: it writes no text")
     if kind == "not_supported_error":
         for setting in ("embedding", "reranking"):
             if f"Start it with `--{setting}" in text:
