@@ -29,8 +29,8 @@ from cyllama.llama.answers import ChatChunk, ChatCompletion, Completion, Complet
 from cyllama.llama.chat import CHAT_FIELDS, Messages, chat_body, encoded, for_upstream, parsed
 from cyllama.llama.estimate import fitted_context
 from cyllama.llama.fields import FieldChecks, known_fields
-from cyllama.llama.inputs import rerank_body, texts_or_tokens, token_list
 from cyllama.llama.grammars import fault_of
+from cyllama.llama.inputs import rerank_body, texts_or_tokens, token_list
 from cyllama.llama.media_in import MediaInput
 from cyllama.llama.plain_text import MARK, ControlTexts
 from cyllama.llama.settings import adapter_arguments, draft_arguments, llm_options, model_arguments
