@@ -60,7 +60,7 @@ def request(llm: LLM, chance: random.Random, number: int) -> None:
         next(llm.complete("x", max_tokens=500, ignore_eos=True, stream=True))
     else:
         with pytest.raises(ValueError):
-            llm.complete("x", temperature="hot")
+            llm.complete("x", max_tokens=-5)
 
 
 def soak(llm: LLM, first: int, count: int) -> None:
