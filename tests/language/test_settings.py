@@ -56,6 +56,7 @@ def test_arguments() -> None:
         ({"main_gpu": 2**40}, "main_gpu is 1099511627776, expected"),
         ({"options": {"n-predict": -2}}, r"n-predict is -2, expected -1 \(no limit\) or more"),
         ({"options": {"temp": "hot"}}, "--temp is 'hot': expected a number\n"),
+        ({"options": {"cache-ram": "much"}}, "--cache-ram is 'much': expected an integer\n"),
         ({"options": {"n-cpu-moe": "x"}}, "--n-cpu-moe is 'x': expected an integer\n"),
         ({"cache_type_k": "q9"}, r"--cache-type-k is 'q9': .*(?s:.*)allowed values: f32, f16"),
     ],

@@ -70,7 +70,8 @@ def _with_value(text: str, options: list[str]) -> str:
         why = "expected an integer"
     elif why in ("stof", "stod"):
         why = "expected a number"
-    return f"{found[1]} is {options[options.index(found[1]) + 1]!r}: {why}\n{found[3].strip()}"
+    value = [options[i + 1] for i, word in enumerate(options[:-1]) if word == found[1]][-1]  # after those by default
+    return f"{found[1]} is {value!r}: {why}\n{found[3].strip()}"
 
 
 def engine_options() -> list[dict[str, object]]:
