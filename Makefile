@@ -1,8 +1,10 @@
 # Names only; the work is done by setup.py, scripts/ and the package itself.
 #
-#   make          build into .venv of this checkout
-#   make demo     build, then run the main job and show what it does
+#   make          build into .venv of this checkout, for this machine
+#   make demo     build, then run the demo
 #   make test     build, then run the tests (make test-heavy: those that need gigabytes)
+#
+# CYLLAMA_CPU_VARIANTS=all builds the CPU variants of all processors instead of the one of this machine.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -11,50 +13,58 @@ CYLLAMA_BACKENDS ?= rpc
 export CYLLAMA_BACKENDS
 
 .DEFAULT_GOAL := build
-.PHONY: all build demo test test-heavy lint stubs screenshots bench wheel tools models update clean distclean
+.PHONY: all build note demo test test-packages test-heavy lint stubs screenshots bench wheel tools models update
+.PHONY: clean distclean
 
 all: build tools
 
-$(VENV)/.ready: pyproject.toml scripts/setup_venv.sh
-	@sh scripts/setup_venv.sh "$(PYTHON)" "$(VENV)"
+# One stamp for each dependency group of pyproject.toml: a build installs nothing that only tests need.
+$(VENV)/.group-%: pyproject.toml scripts/setup_venv.sh
+	@sh scripts/setup_venv.sh "$(PYTHON)" "$(VENV)" $*
 
-build: $(VENV)/.ready
+# Targets on the left of `build` come first: the compiler starts when everything else is there.
+build: $(VENV)/.group-build
 	@$(PY) setup.py --quiet build_ext --inplace
 	@sh scripts/install_editable.sh "$(PY)"
+	@$(PY) scripts/superbuild.py
 
 demo: build
 	@$(PY) scripts/demo.py
 
-test: build tools
+test-packages: $(VENV)/.group-build $(VENV)/.group-test
+	@sh scripts/system_packages.sh test
+
+test: test-packages tools
 	@$(PY) -m pytest
 
-test-heavy: build tools
+test-heavy: test-packages tools
 	@$(PY) -m pytest -m heavy
 
-tools: $(VENV)/.ready
+tools: $(VENV)/.group-build
 	@CYLLAMA_TOOLS=1 $(PY) setup.py --quiet build_ext --inplace
 	@sh scripts/install_editable.sh "$(PY)"
 	@sh scripts/link_tools.sh
+	@$(PY) scripts/superbuild.py
 
-lint: build
+lint: build $(VENV)/.group-test $(VENV)/.group-lint
 	@sh scripts/lint.sh "$(VENV)/bin"
 
-stubs: build
+stubs: build $(VENV)/.group-lint
 	@$(PY) scripts/gen_stubs.py
 
-screenshots: build
+screenshots: build test-packages
 	@$(PY) -m pytest tests/server/test_page.py -k screenshots --screenshots docs/howto
 
-bench: build tools
+bench: tools $(VENV)/.group-bench
 	@$(PY) -m benchmarks
 
-wheel: $(VENV)/.ready
-	@$(PY) scripts/build_wheel.py
+wheel: $(VENV)/.group-build $(VENV)/.group-wheel
+	@CYLLAMA_CPU_VARIANTS=$${CYLLAMA_CPU_VARIANTS:-all} $(PY) scripts/build_wheel.py
 
 models: build
 	@$(PY) -m cyllama models get --all
 
-update: $(VENV)/.ready
+update: $(VENV)/.group-build
 	@$(PY) scripts/fetch_engines.py --update $(ENGINE) $(VERSION)
 
 clean:

@@ -39,7 +39,7 @@ def measure(rounds: Rounds) -> Figures:
 
     found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        recordings = [*speech.recorded(), *speech.spoken(Path(folder))]
+        recordings = speech.recordings()
         for label, (name, kind) in MODELS.items():
             path = model(name) if kind is None else quantized(name, kind)
             whisper = Whisper(path)

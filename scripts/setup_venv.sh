@@ -1,37 +1,28 @@
 #!/bin/sh
-# Make the virtual environment of the checkout, with everything that building, testing and linting needs.
-# usage: setup_venv.sh PYTHON VENV
+# Make the virtual environment of the checkout, and install the packages of dependency groups of pyproject.toml.
+# usage: setup_venv.sh PYTHON VENV GROUP...
 set -eu
 python=$1 venv=$2
+shift 2
 
 fail() { echo "cyllama: $*" >&2; exit 1; }
 
 command -v "$python" >/dev/null || fail "$python is missing; install it (Debian, Ubuntu: apt-get install python3)."
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "$("$python" --version) is too old; Python 3.11 or later is needed (make PYTHON=python3.12)."
+sh "$(dirname "$0")/system_packages.sh" build "$python"
 
-# Debian splits Python: the modules of venv and the C headers are packages of their own.
-missing=
-"$python" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
-"$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
-    missing="$missing python3-dev"
-command -v c++ >/dev/null || missing="$missing g++"
-if [ -n "$missing" ]; then
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        echo "-- installing$missing"
-        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null ||
-            fail "could not install$missing; install them by hand, then run make again."
-    else
-        fail "needed and missing:$missing; install them (Debian, Ubuntu: sudo apt-get install$missing), then run make again."
-    fi
+if [ ! -x "$venv/bin/python" ]; then
+    echo "-- making the virtual environment $venv"
+    "$python" -m venv "$venv"
 fi
-
-echo "-- making the virtual environment $venv"
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-"$venv/bin/python" -m pip install --quiet --upgrade "pip>=25.1" ||
-    fail "pip could not reach the package index; check 'pip config list' and the network, then run make again."
-for group in build test lint bench; do
+if ! "$venv/bin/python" -c 'import pip, sys; sys.exit(tuple(map(int, pip.__version__.split(".")[:2])) < (25, 1))'; then
+    "$venv/bin/python" -m pip install --quiet --upgrade "pip>=25.1" ||
+        fail "pip could not reach the package index; check 'pip config list' and the network, then run make again."
+fi
+for group in "$@"; do
+    echo "-- installing the Python packages of the group $group"
     "$venv/bin/python" -m pip install --quiet --group "$group" ||
         fail "pip could not install the packages of the group '$group' in pyproject.toml; the reason stands above."
+    touch "$venv/.group-$group"
 done
-touch "$venv/.ready"

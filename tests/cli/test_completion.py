@@ -79,4 +79,4 @@ def test_zsh(scripts: dict[str, Path]) -> None:
 def test_without_shtab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert main(["completion", "bash"]) == 1
-    assert capsys.readouterr().err == "cyllama: completion needs shtab: pip install 'cyllama[cli]'\n"
+    assert capsys.readouterr().err == "cyllama: completion needs shtab: pip install shtab\n"

@@ -1,26 +1,25 @@
-"""Recordings of speech with what is said in them: several voices, in English, French and German.
+"""Recordings of speech with known texts: several voices, in English, French and German.
 
-Where the texts come from:
+Sources of the texts:
 
-* jfk: the words of President Kennedy's inaugural address, 20 January 1961.
-* moon: nobody wrote it down; the text is what whisper-cli hears with timestamps, with tiny.en and with base, which agree
-  in every word. The headline and the date are those of the newspaper in the picture beside it (test-1.jpeg).
-* asterisk: the sheet that the speakers read from (core-sounds-en.txt and core-sounds-fr.txt of the packages
-  asterisk-core-sounds-en and -fr; CC-BY-SA-3.0, Allison Smith and June Wallack).
-* espeak: the text that espeak-ng was given.
+* jfk: President Kennedy's inaugural address, 20 January 1961.
+* moon: no transcript exists. The text is the output of whisper-cli with timestamps; tiny.en and base agree in every
+  word. The headline and the date are those of the newspaper in the image beside it (test-1.jpeg).
+* busy, echo, new-user, no-service: the script of the Asterisk core sounds (core-sounds-en.txt and core-sounds-fr.txt).
+* espeak: the input of espeak-ng.
+
+tests/data/recordings/README.md names the licences.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
 THIRDPARTY = Path(__file__).resolve().parents[2] / "thirdparty"
-ASTERISK = Path("/usr/share/asterisk/sounds")
+RECORDINGS = Path(__file__).resolve().parent / "recordings"
 
 JFK = "And so my fellow Americans ask not what your country can do for you ask what you can do for your country."
 MOON = (
@@ -46,6 +45,9 @@ NEW_USER_FR = (
     "Bienvenue à la messagerie Comedian. Pour commencer, nous allons vous aider à configurer votre boîte vocale."
 )
 NO_SERVICE_FR = "Le numéro composé n'est pas en service. Veuillez vérifier le numéro et essayer de nouveau."
+DOOR = "Good morning. Please open the window and close the door before you leave the house."
+CAR = "My brother bought a new car last week, and it is already broken."
+PARK_DE = "Guten Morgen, heute scheint die Sonne und wir gehen in den Park."
 
 
 @dataclass(frozen=True)
@@ -59,42 +61,27 @@ class Speech:
     voice: str
 
 
-def spoken(folder: Path) -> tuple[Speech, ...]:
-    """Speech made by espeak-ng in a folder: three voices."""
-    program = shutil.which("espeak-ng")
-    assert program, "espeak-ng is missing; install it (Debian: apt-get install espeak-ng)"
-    made = []
-    for name, voice, language, text in (
-        ("espeak-door", "en-gb", "en",
-         "Good morning. Please open the window and close the door before you leave the house."),
-        ("espeak-car", "en-gb-x-rp+f2", "en", "My brother bought a new car last week, and it is already broken."),
-        ("espeak-park", "de", "de", "Guten Morgen, heute scheint die Sonne und wir gehen in den Park."),
-    ):  # fmt: skip
-        path = folder / f"{name}.wav"
-        subprocess.run([program, "-v", voice, "-s", "145", "-w", path, text], check=True)
-        made.append(Speech(name, path, text, language, f"espeak-ng {voice}"))
-    return tuple(made)
-
-
-def recorded() -> tuple[Speech, ...]:
-    """Recordings that lie in files."""
+def recordings() -> tuple[Speech, ...]:
+    """Return all recordings: natural voices first, then those of a synthesizer."""
     samples = THIRDPARTY / "whisper.cpp" / "samples"
-    found = (
+    moon = THIRDPARTY / "llama.cpp" / "tools" / "mtmd" / "test-2.mp3"
+    return (
         Speech("jfk", samples / "jfk.wav", JFK, "en", "John F. Kennedy"),
         Speech("jfk-mp3", samples / "jfk.mp3", JFK, "en", "John F. Kennedy"),
-        Speech("moon", THIRDPARTY / "llama.cpp" / "tools" / "mtmd" / "test-2.mp3", MOON, "en", "unknown"),
-        Speech("busy-en", ASTERISK / "en" / "tt-allbusy.wav", BUSY_EN, "en", "Allison Smith"),
-        Speech("echo-en", ASTERISK / "en" / "demo-echotest.wav", ECHO_EN, "en", "Allison Smith"),
-        Speech("busy-fr", ASTERISK / "fr" / "tt-allbusy.wav", BUSY_FR, "fr", "June Wallack"),
-        Speech("new-user-fr", ASTERISK / "fr" / "vm-newuser.wav", NEW_USER_FR, "fr", "June Wallack"),
-        Speech("no-service-fr", ASTERISK / "fr" / "ss-noservice.wav", NO_SERVICE_FR, "fr", "June Wallack"),
+        Speech("moon", moon, MOON, "en", "unknown"),
+        _shipped("busy-en", BUSY_EN, "en", "Allison Smith"),
+        _shipped("echo-en", ECHO_EN, "en", "Allison Smith"),
+        _shipped("busy-fr", BUSY_FR, "fr", "June Wallack"),
+        _shipped("new-user-fr", NEW_USER_FR, "fr", "June Wallack"),
+        _shipped("no-service-fr", NO_SERVICE_FR, "fr", "June Wallack"),
+        _shipped("espeak-door", DOOR, "en", "espeak-ng en-gb"),
+        _shipped("espeak-car", CAR, "en", "espeak-ng en-gb-x-rp+f2"),
+        _shipped("espeak-park", PARK_DE, "de", "espeak-ng de"),
     )
-    for speech in found:
-        hint = "run `make`"
-        if speech.path.is_relative_to(ASTERISK):
-            hint = "Debian: apt-get install asterisk-core-sounds-en-wav asterisk-core-sounds-fr-wav"
-        assert speech.path.is_file(), f"{speech.path} is missing ({hint})"
-    return found
+
+
+def _shipped(name: str, text: str, language: str, voice: str) -> Speech:
+    return Speech(name, RECORDINGS / f"{name}.flac", text, language, voice)
 
 
 def words(text: str) -> list[str]:

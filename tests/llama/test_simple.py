@@ -59,7 +59,6 @@ def variants() -> list[str]:
     names = sorted(
         p.stem.removeprefix("libggml-cpu-") for p in (Path(cyllama.__file__).parent / "lib").glob("*ggml-cpu-*")
     )
-    assert len(names) > 3
     return names
 
 
@@ -79,6 +78,8 @@ print(cyllama.build_info()["cpu"]["variant"], ascii(texts))
 
 def test_greedy_text_is_the_same_on_every_cpu_variant(smol_path: Path) -> None:
     """For questions whose answer the model is sure of; where two tokens are nearly as likely, rounding decides."""
+    if len(variants()) == 1:
+        pytest.skip("this build has one CPU variant; CYLLAMA_CPU_VARIANTS=all builds all")
     texts, refused = {}, []
     for name in variants():
         done = subprocess.run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from data.speech import Speech, recorded, spoken
+from data.speech import Speech, recordings
 
 from cyllama import models
 from cyllama.whisper import Whisper, WhisperContext
@@ -39,7 +39,6 @@ def base() -> Whisper:
 
 
 @pytest.fixture(scope="session")
-def speeches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Speech]:
+def speeches() -> dict[str, Speech]:
     """Recordings with known texts, by name."""
-    found = (*recorded(), *spoken(tmp_path_factory.mktemp("speech")))
-    return {speech.name: speech for speech in found}
+    return {speech.name: speech for speech in recordings()}

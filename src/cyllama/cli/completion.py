@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         import shtab
     except ImportError as error:
-        raise UnsupportedError("completion needs shtab: pip install 'cyllama[cli]'") from error
+        raise UnsupportedError("completion needs shtab: pip install shtab") from error
     print(shtab.complete(whole_parser(arguments.shell), arguments.shell))
     return 0
 

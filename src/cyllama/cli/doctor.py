@@ -23,7 +23,6 @@ EXTRAS = {
     "cli": "shell completion",
     "hub": "models of the Hugging Face hub: hf:organisation/repository/file",
     "onnx": "models that are converted from ONNX files",
-    "server": "the HTTP server",
 }
 GIB = 1 << 30
 REQUIREMENT = re.compile(r"[\w.-]+")
@@ -150,7 +149,7 @@ def _judge(found: dict[str, Any], problems: list[str], hints: list[str]) -> None
     for name, extra in found["extras"].items():
         if extra["missing"]:
             about = f" ({extra['about']})" if extra["about"] else ""
-            hints.append(f"the extra {name}{about} is not installed: pip install 'cyllama[{name}]'")
+            hints.append(f"the extra {name}{about} is not installed: pip install {' '.join(extra['missing'])}")
 
 
 def _tried(what: str, call: Callable[[], dict[str, Any]], problems: list[str]) -> dict[str, Any] | None:

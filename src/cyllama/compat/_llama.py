@@ -354,7 +354,7 @@ class Llama:
 
     @classmethod
     def from_pretrained(cls, repo_id: str, filename: str, **kwargs: Any) -> Llama:
-        """A model of the Hugging Face hub; `filename` may have wildcards. Needs ``pip install cyllama[hub]``."""
+        """A model of the Hugging Face hub; `filename` may have wildcards. Needs ``pip install huggingface_hub``."""
         return cls(models.get(f"hf:{repo_id}/{the_file(repo_id, filename)}"), **kwargs)
 
     def close(self) -> None:

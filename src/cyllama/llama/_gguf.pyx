@@ -159,6 +159,7 @@ cdef class GGUFContext(Handle):
     def from_bytes(cls, data: bytes) -> GGUFContext:
         """Read a file's bytes; tensors keep their data. Source: ``gguf_init_from_buffer``, gguf.h."""
         cdef const unsigned char[::1] view = data
+        cdef const unsigned char * c_view
         cdef size_t size = view.shape[0]
         cdef lib.gguf_init_params c_params
         c_params.no_alloc = True
@@ -167,8 +168,9 @@ cdef class GGUFContext(Handle):
             raise ModelLoadError("the data does not begin with the magic of a GGUF file", engine="llama")
         cdef GGUFContext self = GGUFContext.__new__(GGUFContext)
         start_call()
+        c_view = &view[0]
         with nogil:
-            self._ptr = lib.gguf_init_from_buffer(&view[0], size, c_params)
+            self._ptr = lib.gguf_init_from_buffer(c_view, size, c_params)
         self._made("the data")
         self._check_complete("the data", size)
         base = lib.gguf_get_data_offset(self._ptr)

@@ -75,13 +75,15 @@ cdef class LlamaState:
         """The whole state. Source: ``llama_state_get_data``, llama.h."""
         data = bytearray(self.size())
         cdef uint8_t[::1] view = data
+        cdef uint8_t * c_view
         cdef size_t size = len(data)
         cdef size_t n
         self.context._begin()
         start_call()
         try:
+            c_view = &view[0]
             with nogil:
-                n = lib.llama_state_get_data(self.context._ptr, &view[0], size)
+                n = lib.llama_state_get_data(self.context._ptr, c_view, size)
         finally:
             self.context._end()
         if n == 0:
@@ -100,16 +102,17 @@ cdef class LlamaState:
         cdef size_t n = 0
         if size == 0:
             raise EngineError("the state is empty", engine="llama")
+        cdef const uint8_t * c_data = &data[0]
         self.context._begin()
         start_call()
         try:
             with nogil:
                 if seq_id < 0:
-                    n = lib.llama_state_set_data(self.context._ptr, &data[0], size)
+                    n = lib.llama_state_set_data(self.context._ptr, c_data, size)
                 elif flags == 0:
-                    n = lib.llama_state_seq_set_data(self.context._ptr, &data[0], size, seq_id)
+                    n = lib.llama_state_seq_set_data(self.context._ptr, c_data, size, seq_id)
                 else:
-                    n = lib.llama_state_seq_set_data_ext(self.context._ptr, &data[0], size, seq_id, flags)
+                    n = lib.llama_state_seq_set_data_ext(self.context._ptr, c_data, size, seq_id, flags)
         except EngineError as e:
             # the reading of a state is one of the assertions known to leave the context whole
             if not e.aborted:
@@ -161,6 +164,7 @@ cdef class LlamaState:
             raise ValueError(f"flags is {flags}, expected 0 or 1 (device buffers cannot be bytes)")
         data = bytearray(self.seq_size(seq_id, flags))
         cdef uint8_t[::1] view = data
+        cdef uint8_t * c_view
         cdef size_t size = len(data)
         cdef size_t n
         cdef int c_seq = seq_id
@@ -168,11 +172,12 @@ cdef class LlamaState:
         self.context._begin()
         start_call()
         try:
+            c_view = &view[0]
             with nogil:
                 if c_flags == 0:
-                    n = lib.llama_state_seq_get_data(self.context._ptr, &view[0], size, c_seq)
+                    n = lib.llama_state_seq_get_data(self.context._ptr, c_view, size, c_seq)
                 else:
-                    n = lib.llama_state_seq_get_data_ext(self.context._ptr, &view[0], size, c_seq, c_flags)
+                    n = lib.llama_state_seq_get_data_ext(self.context._ptr, c_view, size, c_seq, c_flags)
         finally:
             self.context._end()
         if n == 0:
@@ -208,6 +213,7 @@ cdef class LlamaState:
     def _save(self, path, tokens, int seq_id) -> None:
         found = np.ascontiguousarray(tokens, np.int32)
         cdef lib.llama_token[::1] view = found if len(found) else np.zeros(1, np.int32)
+        cdef lib.llama_token * c_view
         cdef size_t n_tokens = len(tokens)
         cdef bytes raw
         cdef const char * c_path
@@ -218,12 +224,13 @@ cdef class LlamaState:
             self.context._begin()
             start_call()
             try:
+                c_view = &view[0]
                 with nogil:
                     if seq_id < 0:
-                        ok = lib.llama_state_save_file(self.context._ptr, c_path, &view[0], n_tokens)
+                        ok = lib.llama_state_save_file(self.context._ptr, c_path, c_view, n_tokens)
                     else:
                         ok = lib.llama_state_seq_save_file(
-                            self.context._ptr, c_path, seq_id, &view[0], n_tokens) != 0
+                            self.context._ptr, c_path, seq_id, c_view, n_tokens) != 0
             finally:
                 self.context._end()
             if not ok:
@@ -239,18 +246,20 @@ cdef class LlamaState:
             capacity = _saved_tokens(raw, lib.LLAMA_STATE_SEQ_MAGIC, lib.LLAMA_STATE_SEQ_VERSION)
         tokens = np.zeros(max(capacity, 1), np.int32)
         cdef lib.llama_token[::1] view = tokens
+        cdef lib.llama_token * c_view
         cdef size_t c_capacity = max(capacity, 1)
         cdef size_t n_tokens = 0
         cdef bint ok = False
         self.context._begin()
         start_call()
         try:
+            c_view = &view[0]
             with nogil:
                 if seq_id < 0:
-                    ok = lib.llama_state_load_file(self.context._ptr, c_path, &view[0], c_capacity, &n_tokens)
+                    ok = lib.llama_state_load_file(self.context._ptr, c_path, c_view, c_capacity, &n_tokens)
                 else:
                     ok = lib.llama_state_seq_load_file(
-                        self.context._ptr, c_path, seq_id, &view[0], c_capacity, &n_tokens) != 0
+                        self.context._ptr, c_path, seq_id, c_view, c_capacity, &n_tokens) != 0
         except EngineError as e:
             if not e.aborted:
                 raise

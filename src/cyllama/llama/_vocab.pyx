@@ -99,11 +99,13 @@ cdef class LlamaVocab:
         cdef int32_t capacity = c_len + 16
         cdef int32_t n = 0
         cdef lib.llama_token[::1] view
+        cdef lib.llama_token * c_view
         while True:
             tokens = np.empty(capacity, np.int32)
             view = tokens
+            c_view = &view[0]
             with nogil:
-                n = lib.llama_tokenize(self._ptr, c_text, c_len, &view[0], capacity, c_add, c_parse)
+                n = lib.llama_tokenize(self._ptr, c_text, c_len, c_view, capacity, c_add, c_parse)
             if n == INT32_MIN:
                 raise ValueError("the text has more tokens than an int32 can count")
             if n >= 0:
@@ -172,6 +174,7 @@ cdef class LlamaVocab:
             bad = int(found.min()) if found.min() < 0 else int(found.max())
             raise IndexError(f"tokens contain {bad}, expected 0 to {self.model.n_vocab - 1}")
         cdef const lib.llama_token[::1] view = found
+        cdef const lib.llama_token * c_view
         cdef int32_t n_tokens = <int32_t> len(found)
         cdef int32_t capacity = n_tokens * 8 + 64
         cdef int32_t n
@@ -182,8 +185,9 @@ cdef class LlamaVocab:
         while True:
             buffer = bytearray(capacity)
             c_text = buffer
+            c_view = &view[0]
             with nogil:
-                n = lib.llama_detokenize(self._ptr, &view[0], n_tokens, c_text, capacity, c_remove, c_unparse)
+                n = lib.llama_detokenize(self._ptr, c_view, n_tokens, c_text, capacity, c_remove, c_unparse)
             if n >= 0:
                 return bytes(buffer[:n])
             capacity = -n

@@ -184,6 +184,7 @@ cdef class Bitmap(Handle):
         Source: ``mtmd_bitmap_init``, mtmd.h.
         """
         cdef const unsigned char[:, :, ::1] view
+        cdef const unsigned char * c_view
         cdef lib.mtmd_bitmap * c_bitmap
         if not isinstance(pixels, np.ndarray):
             raise TypeError(f"pixels is {type(pixels).__name__}, expected an array of uint8")
@@ -191,8 +192,9 @@ cdef class Bitmap(Handle):
             raise ValueError(f"pixels is {pixels.dtype} of shape {pixels.shape}, expected uint8 (height, width, 3)")
         _check_size(pixels.shape[1], pixels.shape[0])
         view = np.ascontiguousarray(pixels)
+        c_view = &view[0, 0, 0]
         with nogil:
-            c_bitmap = lib.mtmd_bitmap_init(<unsigned int> view.shape[1], <unsigned int> view.shape[0], &view[0, 0, 0])
+            c_bitmap = lib.mtmd_bitmap_init(<unsigned int> view.shape[1], <unsigned int> view.shape[0], c_view)
         self = new_bitmap(c_bitmap, None)
         self.id = id
         return self
@@ -217,6 +219,7 @@ cdef class Bitmap(Handle):
         Source: ``mtmd_bitmap_init_from_audio``, mtmd.h.
         """
         cdef const float[::1] view
+        cdef const float * c_view
         cdef lib.mtmd_bitmap * c_bitmap
         if not isinstance(samples, np.ndarray):
             raise TypeError(f"samples is {type(samples).__name__}, expected an array of float32")
@@ -226,8 +229,9 @@ cdef class Bitmap(Handle):
         if not np.isfinite(samples).all():
             raise ValueError("samples has numbers that are not finite, expected -1 to 1")
         view = np.ascontiguousarray(samples)
+        c_view = &view[0]
         with nogil:
-            c_bitmap = lib.mtmd_bitmap_init_from_audio(view.shape[0], &view[0])
+            c_bitmap = lib.mtmd_bitmap_init_from_audio(view.shape[0], c_view)
         self = new_bitmap(c_bitmap, None)
         self.id = id
         return self
@@ -410,8 +414,9 @@ def _decoded(ctx, data, path, bint placeholder, params) -> Bitmap:
     cdef Handle context = _context(ctx)
     cdef const lib.mtmd_context * c_ctx = <lib.mtmd_context *> context._address()
     cdef const unsigned char[::1] view
+    cdef const unsigned char * c_view = NULL
     cdef bytes raw_path
-    cdef const char * c_path
+    cdef const char * c_path = NULL
     cdef lib.mtmd_helper_bitmap_wrapper made
     cdef list keep = []
     cdef lib.mtmd_helper_init_opt options = lib.mtmd_helper_init_opt_default()
@@ -428,11 +433,13 @@ def _decoded(ctx, data, path, bint placeholder, params) -> Bitmap:
     start_call()
     context._n_children += 1  # not to be closed meanwhile
     try:
+        if path is None:
+            c_view = &view[0]
         with nogil:
             if path is not None:
                 made = lib.mtmd_helper_bitmap_init_from_file(c_ctx, c_path, placeholder, options)
             else:
-                made = lib.mtmd_helper_bitmap_init_from_buf(c_ctx, &view[0], view.shape[0], placeholder, options)
+                made = lib.mtmd_helper_bitmap_init_from_buf(c_ctx, c_view, view.shape[0], placeholder, options)
     finally:
         context._n_children -= 1
     if made.bitmap == NULL:

@@ -155,13 +155,15 @@ cdef class InputChunk(Handle):
         cdef const lib.mtmd_image_tokens * image = self._image()
         cdef int c_pos
         cdef unsigned int[:, ::1] view
+        cdef unsigned int * c_view
         check_range(pos_0, "pos_0", 0, 2**31 - 1)
         c_pos = pos_0
         rows = np.empty((self.n_tokens, 4), np.uint32)
         if len(rows):
             view = rows
+            c_view = &view[0, 0]
             with nogil:
-                lib.mtmd_helper_image_get_decoder_pos(image, c_pos, <lib.mtmd_decoder_pos *> &view[0, 0])
+                lib.mtmd_helper_image_get_decoder_pos(image, c_pos, <lib.mtmd_decoder_pos *> c_view)
         return rows
 
     cdef const lib.mtmd_image_tokens * _image(self) except NULL:
@@ -216,11 +218,13 @@ cdef class InputChunk(Handle):
         Source: ``mtmd_input_chunk_load``, mtmd.h.
         """
         cdef const char[::1] view = memoryview(data).cast("B").cast("c")
+        cdef const char * c_view
         cdef lib.mtmd_input_chunk * c_chunk = NULL
         start_call()
         if view.shape[0]:
+            c_view = &view[0]
             with nogil:
-                c_chunk = lib.mtmd_input_chunk_load(&view[0], view.shape[0])
+                c_chunk = lib.mtmd_input_chunk_load(c_view, view.shape[0])
         if c_chunk == NULL:
             raise ValueError(f"the data of {view.shape[0]} bytes is no saved chunk of this version of the engine")
         self = _new_chunk(c_chunk, c_chunk, None, None, True)

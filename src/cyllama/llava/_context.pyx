@@ -778,6 +778,7 @@ cdef class MtmdContext(Handle):
         cdef _AfterDecode after = _AfterDecode()
         cdef lib.mtmd_helper_post_decode_callback c_after = NULL
         cdef float[:, ::1] rows
+        cdef float * c_rows
         cdef int code = 0
         self._check_media(chunk, False)
         self._check_non_causal(ctx, chunk, c_batch)
@@ -795,8 +796,9 @@ cdef class MtmdContext(Handle):
         self._eval_begin(ctx, state)
         chunk._n_children += 1  # not to be closed meanwhile
         try:
+            c_rows = &rows[0, 0]
             with nogil:
-                code = lib.mtmd_helper_decode_image_chunk(self._ptr, ctx._ptr, chunk._ptr, &rows[0, 0], c_past, c_seq,
+                code = lib.mtmd_helper_decode_image_chunk(self._ptr, ctx._ptr, chunk._ptr, c_rows, c_past, c_seq,
                                                           c_batch, &c_new, c_after, <void *> after)
         except EngineError as e:
             self._failed(e)

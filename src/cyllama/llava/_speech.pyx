@@ -466,6 +466,7 @@ cdef class AudioGenerator(Handle):
         cdef CallState state = CallState(self.context._stop_signal(cancel))
         cdef llama.llama_token c_token = llama.LLAMA_TOKEN_NULL
         cdef const float[::1] view
+        cdef const float * c_view
         cdef const float * c_out = NULL
         cdef cbool stop = False
         cdef int code = 0
@@ -478,8 +479,9 @@ cdef class AudioGenerator(Handle):
         view = _floats(h_state, "h_state", self.mtmd.n_embd)
         self._start(state)
         try:
+            c_view = &view[0]
             with nogil:
-                code = lib.mtmd_helper_gen_audio_step_gen(self._ptr, c_token, &view[0], &c_out, &stop)
+                code = lib.mtmd_helper_gen_audio_step_gen(self._ptr, c_token, c_view, &c_out, &stop)
         except EngineError as e:
             self.context._failed(e)
             raise

@@ -48,6 +48,7 @@ cdef class Video(Handle):
         cdef list keep = []
         cdef lib.mtmd_helper_video_init_params options = video_options(params, keep)
         cdef const unsigned char[::1] view
+        cdef const unsigned char * c_view
         cdef bytes raw
         cdef const char * c_path
         ctx._check()
@@ -59,8 +60,9 @@ cdef class Video(Handle):
             view = memoryview(source).cast("B")
             if not view.shape[0]:
                 raise ValueError("source is empty, expected a video")
+            c_view = &view[0]
             with nogil:
-                self._ptr = lib.mtmd_helper_video_init_from_buf(ctx._ptr, &view[0], view.shape[0], options)
+                self._ptr = lib.mtmd_helper_video_init_from_buf(ctx._ptr, c_view, view.shape[0], options)
         else:
             raw = os.path.abspath(path_bytes(source, "source"))  # never an option or a protocol of ffmpeg's
             c_path = raw

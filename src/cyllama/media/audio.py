@@ -44,7 +44,7 @@ class AudioStream:
     audio : path, bytes, binary file object, array, or (sample_rate, array)
         A ``str`` or ``os.PathLike`` names a file. ``bytes``, ``bytearray`` and a ``memoryview`` of bytes are the
         content of one. A file object is read from where it stands to its end, and left open. WAV, FLAC, Ogg, MP3 and
-        all else that libsndfile reads; containers such as m4a, mp4 and webm with ``pip install 'cyllama[av]'``.
+        all else that libsndfile reads; containers such as m4a, mp4 and webm with PyAV (``pip install av``).
 
         An array (ndarray, or anything with the buffer protocol or ``__array__``) has the shape (n,), (n, channels) or
         (channels, n): of two dimensions the shorter is the channels, of a square array the last is. Integers

@@ -24,7 +24,7 @@ from cyllama.media.samples import MAX_CHANNELS, MAX_RATE, Array, Samples, check_
 __all__ = ["ArraySource", "Source", "open_encoded"]
 
 BLOCK_SECONDS, BLOCK_FRAMES = 4, 1 << 18  # a block has at most that many, whichever is fewer
-CONTAINERS = "containers such as m4a, mp4 or webm need PyAV: pip install 'cyllama[av]'"
+CONTAINERS = "containers such as m4a, mp4 or webm need PyAV: pip install av"
 # What libsndfile notes when a header promises more than the file has: RIFF, AIFF, AU, W64, RF64.
 SHORT = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 UNKNOWN_SIZE = 0x7FFF_0000  # written by programs that could not go back to fill in the size

@@ -79,7 +79,7 @@ def get(name: str, *, progress: Progress | None = None, verify: bool = False) ->
     ----------
     name : str
         A name or an alias, or ``hf:organisation/repository/file`` for a file of the Hugging Face hub
-        (``hf:organisation/repository@revision/file`` for a revision; needs ``pip install cyllama[hub]``).
+        (``hf:organisation/repository@revision/file`` for a revision; needs ``pip install huggingface_hub``).
     progress : callable, optional
         Called with (bytes done, bytes in total) of each download. By default a line is shown if stderr is a
         terminal.
@@ -223,7 +223,7 @@ def _from_hub(name: str) -> Path:
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
-        raise UnsupportedError(f"{name} needs huggingface_hub: pip install 'cyllama[hub]'") from error
+        raise UnsupportedError(f"{name} needs huggingface_hub: pip install huggingface_hub") from error
     try:
         found = hf_hub_download(f"{parts[0]}/{repository}", "/".join(parts[2:]), revision=revision or None)
     except (OSError, ValueError) as error:  # what the hub raises derives from these

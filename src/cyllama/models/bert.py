@@ -97,7 +97,7 @@ def read_onnx(path: Path) -> dict[str, Array]:
         import onnx
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     except ImportError as error:
-        raise UnsupportedError("reading ONNX files needs onnx: pip install 'cyllama[onnx]'") from error
+        raise UnsupportedError("reading ONNX files needs onnx: pip install onnx") from error
     try:
         graph = onnx.load(str(path)).graph
         return {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}

@@ -1,4 +1,4 @@
-"""Videos as files: gif and webp by Pillow, mp4 by FFmpeg (``pip install cyllama[av]``), or a folder of pictures."""
+"""Videos as files: gif and webp by Pillow, mp4 by FFmpeg (``pip install av``), or a folder of pictures."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _av() -> Any:
     try:
         import av
     except ImportError as error:
-        raise UnsupportedError("mp4 needs PyAV: pip install 'cyllama[av]'; gif and webp do not") from error
+        raise UnsupportedError("mp4 needs PyAV: pip install av; gif and webp do not") from error
     return av
 
 

@@ -58,13 +58,17 @@ def quantize_rows(rows: object, name: str) -> bytes:
     Releases the GIL. Source: ``ggml_quantize_chunk``, ggml.h.
     """
     cdef ggml.ggml_type c_type = <ggml.ggml_type> <int> _TYPES[name][1]
-    cdef const float[:, ::1] c_rows = rows
-    cdef int64_t n = c_rows.shape[0], width = c_rows.shape[1]
+    cdef const float[:, ::1] rows_view = rows
+    cdef const float * c_rows
+    cdef int64_t n = rows_view.shape[0], width = rows_view.shape[1]
     if width == 0 or width % ggml.ggml_blck_size(c_type) != 0:
         raise ValueError(f"rows of {width} numbers, expected a multiple of {ggml.ggml_blck_size(c_type)}")
     out = bytearray(n * ggml.ggml_row_size(c_type, width))
-    cdef uint8_t[::1] c_out = out
+    cdef uint8_t[::1] out_view = out
+    cdef uint8_t * c_out
     if n:
+        c_rows = &rows_view[0, 0]
+        c_out = &out_view[0]
         with nogil:
-            ggml.ggml_quantize_chunk(c_type, &c_rows[0, 0], &c_out[0], 0, n, width, NULL)
+            ggml.ggml_quantize_chunk(c_type, c_rows, c_out, 0, n, width, NULL)
     return bytes(out)

@@ -221,14 +221,16 @@ cdef class WhisperState(Handle):
         Releases the GIL. Source: ``whisper_pcm_to_mel_with_state``, whisper.h.
         """
         cdef const float[::1] view = _samples(samples)
+        cdef const float * c_view
         cdef int c_threads = threads(n_threads)
         cdef CallState state = CallState(cancel)
         cdef int code = 0
         self._start(state)
         self._has_mel = self._encoded = False
         try:
+            c_view = &view[0]
             with nogil:
-                code = lib.whisper_pcm_to_mel_with_state(self.context._ptr, self._ptr, &view[0], <int> view.shape[0],
+                code = lib.whisper_pcm_to_mel_with_state(self.context._ptr, self._ptr, c_view, <int> view.shape[0],
                                                          c_threads)
         except EngineError as e:
             self._failed(e)
@@ -257,11 +259,13 @@ cdef class WhisperState(Handle):
         if not np.isfinite(found).all():
             raise ValueError("mel contains values that are not finite")
         cdef const float[:, ::1] view = found
+        cdef const float * c_view
         cdef int code
         self._begin()
         try:
+            c_view = &view[0, 0]
             with nogil:
-                code = lib.whisper_set_mel_with_state(self.context._ptr, self._ptr, &view[0, 0], <int> view.shape[1],
+                code = lib.whisper_set_mel_with_state(self.context._ptr, self._ptr, c_view, <int> view.shape[1],
                                                       <int> view.shape[0])
         finally:
             self._end()
@@ -461,6 +465,7 @@ cdef class WhisperState(Handle):
         found = _samples(samples)
         check_range(n_processors, "n_processors", 1, min(64, max(1, len(found) // 16_000)))
         cdef const float[::1] view = found
+        cdef const float * c_view
         cdef int c_processors = n_processors
         cdef int code = 0
         cdef _Call call = self._call(WhisperFullParams() if params is None else params, cancel)
@@ -468,12 +473,13 @@ cdef class WhisperState(Handle):
         self._has_mel = self._encoded = False
         self._n_last = 0
         try:
+            c_view = &view[0]
             with nogil:
                 if c_processors == 1:
-                    code = lib.whisper_full_with_state(self.context._ptr, self._ptr, call.params.c, &view[0],
+                    code = lib.whisper_full_with_state(self.context._ptr, self._ptr, call.params.c, c_view,
                                                        <int> view.shape[0])
                 else:
-                    code = lib.whisper_full_parallel_with_state(self.context._ptr, self._ptr, call.params.c, &view[0],
+                    code = lib.whisper_full_parallel_with_state(self.context._ptr, self._ptr, call.params.c, c_view,
                                                                 <int> view.shape[0], c_processors)
         except EngineError as e:
             self._failed(e)

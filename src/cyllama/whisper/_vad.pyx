@@ -146,6 +146,7 @@ cdef class WhisperVad(Handle):
             raise ValueError(f"samples has {len(found)} samples, expected 1 to {MAX_SAMPLES}")
         check_samples(found, 0, "samples")
         cdef const float[::1] view = found
+        cdef const float * c_view
         cdef CallState state = CallState(cancel)
         cdef bint c_reset = reset
         cdef bint ok = False
@@ -155,11 +156,12 @@ cdef class WhisperVad(Handle):
             start_call()
             self._has_probs = False
             lib.whisper_vad_set_abort_callback(self._ptr, ask_stop, <void *> state)
+            c_view = &view[0]
             with nogil:
                 if c_reset:
-                    ok = lib.whisper_vad_detect_speech(self._ptr, &view[0], <int> view.shape[0])
+                    ok = lib.whisper_vad_detect_speech(self._ptr, c_view, <int> view.shape[0])
                 else:
-                    ok = lib.whisper_vad_detect_speech_no_reset(self._ptr, &view[0], <int> view.shape[0])
+                    ok = lib.whisper_vad_detect_speech_no_reset(self._ptr, c_view, <int> view.shape[0])
         except EngineError as e:
             self._failed(e)
             raise

@@ -1,0 +1,212 @@
+"""Build the engines with CMake and Ninja (thirdparty/CMakeLists.txt), and put their libraries into the package."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import NoReturn
+
+import cpu_variants
+
+ROOT = Path(__file__).resolve().parent.parent
+THIRDPARTY = ROOT / "thirdparty"
+ENGINES = ROOT / "build" / "engines"
+CONFIGURATION = ENGINES / "cyllama-configuration.json"
+LIB = ROOT / "src" / "cyllama" / "lib"
+SHARED = ["ggml-base", "ggml", "llama", "llama-common", "mtmd", "whisper", "stable-diffusion"]
+SHARED_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
+LICENSED = ("llama.cpp", "whisper.cpp", "stable-diffusion.cpp")
+# Ninja's progress, in a form that is easy to take apart: done, total, time left.
+NINJA_STATUS = "@%f %t %W@ "
+STATUS = re.compile(r"^@(?P<done>\d+) (?P<total>\d+) (?P<left>\S*)@ (?P<what>.*)")
+
+
+def fail(sentence: str) -> NoReturn:
+    """End the build with one sentence that says what is missing and how to get it."""
+    sys.exit(f"cyllama: {sentence}")
+
+
+def program(name: str) -> str:
+    """Return the path of a build program, from the build environment's packages or from PATH."""
+    beside = Path(sys.executable).parent / name
+    if beside.exists():
+        return str(beside)
+    try:
+        module = __import__(name)
+        return str(Path(getattr(module, f"{name.upper()}_BIN_DIR", module.BIN_DIR)) / name)
+    except (ImportError, AttributeError):
+        pass
+    found = shutil.which(name)
+    if not found:
+        fail(f"the program {name!r} is missing; install it with: pip install {name}")
+    return str(found)
+
+
+def lock() -> dict:
+    """Return the pinned engines."""
+    return tomllib.loads((THIRDPARTY / "engines.lock.toml").read_text())
+
+
+def fetch() -> None:
+    """Get the pinned sources, unless they are there."""
+    script = [sys.executable, str(ROOT / "scripts" / "fetch_engines.py")]
+    if subprocess.run([*script, "--check"], capture_output=True, check=False).returncode == 0:
+        return
+    print("-- fetching the engines' sources", flush=True)
+    if subprocess.run(script, check=False).returncode != 0:
+        fail("the engines' sources could not be fetched; the reason stands above")
+
+
+class Progress:
+    """A count of finished steps: one line that is rewritten on a terminal, elsewhere a line every tenth part."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.shown = -1
+        self.terminal = sys.stdout.isatty()
+
+    def show(self, done: int, total: int, left: str = "") -> None:
+        """Show the count, and the time that is left as ``m:ss``."""
+        estimate = f", about {left} left" if left and ":" in left and done < total else ""
+        line = f"   {self.what}: {done} of {total}{estimate}"
+        if self.terminal:
+            print(f"\r\033[K{line}", end="\n" if done == total else "", flush=True)
+        elif (tenth := done * 10 // max(total, 1)) > self.shown:
+            self.shown = tenth
+            print(line, flush=True)
+
+
+def run_logged(command: list[str], log: Path, progress: Progress | None = None) -> bool:
+    """Run a command with its output in a file; return whether it succeeded."""
+    environment = os.environ | {"NINJA_STATUS": NINJA_STATUS}
+    try:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
+        )
+    except FileNotFoundError:
+        fail(f"the program {command[0]!r} is missing")
+    with log.open("w") as file, process:
+        for line in process.stdout or ():
+            status = STATUS.match(line)
+            file.write(f"[{status['done']}/{status['total']}] {status['what']}\n" if status else line)
+            if status and progress:
+                progress.show(int(status["done"]), int(status["total"]), status["left"])
+    return process.returncode == 0
+
+
+def end_of(log: Path) -> str:
+    """Return the part of a log that says why a build failed."""
+    lines = log.read_text(errors="replace").splitlines()
+    reasons = [i for i, line in enumerate(lines) if re.match(r"FAILED|CMake Error|ninja: error", line) or "error:" in line]
+    return "\n".join(lines[reasons[0] :][:40] if reasons else lines[-40:])
+
+
+def configured() -> dict:
+    """Return what the build folder was configured with; nothing if it was not."""
+    try:
+        return json.loads(CONFIGURATION.read_text()) if (ENGINES / "build.ninja").exists() else {}
+    except (OSError, json.JSONDecodeError):
+        return {}
+
+
+def configure(cmake: str, arguments: list[str], tools: bool, variants: list[str]) -> None:
+    """Run CMake, unless the build folder is configured just so.
+
+    Programs and CPU variants that the folder has already stay: ``make`` after ``make wheel`` removes nothing.
+    """
+    before = configured()
+    # cmake's own path too: ninja calls it, and that of an isolated build is gone afterwards
+    wanted = {"cmake": cmake, "arguments": arguments, "tools": tools, "variants": sorted(variants)}
+    if before:
+        wanted["tools"] = tools or before["tools"]
+        wanted["variants"] = sorted({*variants, *before["variants"]})
+    if wanted == before:
+        return
+    print("-- configuring the engines", flush=True)
+    ENGINES.mkdir(parents=True, exist_ok=True)
+    log = ENGINES / "configure.log"
+    command = [
+        *(cmake, "-S", str(THIRDPARTY), "-B", str(ENGINES), "-G", "Ninja", *arguments),
+        f"-DCYLLAMA_TOOLS={'ON' if wanted['tools'] else 'OFF'}",
+        f"-DGGML_CPU_VARIANTS={';'.join(wanted['variants'])}",
+    ]
+    if not run_logged(command, log):
+        print(end_of(log))
+        fail(f"configuring the engines failed; the whole output is in {log.relative_to(ROOT)}")
+    CONFIGURATION.write_text(json.dumps(wanted, indent=1))
+
+
+def build() -> None:
+    """Configure once, then let ninja decide what is out of date."""
+    if not shutil.which("c++") and not os.environ.get("CXX"):
+        fail("a C++ compiler is missing; install one (Debian: apt-get install g++)")
+    tools = os.environ.get("CYLLAMA_TOOLS") == "1"
+    cmake, ninja = program("cmake"), program("ninja")
+    arguments = [
+        f"-DCMAKE_MAKE_PROGRAM={ninja}",
+        f"-DCYLLAMA_BACKENDS={os.environ.get('CYLLAMA_BACKENDS', 'rpc')}",
+        f"-DCYLLAMA_LLAMA_COMMIT={lock()['llama'].get('commit', 'unknown')}",
+        *os.environ.get("CMAKE_ARGS", "").split(),
+    ]
+    variants = cpu_variants.chosen(os.environ.get("CYLLAMA_CPU_VARIANTS", "native"), fail)
+    configure(cmake, arguments, tools, variants)
+    log = ENGINES / "build.log"
+    targets = ["engines", *(["tools"] if tools else [])]
+    print(f"-- building the engines (the compilers' messages go to {log.relative_to(ROOT)})", flush=True)
+    if not run_logged([ninja, "-C", str(ENGINES), *targets], log, Progress("compiled")):
+        print(end_of(log))
+        fail(f"building the engines failed; the whole output is in {log.relative_to(ROOT)}")
+
+
+def note() -> str:
+    """Return a sentence on the CPU variants that were built, and on how to get all."""
+    built = configured().get("variants", [])
+    if not built or len(built) > 1:
+        return f"built with {len(built) or 'all'} CPU variants"
+    return (
+        f"built for this machine (CPU variant {built[0]}); "
+        "CYLLAMA_CPU_VARIANTS=all make, or make wheel, builds for all processors"
+    )
+
+
+def copy_libraries() -> None:
+    """Put the shared libraries and backend modules into the package, with a record of the build."""
+    LIB.mkdir(parents=True, exist_ok=True)
+    modules = (ENGINES / "backends.txt").read_text().split()
+    prefix = "" if sys.platform == "win32" else "lib"
+    module_suffix = ".dll" if sys.platform == "win32" else ".so"
+    wanted = {f"{prefix}cyllama-{name}{SHARED_SUFFIX}" for name in SHARED}
+    wanted |= {f"{prefix}{name}{module_suffix}" for name in modules}
+    for old in LIB.glob("*ggml*"):
+        if old.name not in wanted:
+            old.unlink()
+    for name in sorted(wanted):
+        source, target = ENGINES / "lib" / name, LIB / name
+        if not target.exists() or not filecmp.cmp(source, target, shallow=True):
+            beside = target.with_name(f"{name}.new")
+            shutil.copy2(source, beside)
+            beside.replace(target)  # written over, it would end the processes that have it open
+    record = {
+        "engines": {name: {k: e[k] for k in ("version", "commit") if k in e} for name, e in lock().items()},
+        "backends": [name.removeprefix("ggml-") for name in modules],
+        "platform": platform.platform(terse=True),
+    }
+    text = json.dumps(record, indent=1)
+    if not (LIB / "build.json").exists() or (LIB / "build.json").read_text() != text:
+        (LIB / "build.json").write_text(text)
+    for engine in LICENSED:
+        target = LIB / f"LICENSE.{engine}"
+        if not target.exists():
+            shutil.copy2(THIRDPARTY / engine / "LICENSE", target)
+
+
+if __name__ == "__main__":
+    print(f"-- {note()}")
