@@ -16,7 +16,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -95,9 +94,13 @@ def program(name: str) -> str:
     return str(found)
 
 
-def lock() -> dict:
-    """The pinned engines."""
-    return tomllib.loads((THIRDPARTY / "engines.lock.toml").read_text())
+def record_engines() -> dict[str, dict[str, str]]:
+    """Return upstream's version and commit and the source of each pinned engine."""
+    if str(ROOT / "scripts") not in sys.path:
+        sys.path.insert(0, str(ROOT / "scripts"))
+    from engines.lock import build_record, read_lock
+
+    return build_record(read_lock(THIRDPARTY / "engines.lock.toml"))
 
 
 def share_compiler_cache() -> None:
@@ -108,7 +111,7 @@ def share_compiler_cache() -> None:
 
 def fetch_engines() -> None:
     """Get the pinned sources, unless they are there."""
-    script = [sys.executable, ROOT / "scripts" / "fetch_engines.py"]
+    script = [sys.executable, ROOT / "scripts" / "engines"]
     if subprocess.run([*map(str, script), "--check"], capture_output=True, check=False).returncode != 0:
         run(script, "fetching the engines' sources")
 
@@ -122,7 +125,7 @@ def build_engines() -> None:
     arguments = [
         f"-DCMAKE_MAKE_PROGRAM={ninja}",
         f"-DCYLLAMA_BACKENDS={BACKENDS}",
-        f"-DCYLLAMA_LLAMA_COMMIT={lock()['llama'].get('commit', 'unknown')}",
+        f"-DCYLLAMA_LLAMA_COMMIT={record_engines()['llama']['commit'][:9]}",
         *os.environ.get("CMAKE_ARGS", "").split(),
     ]
     stamp = ENGINES / "cyllama-arguments.txt"
@@ -169,7 +172,7 @@ def copy_libraries() -> None:
             shutil.copy2(source, beside)
             beside.replace(target)  # written over, it would end the processes that have it open
     record = {
-        "engines": {name: {k: e[k] for k in ("version", "commit") if k in e} for name, e in lock().items()},
+        "engines": record_engines(),
         "backends": [name.removeprefix("ggml-") for name in modules],
         "platform": platform.platform(terse=True),
     }
