@@ -220,6 +220,7 @@ def test_lock_of_the_project_is_complete() -> None:
     assert list(engines) == ["llama", "whisper", "sd"]
     for engine in engines.values():
         assert len(bytes.fromhex(engine.sha256)) == 32
+        assert "unknown" not in (engine.upstream_version, engine.ggml)
 
 
 def test_patches_of_the_project_belong_to_engines() -> None:
