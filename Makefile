@@ -64,8 +64,14 @@ wheel: $(VENV)/.group-build $(VENV)/.group-wheel
 models: build
 	@$(PY) -m cyllama models get --all
 
+# The variables of `make update`; those of the environment do not count.
+UPDATE := VERSION:version PACKAGE:package ORIGIN:origin GIT:git REF:ref SUBMODULES:submodules ARCHIVE:archive \
+          TREE:tree UPSTREAM_VERSION:upstream-version COMMIT:commit
+given   = $(if $(filter command,$(origin $(1))),--$(2)='$($(1))')
+options = $(foreach pair,$(UPDATE),$(call given,$(word 1,$(subst :, ,$(pair))),$(word 2,$(subst :, ,$(pair)))))
+
 update: $(VENV)/.group-build
-	@$(PY) scripts/fetch_engines.py --update $(ENGINE) $(VERSION)
+	@$(PY) scripts/engines --update '$(ENGINE)' $(options)
 
 clean:
 	@rm -rf build/cython build/lib* build/temp* build/bdist* dist bin src/*.egg-info

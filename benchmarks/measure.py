@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import cyllama
+from cyllama._native import engine_label
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "build" / "benchmarks"
@@ -273,7 +274,7 @@ def machine() -> dict[str, str]:
     """Return what the figures depend on, in words."""
     info = cyllama.build_info()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    engines = ", ".join(f"{name} {engine['version']}" for name, engine in info["engines"].items())
+    engines = ", ".join(f"{name} {engine_label(engine)}" for name, engine in info["engines"].items())
     return {
         "processor": processor(),
         "cores": f"{len(os.sched_getaffinity(0))} cores, {info['threads']} threads used",
@@ -281,7 +282,7 @@ def machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}, Python {info['python']}",
         "compiler": compiler(),
         "CPU variant": f"variant {info['cpu']['variant']} ({', '.join(info['cpu']['features'])})",
-        "versions": f"cyllama {info['version']}, ggml {info['ggml']['version']} (packages: {engines})",
+        "versions": f"cyllama {info['version']}, ggml {info['ggml']['version']}, {engines}",
     }
 
 

@@ -115,7 +115,7 @@ def preprocess(path: Path, include: list[Path]) -> str:
 def public_functions(path: Path, include: list[Path]) -> dict[str, Function]:
     """Return the public functions in the order of the header."""
     if not path.is_file():
-        raise CheckError(f"there is no {path}: run scripts/fetch_engines.py")
+        raise CheckError(f"there is no {path}: run: python scripts/engines")
     text, blocks = preprocess(path, include), 1
     while blocks:
         text, blocks = re.subn(r"\{[^{}]*\}", "@", text)

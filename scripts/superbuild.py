@@ -10,11 +10,11 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from typing import NoReturn
 
 import cpu_variants
+from engines.lock import build_record, read_lock
 
 ROOT = Path(__file__).resolve().parent.parent
 THIRDPARTY = ROOT / "thirdparty"
@@ -50,14 +50,14 @@ def program(name: str) -> str:
     return str(found)
 
 
-def lock() -> dict:
-    """Return the pinned engines."""
-    return tomllib.loads((THIRDPARTY / "engines.lock.toml").read_text())
+def record_engines() -> dict[str, dict[str, str]]:
+    """Return upstream's version and commit and the source of each pinned engine."""
+    return build_record(read_lock(THIRDPARTY / "engines.lock.toml"))
 
 
 def fetch() -> None:
     """Get the pinned sources, unless they are there."""
-    script = [sys.executable, str(ROOT / "scripts" / "fetch_engines.py")]
+    script = [sys.executable, str(ROOT / "scripts" / "engines")]
     if subprocess.run([*script, "--check"], capture_output=True, check=False).returncode == 0:
         return
     print("-- fetching the engines' sources", flush=True)
@@ -153,7 +153,7 @@ def build() -> None:
     arguments = [
         f"-DCMAKE_MAKE_PROGRAM={ninja}",
         f"-DCYLLAMA_BACKENDS={os.environ.get('CYLLAMA_BACKENDS', 'rpc')}",
-        f"-DCYLLAMA_LLAMA_COMMIT={lock()['llama'].get('commit', 'unknown')}",
+        f"-DCYLLAMA_LLAMA_COMMIT={record_engines()['llama']['commit'][:9]}",
         *os.environ.get("CMAKE_ARGS", "").split(),
     ]
     variants = cpu_variants.chosen(os.environ.get("CYLLAMA_CPU_VARIANTS", "native"), fail)
@@ -195,7 +195,7 @@ def copy_libraries() -> None:
             shutil.copy2(source, beside)
             beside.replace(target)  # written over, it would end the processes that have it open
     record = {
-        "engines": {name: {k: e[k] for k in ("version", "commit") if k in e} for name, e in lock().items()},
+        "engines": record_engines(),
         "backends": [name.removeprefix("ggml-") for name in modules],
         "platform": platform.platform(terse=True),
     }

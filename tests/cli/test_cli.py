@@ -15,7 +15,7 @@ from cyllama.cli import COMMANDS, main
 
 INFO = {
     "version": "1.2",
-    "engines": {"llama": {"version": "0.5.0"}, "sd": None},
+    "engines": {"llama": {"version": "b11312", "commit": "0c1e57098", "source": "llama_cpp_python 0.3.36"}, "sd": None},
     "backends": [{"name": "cpu", "loaded": True}, {"name": "vulkan", "loaded": False, "reason": "no driver"}],
     "devices": ["CPU"],
     "none": [],

@@ -11,6 +11,7 @@ import pytest
 
 import cyllama
 from cyllama import models
+from cyllama._native import engine_label
 from cyllama.cli import doctor, main
 
 
@@ -30,7 +31,16 @@ def test_this_installation(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"av", "cli", "hub", "onnx"} <= set(found["extras"])
     assert main(["doctor"]) == 0
     shown = capsys.readouterr().out
-    for text in (cyllama.__version__, info["cpu"]["variant"], "CPU: ", "whisper  loads", "extras", "all works"):
+    labels = [engine_label(engine) for engine in info["engines"].values()]
+    for text in (
+        cyllama.__version__,
+        info["cpu"]["variant"],
+        "CPU: ",
+        "whisper  loads",
+        "extras",
+        "all works",
+        *labels,
+    ):
         assert text in shown
 
 

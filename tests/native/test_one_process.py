@@ -101,6 +101,9 @@ def test_a_module_of_another_ggml_is_refused() -> None:
 def test_build_info() -> None:
     info = _native.build_info()
     assert set(info["engines"]) == {"llama", "whisper", "sd"}
+    for engine in info["engines"].values():
+        assert set(engine) == {"version", "commit", "source"}
+        assert _native.engine_label(engine).startswith(engine["version"])
     assert info["ggml"]["version"].count(".") == 2
     assert info["cpu"]["variant"] in {b["name"].removeprefix("cpu-") for b in info["backends"] if b["loaded"]}
     assert {"rpc"} <= {b["name"] for b in info["backends"] if b["loaded"]}

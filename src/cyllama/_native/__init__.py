@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from cyllama._native._core import (
@@ -26,6 +27,7 @@ __all__ = [
     "cpu_variant",
     "default_threads",
     "devices",
+    "engine_label",
     "get_threads",
     "set_threads",
     "threads_available",
@@ -38,7 +40,8 @@ def build_info() -> dict[str, Any]:
     Returns
     -------
     dict
-        ``version``, ``python``, ``platform``; ``engines`` (version and commit of each);
+        ``version``, ``python``, ``platform``; ``engines`` (of each, upstream's ``version`` and ``commit``, and the
+        ``source`` that it was built from);
         ``ggml`` (version, size of a tensor in bytes, ``GGML_MAX_NAME``); ``cpu`` (variant in use, features);
         ``backends`` (each with ``loaded``, and ``reason`` where it is not); ``devices``; ``threads``.
     """
@@ -58,3 +61,9 @@ def build_info() -> dict[str, Any]:
         "devices": devices(),
         "threads": get_threads(),
     }
+
+
+def engine_label(engine: Mapping[str, str]) -> str:
+    """Return the version and the short commit of an engine in :func:`build_info`, such as ``1.8.5 (f24588a27)``."""
+    commit = engine.get("commit", "unknown")
+    return engine["version"] if commit == "unknown" else f"{engine['version']} ({commit[:9]})"

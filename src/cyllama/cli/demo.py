@@ -38,12 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Let a language model write, whisper hear, a diffusion model draw, and a vision model look at the picture."""
     import cyllama
+    from cyllama._native import engine_label
     from cyllama.pipelines import ModelPool
 
     if arguments.words is not None and arguments.sound is not None:
         raise ValueError("words and --sound were both given, expected one of them")
     info = cyllama.build_info()
-    engines = ", ".join(f"{name} {engine['version']}" for name, engine in info["engines"].items())
+    engines = ", ".join(f"{name} {engine_label(engine)}" for name, engine in info["engines"].items())
     print(f"cyllama {info['version']} with {engines}, on one ggml {info['ggml']['version']}")
     for device in info["devices"]:
         print(f"device: {device['name']} ({device['description']}), CPU variant {info['cpu']['variant']}")

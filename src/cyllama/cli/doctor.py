@@ -13,6 +13,7 @@ from importlib import metadata
 from typing import Any
 
 from cyllama import models
+from cyllama._native import engine_label
 from cyllama._native.memory import free_memory, total_memory
 
 __all__ = ["add_arguments", "diagnosis", "run"]
@@ -171,7 +172,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     package, build, memory = found["package"], found["build"], found["memory"]
     yield f"cyllama {package['version']} on Python {package['python']}, in {package['folder']}"
     for name, engine in found["engines"].items():
-        version = (build.get("engines", {}).get(_upstream(name)) or {}).get("version", "")
+        built = build.get("engines", {}).get(_upstream(name))
+        version = engine_label(built) if built else ""
         yield f"  {name:8} {'loads' if engine['loads'] else 'DOES NOT LOAD: ' + engine['error']}  {version}".rstrip()
     if build:
         yield f"  {'ggml':8} {build['ggml']['version']}, one for all engines"

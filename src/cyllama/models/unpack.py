@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import lzma
 import os
 import re
 import shutil
@@ -19,9 +20,9 @@ from typing import IO
 
 from cyllama.errors import DownloadError
 
-__all__ = ["extract_member", "full_disk", "replace_tree", "safe_extract"]
+__all__ = ["extract_member", "full_disk", "replace_tree", "safe_extract", "top_folder"]
 
-_DAMAGED = (EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, NotImplementedError)
+_DAMAGED = (EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, NotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,23 @@ def extract_member(archive: str | os.PathLike[str], member: str, destination: st
     return destination
 
 
+def top_folder(archive: str | os.PathLike[str]) -> str:
+    """Return the folder that holds all members of an archive; empty if there is none.
+
+    Raises
+    ------
+    DownloadError
+        The archive is damaged, or has a member that would land outside of its folder.
+    """
+    archive = Path(archive)
+    with _reading(archive, archive.parent), _members(archive) as members:
+        folders, others = set[str](), set[str]()
+        for member in members:
+            is_folder = len(member.name.parts) > 1 or (member.open is None and not member.target)
+            (folders if is_folder else others).update(member.name.parts[:1])
+    return folders.pop() if len(folders) == 1 and not others else ""
+
+
 def replace_tree(new: Path, destination: Path) -> None:
     """Rename the folder `new` to `destination`; what was there goes only when the new one is in place."""
     if not destination.exists():
@@ -160,7 +178,8 @@ def _reading(archive: Path, folder: Path) -> Iterator[None]:
     except DownloadError:
         raise
     except _DAMAGED as error:
-        raise DownloadError(f"{archive.name} is damaged or truncated: {error or type(error).__name__}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
+        raise DownloadError(f"{archive.name} is damaged or truncated: {reason}") from error
     except OSError as error:
         raise full_disk(error, f"the files of {archive.name}", folder) from error
 

@@ -1,0 +1,1 @@
+"""Fetch, verify, unpack and patch the sources of the engines that thirdparty/engines.lock.toml names."""
