@@ -75,7 +75,7 @@ class Progress:
 
     def show(self, done: int, total: int, left: str = "") -> None:
         """Show the count, and the time that is left as ``m:ss``."""
-        estimate = f", about {left} left" if left and ":" in left and done < total else ""
+        estimate = f", about {left} left" if ":" in left and left != "00:00" and done < total else ""
         line = f"   {self.what}: {done} of {total}{estimate}"
         if self.terminal:
             print(f"\r\033[K{line}", end="\n" if done == total else "", flush=True)
@@ -105,7 +105,7 @@ def run_logged(command: list[str], log: Path, progress: Progress | None = None) 
 def end_of(log: Path) -> str:
     """Return the part of a log that says why a build failed."""
     lines = log.read_text(errors="replace").splitlines()
-    reasons = [i for i, line in enumerate(lines) if re.match(r"FAILED|CMake Error|ninja: error", line) or "error:" in line]
+    reasons = [i for i, line in enumerate(lines) if re.search(r"^FAILED|^CMake Error|error:", line)]
     return "\n".join(lines[reasons[0] :][:40] if reasons else lines[-40:])
 
 

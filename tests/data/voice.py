@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import soundfile
-
 from data.speech import RECORDINGS
 
 NAMES = {

@@ -74,7 +74,9 @@ def test_chooses_the_variant_that_ggml_loads(variants: ModuleType) -> None:
     kind = variants.machine()
     if not kind:
         pytest.skip("the tables have no variants for this machine")
-    built = [path.stem.partition("ggml-cpu-")[2] for path in (Path(cyllama.__file__).parent / "lib").glob("*ggml-cpu-*")]
+    built = [
+        path.stem.partition("ggml-cpu-")[2] for path in (Path(cyllama.__file__).parent / "lib").glob("*ggml-cpu-*")
+    ]
     expected = variants.best(kind, variants.processor_flags(), built)
     assert cyllama.build_info()["cpu"]["variant"] == expected
 
