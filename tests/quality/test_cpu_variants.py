@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -79,6 +80,17 @@ def test_chooses_the_variant_that_ggml_loads(variants: ModuleType) -> None:
     ]
     expected = variants.best(kind, variants.processor_flags(), built)
     assert cyllama.build_info()["cpu"]["variant"] == expected
+
+
+@pytest.mark.parametrize(("files", "reason"), [((), "no CPU backend"), (("libggml-cpu-zen9.so",), "zen9")])
+def test_import_error_names_the_variants_of_the_build(files: tuple[str, ...], reason: str, tmp_path: Path) -> None:
+    for name in files:
+        (tmp_path / name).write_bytes(b"not a library")
+    code = f"from pathlib import Path; from cyllama._native import _core; _core.LIB = Path({str(tmp_path)!r}); _core.devices()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: ") and reason in last
 
 
 def test_a_wheel_has_a_variant_for_every_processor(variants: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

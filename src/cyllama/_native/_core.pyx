@@ -131,9 +131,17 @@ def load_backends() -> None:
         for folder in folders:
             _load_folder(os.fsencode(folder), bool(variant))
         if ggml.ggml_backend_dev_by_type(ggml.GGML_BACKEND_DEVICE_TYPE_CPU) == NULL:
-            raise ImportError(f"no CPU backend of {LIB} runs on this machine; reinstall cyllama. {last_log()}")
+            raise ImportError(_no_cpu_backend(folders))
         _loaded = True
     set_threads()
+
+
+def _no_cpu_backend(folders: list[Path]) -> str:
+    names = sorted(path.stem.partition("ggml-cpu-")[2] for folder in folders for path in folder.glob("*ggml-cpu-*"))
+    if not names:
+        return f"there is no CPU backend in {LIB}; install cyllama again"
+    return (f"this processor runs none of the CPU variants of this build ({', '.join(names)}); build cyllama on this "
+            "machine, or with CYLLAMA_CPU_VARIANTS=all")
 
 
 def _module(name: str) -> Path:

@@ -6,6 +6,7 @@
 
 #include "shim_exceptions.hpp"
 
+#include "ggml.h"
 #include "stable-diffusion.h"
 
 namespace cyllama {
@@ -121,6 +122,11 @@ inline sd_image_t run_upscale(upscaler_ctx_t * ctx, sd_image_t image, uint32_t f
 
 inline bool run_convert(const char * input, const char * vae, const char * output, sd_type_t type, const char * rules,
                         bool convert_name, call_hooks & hooks) {
+    // convert() casts to a type of ggml and takes GGML_TYPE_COUNT for "keep each tensor's type". SD_TYPE_COUNT is that
+    // number in the engine's own ggml; in the shared one it is a type.
+    if (type == SD_TYPE_COUNT) {
+        type = static_cast<sd_type_t>(GGML_TYPE_COUNT);
+    }
     return run_bound(hooks, progress_of::files, false,
                      [&] { return convert(input, vae, output, type, rules, convert_name); });
 }
