@@ -28,7 +28,7 @@ def test_this_installation(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["engines"] == {name: {"loads": True} for name in ("llama", "llava", "whisper", "sd")}
     assert found["problems"] == [] and 0 < found["memory"]["free"] <= found["memory"]["total"]
     assert set(found["models"]["here"]) == {model.name for model in models.list() if models.installed(model.name)}
-    assert {"av", "cli", "hub", "onnx"} <= set(found["extras"])
+    assert {"av", "cli", "hub"} <= set(found["extras"])
     assert main(["doctor"]) == 0
     shown = capsys.readouterr().out
     labels = [engine_label(engine) for engine in info["engines"].values()]

@@ -23,7 +23,6 @@ EXTRAS = {
     "av": "sound in containers such as MP4 and WebM",
     "cli": "shell completion",
     "hub": "models of the Hugging Face hub: hf:organisation/repository/file",
-    "onnx": "models that are converted from ONNX files",
 }
 GIB = 1 << 30
 REQUIREMENT = re.compile(r"[\w.-]+")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cyllama.errors import DownloadError, UnsupportedError
+from cyllama.errors import DownloadError
 
 from .unpack import extract_member
 
@@ -48,8 +48,6 @@ def minilm_l6(inputs: Sequence[Path], destination: Path) -> None:
 
     Raises
     ------
-    UnsupportedError
-        The package ``onnx`` is missing.
     DownloadError
         The input is damaged, or is not this model.
     """
@@ -88,16 +86,12 @@ def read_onnx(path: Path) -> dict[str, Array]:
 
     Raises
     ------
-    UnsupportedError
-        The package ``onnx`` is missing.
     DownloadError
         It is no ONNX file.
     """
-    try:
-        import onnx
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise UnsupportedError("reading ONNX files needs onnx: pip install onnx") from error
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
     try:
         graph = onnx.load(str(path)).graph
         return {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}

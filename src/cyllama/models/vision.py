@@ -66,8 +66,6 @@ def dinov2s(inputs: Sequence[Path], destination: Path) -> None:
 
     Raises
     ------
-    UnsupportedError
-        The package ``onnx`` is missing.
     DownloadError
         The input is damaged, or is not this model.
     """
