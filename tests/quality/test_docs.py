@@ -48,3 +48,11 @@ def test_code_of_the_pages(page: str, folder: Path, capsys: pytest.CaptureFixtur
     for block in CODE[page]:
         exec(compile(block, page, "exec"), names)
         assert capsys.readouterr().out
+
+
+def test_no_advice_installs_the_package_of_that_name_on_the_index() -> None:
+    """The name belongs to another project there; only the two pages that say so may write the command."""
+    texts = [path for pattern in ("*.py", "*.pyx", "*.html", "*.js") for path in (ROOT / "src").rglob(pattern)]
+    texts += [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.py")]
+    found = {path.name for path in texts if re.search(r"pip install\s+['\"]?cyllama\b", path.read_text())}
+    assert found == {"README.md", "install.md"}
