@@ -180,9 +180,10 @@ def test_prints_what_changed_in_the_headers(
 
 
 def test_make_hands_on_the_variables_of_the_command_line_alone(tmp_path: Path) -> None:
-    (tmp_path / ".ready").touch()
+    (tmp_path / ".group-build").touch()
     given = ["ENGINE=sd", "GIT=../a folder", "REF=v1", "UPSTREAM_VERSION=1.2"]
-    command = ["make", "--dry-run", "--old-file", f"{tmp_path}/.ready", "update", f"VENV={tmp_path}", *given]
+    command = ["make", "--dry-run", "--no-print-directory", "--old-file", f"{tmp_path}/.group-build", "update"]
+    command += [f"VENV={tmp_path}", *given]
     environment = {**os.environ, "VERSION": "9", "COMMIT": "1234567", "MAKEFLAGS": ""}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     words = shlex.split(done.stdout.strip().splitlines()[-1])
