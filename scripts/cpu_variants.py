@@ -71,14 +71,13 @@ VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 
-# Variants that a wheel leaves out: what the processors concerned take instead costs them little
-# (docs/benchmarks.md, "CPU variants"). No code of ggml asks for VBMI.
+# Variants that a wheel leaves out: what the processors concerned take instead is as fast, or they are rare
+# (docs/howto/install.md). No code of ggml asks for VBMI.
 NEAR_TWINS = {
-    "sse42": "as fast as x64",
-    "piledriver": "ivybridge and FMA, which the processors of 2012 to 2014 that have it execute slowly",
+    "piledriver": "ivybridge and FMA: processors of 2012 to 2015",
     "cannonlake": "skylakex and VBMI",
     "icelake": "cascadelake and VBMI",
-    "cooperlake": "cascadelake and BF16: rare servers of 2020",
+    "cooperlake": "cascadelake and BF16: servers of 2020",
 }
 
 
