@@ -22,7 +22,6 @@ all: build tools
 $(VENV)/.group-%: pyproject.toml scripts/setup_venv.sh
 	@sh scripts/setup_venv.sh "$(PYTHON)" "$(VENV)" $*
 
-# Targets on the left of `build` come first: the compiler starts when everything else is there.
 build: $(VENV)/.group-build
 	@$(PY) setup.py --quiet build_ext --inplace
 	@sh scripts/install_editable.sh "$(PY)"

@@ -147,7 +147,17 @@ class BuildExt(build_ext):
             ext._links_to_dynamic = False
             ext._needs_stub = False
             ext._file_name = self.get_ext_filename(ext._full_name)
+        self.remove_stale()
         super().run()
+
+    def remove_stale(self) -> None:
+        """Delete modules and libraries of an earlier build: Python would import them first, a wheel would carry them."""
+        current = {self.get_ext_filename(ext.name) for ext in self.extensions}
+        current |= {f"cyllama/lib/{path.name}" for path in LIB.iterdir()}
+        for folder in (PACKAGE.parent, Path(self.build_lib)):
+            for path in folder.glob("cyllama/*/*.so"):
+                if path.relative_to(folder).as_posix() not in current:
+                    path.unlink()
 
     def build_extensions(self) -> None:
         ccache = shutil.which("ccache")

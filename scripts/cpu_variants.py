@@ -72,7 +72,7 @@ VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 # Variants that a wheel leaves out: what the processors concerned take instead is as fast, or they are rare
-# (docs/howto/install.md). No code of ggml asks for VBMI.
+# (docs/howto/install.md). ggml has no code for VBMI.
 NEAR_TWINS = {
     "piledriver": "ivybridge and FMA: processors of 2012 to 2015",
     "cannonlake": "skylakex and VBMI",
