@@ -151,7 +151,7 @@ class BuildExt(build_ext):
         super().run()
 
     def remove_stale(self) -> None:
-        """Delete modules and libraries of an earlier build: Python would import them first, a wheel would carry them."""
+        """Delete modules and libraries of an earlier build: Python imports them first, and a wheel contains them."""
         current = {self.get_ext_filename(ext.name) for ext in self.extensions}
         current |= {f"cyllama/lib/{path.name}" for path in LIB.iterdir()}
         for folder in (PACKAGE.parent, Path(self.build_lib)):
