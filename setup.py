@@ -39,12 +39,6 @@ INCLUDE = {
 # The extensions that use libllama-common beside libllama.
 COMMON_EXTENSIONS = ("_adapter", "_common", "_engine", "_speculative", "_templates")
 SERVER = superbuild.ENGINES / "archive" / "libserver-context.a"  # static in `_engine`, which alone uses it
-# For the compiler and for the linker, as in thirdparty/CMakeLists.txt.
-HARDENING = (
-    (["-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"], ["-Wl,-z,relro", "-Wl,-z,now"])
-    if sys.platform == "linux"
-    else ([], [])
-)
 # One build works with this version of Python and all later ones. It costs 30 to 160 ns a call
 # (python -m benchmarks overhead).
 LIMITED_API = ("0x030b0000", "cp311")
@@ -64,7 +58,7 @@ def link_arguments() -> list[str]:
     script.parent.mkdir(exist_ok=True)
     script.write_text("{ global: PyInit_*; local: *; };\n")
     return ["-Wl,-rpath,$ORIGIN/../lib", "-Wl,--exclude-libs,ALL", f"-Wl,--version-script={script}",
-            "-Wl,--gc-sections", "-Wl,-s", *HARDENING[1]]  # fmt: skip
+            "-Wl,--gc-sections", *superbuild.LINK_OPTIONS]  # fmt: skip
 
 
 def extension(pyx: Path) -> Extension:
@@ -79,7 +73,7 @@ def extension(pyx: Path) -> Extension:
     if engine == "llava":
         libraries.insert(0, "cyllama-mtmd")
     if engine == "whisper":
-        libraries.insert(0, "cyllama-whisper")
+        libraries.insert(0, "cyllama-parakeet" if pyx.stem.startswith("_parakeet") else "cyllama-whisper")
     if engine == "sd":
         libraries.insert(0, "cyllama-stable-diffusion")
     includes = INCLUDE["ggml"] + INCLUDE.get(engine, [])
@@ -100,8 +94,9 @@ def extension(pyx: Path) -> Extension:
         libraries=libraries,
         extra_objects=archives,
         # -O1: a third less compiler's time than -O2 for a cost of at most 10 ns a call (python -m benchmarks overhead)
-        extra_compile_args=["-std=c++17", "-O1", "-g0", "-fvisibility=hidden", "-ffunction-sections", *HARDENING[0],
-                            "-Wno-deprecated-declarations", "-Wno-unused-function", "-Wno-sign-compare"],
+        extra_compile_args=["-std=c++17", "-O1", "-g0", "-fvisibility=hidden", "-ffunction-sections",
+                            *superbuild.COMPILE_OPTIONS, "-Wno-deprecated-declarations", "-Wno-unused-function",
+                            "-Wno-sign-compare"],
         extra_link_args=link_arguments(),
         depends=[*archives, *map(str, PACKAGE.glob("_native/*.hpp")), *map(str, pyx.parent.glob("*.hpp"))],
     )  # fmt: skip

@@ -54,9 +54,7 @@ def generation_command(rounds: Rounds) -> list[str]:
 
 def whisper_command() -> list[str]:
     """Transcribe 11 seconds of speech, greedy, without a second try."""
-    speech = ROOT / "thirdparty" / "whisper.cpp" / "samples" / "jfk.wav"
-    if not speech.exists():
-        raise Missing("thirdparty/whisper.cpp/samples/jfk.wav is missing; unpack the engines' sources with: make")
+    speech = ROOT / "tests" / "data" / "recordings" / "jfk.wav"
     chosen = ["-t", str(threads()), "-bs", "1", "-bo", "1", "-nf", "-nt"]
     return [program("whisper-cli"), "-m", model("whisper-tiny.en"), "-f", str(speech), *chosen]
 

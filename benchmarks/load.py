@@ -20,7 +20,7 @@ from benchmarks.serving import server as native_server
 TITLE = "The server under load"
 CLIENTS = 64
 SLOTS = 64
-SPEECH = ROOT / "thirdparty" / "whisper.cpp" / "samples" / "jfk.wav"
+SPEECH = ROOT / "tests" / "data" / "recordings" / "jfk.wav"
 CACHE_MIB = 64  # of computed prompts: filled before memory is looked at for the first time
 WARM = 1 / 3  # of the time, before memory is looked at for the first time
 MIB = 1 << 20

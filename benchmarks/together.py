@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from benchmarks import command, show
-from benchmarks.measure import Figures, Missing, Rounds, figures_of, in_turn, model, python, spell, threads
-from benchmarks.together_once import SPEECH, WORK
+from benchmarks.measure import Figures, Rounds, figures_of, in_turn, model, python, spell, threads
+from benchmarks.together_once import WORK
 
 TITLE = "Engines together"
 PAIRS = (("llm", "whisper"), ("llm", "sd"), ("whisper", "sd"))
@@ -22,8 +22,6 @@ def command_of(pair: tuple[str, str], rounds: Rounds) -> list[str]:
 
 def measure(rounds: Rounds) -> Figures:
     """Measure each pair, in turn."""
-    if not SPEECH.exists():
-        raise Missing("thirdparty/whisper.cpp/samples/jfk.wav is missing; unpack the engines' sources with: make")
     for _, _, name in WORK.values():
         model(name)
     commands = {pair: command_of(pair, rounds) for pair in PAIRS}

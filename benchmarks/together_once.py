@@ -18,7 +18,7 @@ from typing import Any
 from cyllama import set_threads
 from cyllama.pipelines import ModelPool
 
-SPEECH = Path(__file__).resolve().parent.parent / "thirdparty" / "whisper.cpp" / "samples" / "jfk.wav"
+SPEECH = Path(__file__).resolve().parent.parent / "tests" / "data" / "recordings" / "jfk.wav"
 
 
 def llm(model: Any) -> None:

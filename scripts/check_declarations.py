@@ -49,7 +49,7 @@ ENGINES = {
     "_native": Engine("llama.cpp", ("ggml/include",), GGML_HEADERS, complete=False),
     "llama": Engine("llama.cpp", LLAMA_FOLDERS, ("include/llama.h", "ggml/include/gguf.h")),
     "llava": Engine("llama.cpp", ("include", "tools/mtmd"), MTMD_HEADERS),
-    "whisper": Engine("whisper.cpp", ("include", "examples"), ("include/whisper.h",)),
+    "whisper": Engine("whisper.cpp", ("include", "examples"), ("include/whisper.h", "include/parakeet.h")),
     "sd": Engine("stable-diffusion.cpp", ("include",), ("include/stable-diffusion.h",)),
 }
 C_HEADERS = {Path(header).name for engine in ENGINES.values() for header in engine.headers}
@@ -70,7 +70,8 @@ def compiler(variable: str, default: str) -> list[str]:
 # ---------------------------------------------------------------- public functions of the C headers
 
 # With these, each engine's API macro expands to the visibility attribute, which marks a public function.
-SHARED = ("LLAMA_SHARED", "GGML_SHARED", "GGML_BACKEND_SHARED", "WHISPER_SHARED", "SD_BUILD_SHARED_LIB")
+NAMES = ("LLAMA", "GGML", "GGML_BACKEND", "WHISPER", "PARAKEET")
+SHARED = (*(f"{name}_SHARED" for name in NAMES), "SD_BUILD_SHARED_LIB")
 ATTRIBUTE = re.compile(r"__attribute__\s*\(\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)\)")
 QUALIFIERS = {"const", "volatile", "struct", "enum", "union"}
 KEYWORDS = {"void", "char", "short", "int", "long", "float", "double", "signed", "unsigned", "_Bool"} | QUALIFIERS

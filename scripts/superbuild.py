@@ -21,8 +21,13 @@ THIRDPARTY = ROOT / "thirdparty"
 ENGINES = ROOT / "build" / "engines"
 CONFIGURATION = ENGINES / "cyllama-configuration.json"
 LIB = ROOT / "src" / "cyllama" / "lib"
-SHARED = ["ggml-base", "ggml", "llama", "llama-common", "mtmd", "whisper", "stable-diffusion"]
+SHARED = ["ggml-base", "ggml", "llama", "llama-common", "mtmd", "whisper", "parakeet", "stable-diffusion"]
 SHARED_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
+# Hardening of all that is compiled: checked string functions, a canary in functions with arrays, read-only relocations.
+# Symbols are stripped.
+LINUX = sys.platform == "linux"
+COMPILE_OPTIONS = ["-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"] if LINUX else []
+LINK_OPTIONS = ["-Wl,-z,relro", "-Wl,-z,now", "-Wl,-s"] if LINUX else []
 LICENSED = ("llama.cpp", "whisper.cpp", "stable-diffusion.cpp")
 # Ninja's progress, in a form that is easy to take apart: done, total, time left.
 NINJA_STATUS = "@%f %t %W@ "
@@ -144,16 +149,26 @@ def configure(cmake: str, arguments: list[str], tools: bool, variants: list[str]
     CONFIGURATION.write_text(json.dumps(wanted, indent=1))
 
 
+def build_number(version: str) -> int:
+    """Return the number in a version of llama.cpp such as ``b11549``, and 0 for another version."""
+    return int(version[1:]) if version[:1] == "b" and version[1:].isdigit() else 0
+
+
 def build() -> None:
     """Configure once, then let ninja decide what is out of date."""
     if not shutil.which("c++") and not os.environ.get("CXX"):
         fail("a C++ compiler is missing; install one (Debian: apt-get install g++)")
     tools = os.environ.get("CYLLAMA_TOOLS") == "1"
+    llama = record_engines()["llama"]
     cmake, ninja = program("cmake"), program("ninja")
     arguments = [
         f"-DCMAKE_MAKE_PROGRAM={ninja}",
         f"-DCYLLAMA_BACKENDS={os.environ.get('CYLLAMA_BACKENDS', 'rpc')}",
-        f"-DCYLLAMA_LLAMA_COMMIT={record_engines()['llama']['commit'][:9]}",
+        f"-DCYLLAMA_COMPILE_OPTIONS={';'.join(COMPILE_OPTIONS)}",
+        f"-DCYLLAMA_LINK_OPTIONS={';'.join(LINK_OPTIONS)}",
+        f"-DCYLLAMA_PYTHON={sys.executable}",
+        f"-DCYLLAMA_LLAMA_BUILD={build_number(llama['version'])}",
+        f"-DCYLLAMA_LLAMA_COMMIT={llama['commit'][:9]}",
         *os.environ.get("CMAKE_ARGS", "").split(),
     ]
     variants = cpu_variants.chosen(os.environ.get("CYLLAMA_CPU_VARIANTS", "native"), fail)

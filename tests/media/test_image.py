@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import time
 import zlib
 from pathlib import Path
 
@@ -394,25 +393,6 @@ def test_another_size(photo: np.ndarray) -> None:
     mask = np.zeros((16, 24), np.uint8)
     mask[:8] = 255
     assert set(np.unique(fitted(mask, 48, 31))) == {0, 255}
-
-
-def test_time_for_a_million_pixels() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (1024, 1024, 3), np.uint8)
-    picture = to_pil(pixels)
-
-    def best(call: object, *arguments: object) -> float:
-        times = []
-        for _ in range(40):
-            begin = time.perf_counter()
-            call(*arguments)
-            times.append(time.perf_counter() - begin)
-        return min(times)
-
-    assert best(to_pil, pixels) < 0.002
-    assert best(to_pixels, picture) < 0.002
-    assert best(to_pixels, pixels) < 0.001
-    assert best(to_pixels, np.ascontiguousarray(pixels.transpose(2, 0, 1))) < 0.002
-    assert best(to_pixels, (pixels / 255).astype(np.float32)) < 0.01  # numbers are checked and rounded
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.uint16])

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data.sounds import JFK
 
 from cyllama import models
 from cyllama.errors import DownloadError
 from cyllama.models.package_index import sha256_of
 from cyllama.models.whisper import read_ctranslate2, read_tiktoken, write_ggml
 
-JFK = Path(__file__).resolve().parents[2] / "thirdparty" / "whisper.cpp" / "samples" / "jfk.wav"
 TEXT = "And so my fellow Americans ask not what your country can do for you, ask what you can do for your country."
 WIDTH, VOCAB = 4, 7
 SIZES = (VOCAB, 6, WIDTH, 2, 1, 5, WIDTH, 2, 1, 3, 1)  # one layer on each side

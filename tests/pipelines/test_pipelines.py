@@ -155,7 +155,7 @@ def test_a_summary(pool: ModelPool) -> None:
     pieces: list[str] = []
     found = summarize_audio(JFK, pool=pool, on_text=pieces.append)
     assert word_error_rate(JFK_TEXT, found.transcription.text) < 0.1
-    assert "".join(pieces).strip() == found.text and "american" in found.text.casefold()
+    assert "".join(pieces).strip() == found.text and len(found.text.split()) > 5
     assert found.parts == () and found.finish_reason in ("stop", "length")
     assert json.loads(json.dumps(found.to_dict()))["text"] == found.text
 

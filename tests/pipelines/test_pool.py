@@ -100,7 +100,7 @@ def test_the_least_recently_used_goes_first() -> None:
 
 
 def test_what_is_used_is_never_closed() -> None:
-    with ModelPool(size(**SMALL) + size(n_ctx=512, n_parallel=1), wait=0) as pool:
+    with ModelPool(size(**SMALL) + size(n_ctx=768, n_parallel=1), wait=0) as pool:
         with pool.use("llm", TINY, **SMALL) as old, pool.use("llm", TINY, n_ctx=512, n_parallel=1):
             with pytest.raises(OutOfMemoryError, match=r"llm tiny-random-llama needs \d+ MiB.*MiB are left.*holds"):
                 with pool.use("llm", TINY, n_ctx=768, n_parallel=1):

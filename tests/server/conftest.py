@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from data.sounds import JFK
 from openai import OpenAI
 from PIL import Image
 from server.running import ENDLESS, Server, running_server
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = ROOT / "thirdparty" / "llama.cpp" / "models" / "templates" / "Qwen-Qwen2.5-7B-Instruct.jinja"
-JFK = ROOT / "thirdparty" / "whisper.cpp" / "samples" / "jfk.wav"
 KEY = "a key that nobody knows"
 
 CONFIG = f"""

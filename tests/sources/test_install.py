@@ -234,5 +234,5 @@ def test_fetches_and_unpacks_a_real_engine(tmp_path: Path) -> None:
     tree = tmp_path / "whisper.cpp"
     described = describe(engine, Places(tmp_path, tmp_path, tmp_path).archives() / engine.filename, tree)
     assert (described.upstream_version, described.ggml) == (engine.upstream_version, engine.ggml)
-    for needed in ("include/whisper.h", "models/for-tests-silero-v6.2.0-ggml.bin", "samples/jfk.wav"):
+    for needed in ("include/whisper.h", "include/parakeet.h", "models/generate-parakeet-test-model.py"):
         assert (tree / needed).is_file()

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data.sounds import JFK
 
 from cyllama import models
 from cyllama.errors import CancelledError, ModelLoadError
 from cyllama.whisper._quantize import block_size, quantize_rows
 from cyllama.whisper.quantize import QUANTIZE_TYPES, quantize
 
-JFK = Path(__file__).resolve().parents[2] / "thirdparty" / "whisper.cpp" / "samples" / "jfk.wav"
 TEXT = "And so my fellow Americans ask not what your country can do for you, ask what you can do for your country."
 
 

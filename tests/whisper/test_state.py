@@ -19,7 +19,7 @@ from data.sounds import JFK, jfk_float32, jfk_int16
 from data.speech import Speech
 
 from cyllama import models
-from cyllama.errors import CancelledError, ClosedError, DecodeError, GrammarError, InUseError, TranscribeError
+from cyllama.errors import CancelledError, ClosedError, DecodeError, GrammarError, InUseError
 from cyllama.whisper import (
     Whisper,
     WhisperContext,
@@ -28,7 +28,6 @@ from cyllama.whisper import (
     WhisperGrammar,
     WhisperState,
     WhisperVad,
-    WhisperVadParams,
     load_audio,
 )
 
@@ -170,28 +169,6 @@ def test_logits_filter(state: WhisperState, sound: np.ndarray, tiny_en: WhisperC
     assert sizes and not text(state).strip()
 
 
-def test_parts_in_parallel(state: WhisperState, sound: np.ndarray) -> None:
-    state.full(np.concatenate([sound, sound]), n_processors=2)
-    assert text(state).count("country") == 4
-    times = [state.get_segment_t0(i) for i in range(state.n_segments)]
-    assert times == sorted(times) and times[-1] > 1100
-    with pytest.raises(ValueError, match="n_processors"):
-        state.full(sound, n_processors=100)
-
-
-def test_the_engines_own_vad(state: WhisperState, sound: np.ndarray) -> None:
-    samples = np.concatenate([np.zeros(16_000 * 5, np.float32), sound])
-    vad = WhisperVadParams(threshold=0.5)
-    path = models.get("silero-vad")
-    state.full(samples, WhisperFullParams(vad=True, vad_model_path=path, vad_params=vad, token_timestamps=True))
-    assert "fellow Americans" in text(state)
-    assert 500 <= state.get_segment_t0(0) <= 580
-    tokens = [token for i in range(state.n_segments) for token in state.get_tokens(i) if token.id < 50256]
-    assert tokens[0].t0 >= 500 and tokens[-1].t1 <= 1600
-    state.full(np.zeros(16_000, np.float32), WhisperFullParams(vad=True, vad_model_path=path))
-    assert state.n_segments == 0
-
-
 # --------------------------------------------------------------------------------------- step by step
 
 
@@ -308,8 +285,6 @@ def test_very_short_sounds(state: WhisperState, n: int) -> None:
         ({"suppress_regex": "(" * 2000}, ValueError),
         ({"initial_prompt": "a\0b"}, ValueError),
         ({"initial_prompt": 5}, TypeError),
-        ({"vad": True}, ValueError),
-        ({"vad": True, "vad_model_path": "/nowhere/vad.bin"}, FileNotFoundError),
         ({"grammar_rules": 5}, TypeError),
         ({"grammar_rules": "root = 5"}, GrammarError),
         ({"new_segment_callback": 5}, TypeError),
@@ -327,13 +302,6 @@ def test_parameters_that_are_refused(
 def test_an_unknown_parameter() -> None:
     with pytest.raises(TypeError, match="did you mean 'beam_size'"):
         WhisperFullParams(beamsize=5)
-
-
-def test_a_vad_model_of_another_kind(state: WhisperState, sound: np.ndarray) -> None:
-    with pytest.raises(TranscribeError):
-        state.full(sound, WhisperFullParams(vad=True, vad_model_path=models.get("tiny.en")))
-    state.full(sound)
-    assert text(state) == TEXT
 
 
 def test_results_out_of_range(state: WhisperState) -> None:

@@ -16,6 +16,7 @@ from cyllama._native._handle cimport Handle, check_range
 from cyllama.llama cimport libllama as lib
 from cyllama.llama._context cimport LlamaContext
 from cyllama.llama._vocab cimport LlamaVocab
+from cyllama.llama.libsampler cimport sample_token
 
 from cyllama._native import _core
 from cyllama.errors import EngineError, GrammarError, UnsupportedError
@@ -697,7 +698,8 @@ cdef class LlamaSampler(Handle):
 
         Notes
         -----
-        Releases the GIL. Source: ``llama_sampler_sample``, llama.h.
+        Releases the GIL. A chain of the greedy sampler alone reads the logits directly.
+        Source: ``llama_sampler_sample``, llama.h.
         """
         return self._sample(ctx, idx)
 
@@ -717,7 +719,7 @@ cdef class LlamaSampler(Handle):
             start_call()
             try:
                 with nogil:
-                    token = lib.llama_sampler_sample(self._ptr, ctx._ptr, c_idx)
+                    token = sample_token(self._ptr, ctx._ptr, c_idx)
             except EngineError as e:
                 self._raise_custom()
                 if "grammar" in str(e):

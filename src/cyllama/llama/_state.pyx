@@ -51,6 +51,15 @@ cdef class LlamaState:
         self.context = <LlamaContext?> context
         self.context._check_memory()
 
+    def _prefix(self) -> bytes:
+        """Return what each whole state of this model begins with: the name of the architecture, after its length.
+
+        It is compared before the engine reads a state, because the engine allocates the length that it finds there,
+        up to 4 GiB.
+        """
+        name = self.context.model.meta_val_str("general.architecture").encode()
+        return struct.pack("<I", len(name)) + name
+
     cdef int _clear(self, int seq_id) except -1:
         """After a failed load nothing half-read stays."""
         cdef lib.llama_memory_t memory = lib.llama_get_memory(self.context._ptr)
@@ -103,11 +112,15 @@ cdef class LlamaState:
         if size == 0:
             raise EngineError("the state is empty", engine="llama")
         cdef const uint8_t * c_data = &data[0]
+        prefix = self._prefix() if seq_id < 0 else b""
+        cdef bint c_foreign = bytes(data[:len(prefix)]) != prefix
         self.context._begin()
         start_call()
         try:
             with nogil:
-                if seq_id < 0:
+                if c_foreign:
+                    n = 0
+                elif seq_id < 0:
                     n = lib.llama_state_set_data(self.context._ptr, c_data, size)
                 elif flags == 0:
                     n = lib.llama_state_seq_set_data(self.context._ptr, c_data, size, seq_id)
@@ -244,7 +257,12 @@ cdef class LlamaState:
             capacity = _saved_tokens(raw, lib.LLAMA_SESSION_MAGIC, lib.LLAMA_SESSION_VERSION)
         else:
             capacity = _saved_tokens(raw, lib.LLAMA_STATE_SEQ_MAGIC, lib.LLAMA_STATE_SEQ_VERSION)
+        prefix = self._prefix() if seq_id < 0 else b""
+        with open(raw, "rb") as file:
+            file.seek(12 + 4 * capacity)
+            foreign = file.read(len(prefix)) != prefix
         tokens = np.zeros(max(capacity, 1), np.int32)
+        cdef bint c_foreign = foreign
         cdef lib.llama_token[::1] view = tokens
         cdef lib.llama_token * c_view
         cdef size_t c_capacity = max(capacity, 1)
@@ -255,7 +273,9 @@ cdef class LlamaState:
         try:
             c_view = &view[0]
             with nogil:
-                if seq_id < 0:
+                if c_foreign:
+                    ok = False
+                elif seq_id < 0:
                     ok = lib.llama_state_load_file(self.context._ptr, c_path, c_view, c_capacity, &n_tokens)
                 else:
                     ok = lib.llama_state_seq_load_file(

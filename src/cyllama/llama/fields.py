@@ -21,7 +21,7 @@ SAMPLERS = frozenset(
      "nucleus", "temp", "typ")
 )  # fmt: skip
 FLAGS = ("parallel_tool_calls", "add_generation_prompt", "parse_special")  # and those of upstream's list
-TEXTS = ("reasoning_effort", "reasoning_format", "generation_prompt", "reasoning_budget_message", "model", "user")
+TEXTS = ("reasoning_effort", "reasoning_format", "reasoning_budget_message", "model", "user")
 
 
 @functools.cache

@@ -655,8 +655,6 @@ cdef extern from "llama.h" nogil:
         int32_t n_vocab, int32_t n_logit_bias, const llama_logit_bias * logit_bias) except +translate_exception
     llama_sampler * llama_sampler_init_infill(const llama_vocab * vocab) except +translate_exception
     uint32_t llama_sampler_get_seed(const llama_sampler * smpl) except +translate_exception
-    llama_token llama_sampler_sample(
-        llama_sampler * smpl, llama_context * ctx, int32_t idx) except +translate_exception
     int32_t llama_split_path(
         char * split_path, size_t maxlen, const char * path_prefix, int32_t split_no, int32_t split_count) noexcept
     int32_t llama_split_prefix(

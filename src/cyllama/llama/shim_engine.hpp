@@ -200,7 +200,8 @@ inline void add_projector(const common_params & params, const std::vector<ggml_b
     mparams.flash_attn_type     = params.flash_attn_type;
     mparams.image_min_tokens    = params.image_min_tokens;
     mparams.image_max_tokens    = params.image_max_tokens;
-    for (const auto & [device, bytes] : mtmd_get_memory_usage(params.mmproj.path.c_str(), mparams)) {
+    const auto usage = mtmd_get_memory_usage(params.mmproj.path.c_str(), mparams);
+    for (const auto & [device, bytes] : usage.backend_mem_usage) {
         size_t i = 0;
         while (i + 1 < devices.size() && devices[i] != device) { // one that the model does not use: the host
             ++i;

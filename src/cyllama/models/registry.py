@@ -69,11 +69,11 @@ class Model:
 
 # Any archive with these vocabularies would do; it need not be the version that an engine is built from.
 _LLAMA_TREE = Archive(
-    package="llama_cpp_python",
-    version="0.3.36",
-    filename="llama_cpp_python-0.3.36.tar.gz",
-    sha256="832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e",
-    size=76_589_250,
+    package="xllamacpp",
+    version="2026.10.11549",
+    filename="xllamacpp-2026.10.11549.tar.gz",
+    sha256="c17ee1163006f70726abb9f72137830818f3d8cb60bfc34cb232d08428eaa22b",
+    size=37_722_765,
 )
 _WHISPER_TREE = Archive(
     package="pywhispercpp",
@@ -145,7 +145,7 @@ MODELS: tuple[Model, ...] = (
         sha256="16c3724582d59aa8bf84711894e833f916ee46a31d80e21312759c48bf8d0e69",
         size=723_869,
         archives=(_LLAMA_TREE,),
-        member="llama_cpp_python-0.3.36/vendor/llama.cpp/models/ggml-vocab-llama-spm.gguf",
+        member="xllamacpp-2026.10.11549/thirdparty/llama.cpp/models/ggml-vocab-llama-spm.gguf",
         checkout="llama.cpp/models/ggml-vocab-llama-spm.gguf",
     ),
     Model(
@@ -181,7 +181,7 @@ MODELS: tuple[Model, ...] = (
         sha256="fbcbe22278fb302694d5f4a41bfe48c5f90e8e3554eab1c0435387dff654a854",
         size=627_549,
         archives=(_LLAMA_TREE,),
-        member="llama_cpp_python-0.3.36/vendor/llama.cpp/models/ggml-vocab-bert-bge.gguf",
+        member="xllamacpp-2026.10.11549/thirdparty/llama.cpp/models/ggml-vocab-bert-bge.gguf",
         checkout="llama.cpp/models/ggml-vocab-bert-bge.gguf",
     ),
     Model(
@@ -195,7 +195,6 @@ MODELS: tuple[Model, ...] = (
         aliases=("silero", "silero-v6.2.0"),
         archives=(_WHISPER_TREE,),
         member="pywhispercpp-1.5.1/whisper.cpp/models/for-tests-silero-v6.2.0-ggml.bin",
-        checkout="whisper.cpp/models/for-tests-silero-v6.2.0-ggml.bin",
     ),
     Model(
         name="vocab-whisper",
@@ -207,7 +206,6 @@ MODELS: tuple[Model, ...] = (
         size=575_451,
         archives=(_WHISPER_TREE,),
         member="pywhispercpp-1.5.1/whisper.cpp/models/for-tests-ggml-base.bin",
-        checkout="whisper.cpp/models/for-tests-ggml-base.bin",
     ),
     Model(
         name="vocab-whisper-en",
@@ -219,7 +217,6 @@ MODELS: tuple[Model, ...] = (
         size=586_836,
         archives=(_WHISPER_TREE,),
         member="pywhispercpp-1.5.1/whisper.cpp/models/for-tests-ggml-tiny.en.bin",
-        checkout="whisper.cpp/models/for-tests-ggml-tiny.en.bin",
     ),
     Model(
         name="whisper-base",

@@ -2,7 +2,7 @@
 
 from libcpp.string cimport string
 
-from cyllama._native._handle cimport CallState, check_range, path_bytes
+from cyllama._native._handle cimport CallState, check_range
 from cyllama.whisper cimport libwhisper as lib
 from cyllama.whisper._model cimport WhisperContext, WhisperGrammar, ask_stop
 from cyllama.whisper.libgrammar cimport matching_tokens
@@ -64,10 +64,6 @@ cdef class FullParams:
         self._grammar(params)
         if params.audio_ctx is not None and params.audio_ctx > context.n_audio_ctx:
             raise ValueError(f"audio_ctx is {params.audio_ctx}, expected at most {context.n_audio_ctx}")
-        if params.vad:
-            self.c.vad = True
-            self.c.vad_model_path = self._kept(path_bytes(params.vad_model_path, "vad_model_path"))
-            self.c.vad_params = fill_vad(params.vad_params)
         return 0
 
     cdef const char * _kept(self, bytes raw):
@@ -146,14 +142,15 @@ cdef class FullParams:
             if params.detect_language or params.language == "auto":
                 self.c.language = self._kept(b"en")
                 self.c.detect_language = False
-        if params.initial_prompt is not None:
-            self.c.initial_prompt = self._kept(params.initial_prompt.encode())
 
     def _tokens(self, WhisperContext context, params, CallState state) -> None:
         cdef string c_pattern
         cdef int n_text
-        if params.prompt_tokens is not None:
-            for token in params.prompt_tokens:
+        prompt = params.prompt_tokens
+        if params.initial_prompt is not None:
+            prompt = context.tokenize(params.initial_prompt)
+        if prompt is not None:
+            for token in prompt:
                 context._check_token(token, "a token of prompt_tokens")
                 self.prompt.push_back(token)
             self.c.prompt_tokens = self.prompt.data()

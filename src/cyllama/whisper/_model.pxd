@@ -10,6 +10,7 @@ cdef class WhisperContext(Handle):
     cdef readonly object params
     cdef readonly int n_vocab
     cdef readonly bint has_weights
+    cdef object _tokenizer
 
     cdef int _load(self, object file, object params, object cancel) except -1
     cdef int _check_weights(self) except -1

@@ -3,7 +3,6 @@
 import os
 
 cimport cython
-from libc.stdint cimport int32_t
 from libcpp cimport bool as cbool
 from libcpp.string cimport string
 from libcpp.vector cimport vector
@@ -21,6 +20,7 @@ from cyllama.errors import EngineError, GrammarError, ModelLoadError, Unsupporte
 from cyllama.whisper.grammar_rules import check_rules
 from cyllama.whisper.model_files import ModelFile
 from cyllama.whisper.params import AHEADS_PRESETS, WhisperContextParams
+from cyllama.whisper.tokenizer import Tokenizer
 
 _core.check_abi(__name__, (ggml.ggml_version().decode(), sizeof(ggml.ggml_tensor), ggml.GGML_MAX_NAME))
 lib.whisper_log_set(log_hook, <void *> <const char *> b"whisper")
@@ -289,31 +289,26 @@ cdef class WhisperContext(Handle):
     # ------------------------------------------------------------------------------- vocabulary
 
     def tokenize(self, text: str) -> list[int]:
-        """Tokens of a text, without special ones; a word of the middle of a text begins with its space.
+        """Return the tokens of a text, without special ones.
+
+        Parameters
+        ----------
+        text : str
+            At most 1 MiB. A word in the middle of a text begins with its space.
+
+        Raises
+        ------
+        TypeError, ValueError
+            `text` is not a string, is too long, or contains a null character.
 
         Notes
         -----
-        Releases the GIL. Source: ``whisper_tokenize``, whisper.h.
+        Source: ``whisper_tokenize``, whisper.h, which :mod:`cyllama.whisper.tokenizer` replaces.
         """
         self._check()
-        if not isinstance(text, str):
-            raise TypeError(f"text is {text!r}, expected a string")
-        cdef bytes raw = text.encode()
-        if b"\0" in raw:
-            raise ValueError("text contains a null character")
-        if len(raw) >= 2**30:
-            raise ValueError(f"text has {len(raw)} bytes, expected less than 1 GiB")
-        cdef const char * c_text = raw
-        cdef vector[int32_t] tokens
-        cdef int c_capacity = len(raw) + 8
-        cdef int n
-        tokens.resize(c_capacity)
-        start_call()
-        with nogil:
-            n = lib.whisper_tokenize(self._ptr, c_text, tokens.data(), c_capacity)
-        if n < 0:
-            raise engine_error(EngineError, f"the text has {-n} tokens", "whisper", "whisper_tokenize", n)
-        return [tokens[i] for i in range(n)]
+        if self._tokenizer is None:
+            self._tokenizer = Tokenizer([<bytes> lib.whisper_token_to_str(self._ptr, i) for i in range(self.n_vocab)])
+        return self._tokenizer(text)
 
     def token_count(self, text: str) -> int:
         """How many tokens a text has; see :meth:`tokenize`. Source: ``whisper_token_count``, whisper.h."""

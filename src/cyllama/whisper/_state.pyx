@@ -433,8 +433,7 @@ cdef class WhisperState(Handle):
 
     # ---------------------------------------------------------------------------------------- whole
 
-    def full(self, samples: object, params: WhisperFullParams | None = None, *, cancel: object | None = None,
-             n_processors: int = 1) -> None:
+    def full(self, samples: object, params: WhisperFullParams | None = None, *, cancel: object | None = None) -> None:
         """Transcribe; the results are segments of this state.
 
         Parameters
@@ -445,8 +444,6 @@ cdef class WhisperState(Handle):
             With the callbacks of this call. The results up to then can be read in ``new_segment_callback``.
         cancel : object with ``is_set()``, optional
             Obeyed within a second, as Ctrl-C is.
-        n_processors : int
-            Cut the sound into so many parts of the same length, without regard to words, for as many threads.
 
         Raises
         ------
@@ -460,13 +457,11 @@ cdef class WhisperState(Handle):
         Notes
         -----
         Releases the GIL. An exception of a callback stops the call and is raised. The state stays usable after all of
-        these. Source: ``whisper_full_with_state``, ``whisper_full_parallel``, whisper.h.
+        these. Source: ``whisper_full_with_state``, whisper.h.
         """
         found = _samples(samples)
-        check_range(n_processors, "n_processors", 1, min(64, max(1, len(found) // 16_000)))
         cdef const float[::1] view = found
         cdef const float * c_view
-        cdef int c_processors = n_processors
         cdef int code = 0
         cdef _Call call = self._call(WhisperFullParams() if params is None else params, cancel)
         self._start(call.state)
@@ -475,12 +470,8 @@ cdef class WhisperState(Handle):
         try:
             c_view = &view[0]
             with nogil:
-                if c_processors == 1:
-                    code = lib.whisper_full_with_state(self.context._ptr, self._ptr, call.params.c, c_view,
-                                                       <int> view.shape[0])
-                else:
-                    code = lib.whisper_full_parallel_with_state(self.context._ptr, self._ptr, call.params.c, c_view,
-                                                                <int> view.shape[0], c_processors)
+                code = lib.whisper_full_with_state(self.context._ptr, self._ptr, call.params.c, c_view,
+                                                   <int> view.shape[0])
         except EngineError as e:
             self._failed(e)
             raise

@@ -104,6 +104,8 @@ cdef class WhisperVad(Handle):
             state.finish()
             raise ModelLoadError(f"{source.what} cannot be loaded: {e.args[0] if e.args else e}", engine="whisper",
                                  function="whisper_vad_init_with_params") from None
+        # The engine would leak a model whose load is stopped; loading a checked one takes milliseconds.
+        stop_source(source.ptr[0], NULL, NULL)
         loader = loader_of(source.ptr[0])
         with nogil:
             self._ptr = lib.whisper_vad_init_with_params(&loader, c_params)

@@ -111,8 +111,6 @@ cdef extern from "whisper.h" nogil:
     int whisper_decode_with_state(
         whisper_context * ctx, whisper_state * state, const whisper_token * tokens, int n_tokens, int n_past,
         int n_threads) except +translate_exception
-    int whisper_tokenize(
-        whisper_context * ctx, const char * text, whisper_token * tokens, int n_max_tokens) except +translate_exception
     int whisper_lang_max_id() noexcept
     int whisper_lang_id(const char * lang) except +translate_exception
     const char * whisper_lang_str(int id) noexcept
@@ -225,18 +223,12 @@ cdef extern from "whisper.h" nogil:
         size_t n_grammar_rules
         size_t i_start_rule
         float grammar_penalty
-        bool vad
-        const char * vad_model_path
-        whisper_vad_params vad_params
 
     whisper_context_params whisper_context_default_params() noexcept
     whisper_full_params whisper_full_default_params(whisper_sampling_strategy strategy) noexcept
     int whisper_full_with_state(
         whisper_context * ctx, whisper_state * state, whisper_full_params params, const float * samples,
         int n_samples) except +translate_exception
-    int whisper_full_parallel_with_state(
-        whisper_context * ctx, whisper_state * state, whisper_full_params params, const float * samples, int n_samples,
-        int n_processors) except +translate_exception
     int whisper_full_n_segments_from_state(whisper_state * state) noexcept
     int whisper_full_lang_id_from_state(whisper_state * state) noexcept
     int64_t whisper_full_get_segment_t0_from_state(whisper_state * state, int i_segment) noexcept

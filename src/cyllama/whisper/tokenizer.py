@@ -1,0 +1,60 @@
+"""Text to the tokens of a vocabulary, as ``whisper_tokenize`` does it.
+
+whisper.cpp splits a text with ``std::regex``, which recurses for each character, and looks up every substring of a
+word. Python's ``re`` does not recurse, and a lookup ends at the length of the longest token.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+__all__ = ["MAX_TEXT", "Tokenizer"]
+
+MAX_TEXT = 2**20  # bytes; a prompt of a model has a few hundred tokens
+_WORD = re.compile(rb"'s|'t|'re|'ve|'m|'ll|'d| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+")
+
+
+class Tokenizer:
+    """The tokens of one vocabulary by their bytes.
+
+    Parameters
+    ----------
+    tokens : iterable of bytes
+        The text of each token, in the order of their numbers.
+    """
+
+    def __init__(self, tokens: Iterable[bytes]) -> None:
+        self._numbers = {token: number for number, token in enumerate(tokens) if token}
+        self._longest = max(map(len, self._numbers), default=0)
+
+    def __call__(self, text: str) -> list[int]:
+        """Return the tokens of `text`: the longest ones that each word begins with.
+
+        Raises
+        ------
+        TypeError
+            `text` is not a string.
+        ValueError
+            `text` contains a null character or more than `MAX_TEXT` bytes.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"text is {text!r}, expected a string")
+        raw = text.encode()
+        if b"\0" in raw:
+            raise ValueError("text contains a null character")
+        if len(raw) > MAX_TEXT:
+            raise ValueError(f"text has {len(raw)} bytes, expected {MAX_TEXT} at most")
+        found: list[int] = []
+        for word in _WORD.findall(raw):
+            start = 0
+            while start < len(word):
+                for end in range(min(len(word), start + self._longest), start, -1):
+                    number = self._numbers.get(word[start:end])
+                    if number is not None:
+                        found.append(number)
+                        start = end
+                        break
+                else:
+                    start += 1  # a byte without a token
+        return found
