@@ -17,4 +17,6 @@ NAMES = (
     "load",
     "cancelling",
     "together",
+    "engines",
 )
+ON_REQUEST = ("engines",)  # needs another checkout, so it runs only where it is named

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import NAMES, report
+from benchmarks import NAMES, ON_REQUEST, report
 from benchmarks.measure import ROOT, Missing, Others, Rounds, save
 
 USAGE = """python -m benchmarks [NAME ...] [--quick] [--runs N] [--output FOLDER] [--report-only]
@@ -20,7 +20,8 @@ Measure side by side, keep the figures in build/benchmarks/, and write FOLDER/be
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmarks that are named, or all; 1 if one could not be measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", usage=USAGE)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; default: all")
+    default = f"default: all but {', '.join(ON_REQUEST)}"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; {default}")
     parser.add_argument("--quick", action="store_true", help="two short rounds, to see that all works")
     parser.add_argument("--runs", type=int, help="rounds that count, after one that does not (default: 5)")
     parser.add_argument("--output", type=Path, default=ROOT / "docs", metavar="FOLDER", help="default: docs")
@@ -34,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if chosen.runs is not None and chosen.runs < 1:
         parser.error(f"--runs is {chosen.runs}, expected 1 or more")
     rounds = Rounds(chosen.runs or (2 if chosen.quick else 5), chosen.quick)
-    complete = chosen.report_only or measure_all(chosen.names or NAMES, rounds)
+    complete = chosen.report_only or measure_all(
+        chosen.names or [name for name in NAMES if name not in ON_REQUEST], rounds
+    )
     try:
         print(f"wrote {report.write(chosen.output)}")
     except Missing as error:
