@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from data.parakeet import parakeet_model
 from data.sounds import JFK
 from data.voice import speak
 from PIL import Image, ImageDraw
@@ -29,6 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         soundfile.write(tmp_path / name, np.asarray(samples), rate)
     shutil.copy(JFK.with_suffix(".mp3"), tmp_path / "talk.mp3")
     (tmp_path / "model.gguf").symlink_to(models.get("tiny-random-llama"))
+    (tmp_path / "ggml-parakeet-tdt-0.6b-v3.bin").symlink_to(parakeet_model())
     shutil.copy(TEMPLATE, tmp_path / "tools.jinja")
     speak("A large red circle on white.", tmp_path / "red-circle.wav")
     speak("Please tell me the capital of France.", tmp_path / "question.wav")

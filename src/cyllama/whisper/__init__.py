@@ -1,16 +1,25 @@
-"""Speech to text: whisper.cpp.
+"""Speech to text: whisper.cpp, with Whisper and Parakeet models.
 
 :func:`transcribe` is the shortest way from a recording to a text, :class:`Whisper` keeps a model loaded;
-`WhisperContext`, `WhisperState` and `WhisperVad` are thin handles on whisper.cpp's.
+`WhisperContext`, `WhisperState`, `WhisperVad`, `ParakeetContext` and `ParakeetState` are thin handles on whisper.cpp's.
 """
 
 from cyllama.media.audio import AudioStream, load_audio
 from cyllama.whisper._core import bench_ggml_mul_mat, bench_memcpy, system_info, version
 from cyllama.whisper._model import WhisperContext, WhisperGrammar, languages
+from cyllama.whisper._parakeet import ParakeetContext
+from cyllama.whisper._parakeet_state import ParakeetState, ParakeetToken
 from cyllama.whisper._state import WhisperState, WhisperTimings, WhisperToken
 from cyllama.whisper._vad import WhisperVad
 from cyllama.whisper.options import TranscribeOptions, VadOptions
-from cyllama.whisper.params import WhisperContextParams, WhisperFullParams, WhisperVadContextParams, WhisperVadParams
+from cyllama.whisper.params import (
+    ParakeetContextParams,
+    ParakeetFullParams,
+    WhisperContextParams,
+    WhisperFullParams,
+    WhisperVadContextParams,
+    WhisperVadParams,
+)
 from cyllama.whisper.quantize import quantize
 from cyllama.whisper.results import Segment, Token, Transcription, TranscriptionInfo, Word
 from cyllama.whisper.streaming import StreamedSegment, StreamingTranscriber
@@ -18,6 +27,11 @@ from cyllama.whisper.transcribe import Whisper, transcribe
 
 __all__ = [
     "AudioStream",
+    "ParakeetContext",
+    "ParakeetContextParams",
+    "ParakeetFullParams",
+    "ParakeetState",
+    "ParakeetToken",
     "Segment",
     "StreamedSegment",
     "StreamingTranscriber",

@@ -16,7 +16,7 @@ from cyllama.whisper.pieces import Piece
 from cyllama.whisper.results import Segment, Token, compression_ratio
 from cyllama.whisper.words import words_of
 
-__all__ = ["Cancel", "Decoder", "EitherCancel", "decode", "decode_together"]
+__all__ = ["Cancel", "Decoder", "EitherCancel", "PieceDecoder", "decode", "decode_together"]
 
 CENTISECONDS = 100.0
 
@@ -37,6 +37,32 @@ class EitherCancel:
     def is_set(self) -> bool:
         """Whether to stop."""
         return any(part.is_set() for part in self._parts)
+
+
+class PieceDecoder(Protocol):
+    """How a piece becomes segments: `Decoder` for Whisper models, `ParakeetDecoder` for Parakeet models."""
+
+    @property
+    def options(self) -> TranscribeOptions:
+        """The options of the transcription."""
+
+    def state(self) -> Any:
+        """Return a new state of the model, a context manager."""
+
+    def following(self) -> dict[str, Any]:
+        """Return the changes to the parameters of the second piece and of those after it."""
+
+    def run(
+        self,
+        state: Any,
+        piece: Piece,
+        *,
+        emit: Callable[[Segment], None],
+        progress: Callable[[float], object] | None = None,
+        cancel: Cancel | None = None,
+        **changes: Any,
+    ) -> None:
+        """Transcribe one piece; pass each segment to `emit`."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +87,13 @@ class Decoder:
     options: TranscribeOptions
     language: str
     special: int
+
+    def following(self) -> dict[str, Any]:
+        """Return the changes to the parameters of the second piece and of those after it."""
+        changes: dict[str, Any] = {"no_context": False}
+        if not self.params.carry_initial_prompt:
+            changes["prompt_tokens"] = None  # it is in the text of the first piece
+        return changes
 
     def run(
         self,
@@ -140,7 +173,7 @@ class _Numbered:
 
 
 def decode(
-    decoder: Decoder,
+    decoder: PieceDecoder,
     pieces: Iterable[Piece],
     seconds: float,
     *,
@@ -163,9 +196,7 @@ def decode(
         for piece in pieces:
             part = None if progress is None else _part_of(progress, piece, seconds)
             decoder.run(state, piece, emit=numbered, progress=part, cancel=cancel, **changes)
-            changes = {"no_context": False}
-            if not decoder.params.carry_initial_prompt:
-                changes["prompt_tokens"] = None  # it is in the text of the first piece
+            changes = decoder.following()
     if progress is not None:
         progress(1.0)
 
@@ -178,7 +209,7 @@ def _part_of(progress: Callable[[float], object], piece: Piece, seconds: float) 
 
 
 def decode_together(
-    decoder: Decoder,
+    decoder: PieceDecoder,
     pieces: Iterable[Piece],
     seconds: float,
     *,

@@ -1,4 +1,4 @@
-"""Parameters: one keyword-only dataclass for each parameter struct of whisper.h.
+"""Parameters: one keyword-only dataclass for each parameter struct of whisper.h and parakeet.h.
 
 Field names are those of the C struct, those of its inner structs included (``best_of``, ``beam_size``). ``None`` is the
 engine's own default. Times that end in ``_ms`` are milliseconds.
@@ -13,13 +13,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 __all__ = [
+    "ParakeetContextParams",
+    "ParakeetFullParams",
     "WhisperContextParams",
     "WhisperFullParams",
     "WhisperVadContextParams",
@@ -251,9 +252,6 @@ class WhisperFullParams(_Params):
     grammar_rules: Any = _param("a WhisperGrammar, or its text (GBNF)", "any")
     i_start_rule: str | None = _param("name of the grammar's first rule; default: root", "text")
     grammar_penalty: float | None = _param("what tokens outside of the grammar lose", "float", low=0.0, high=1e6)
-    vad: bool | None = _param("process speech only", "bool")
-    vad_model_path: str | os.PathLike[str] | None = _param("VAD model, for vad", "any")
-    vad_params: WhisperVadParams | None = _param("how speech is found, for vad", "any")
 
     def check(self) -> None:
         """Check every value, and that they go together."""
@@ -274,17 +272,41 @@ class WhisperFullParams(_Params):
             raise ValueError("split_on_word needs max_len")
         if self.i_start_rule is not None and not isinstance(self.grammar_rules, str):
             raise ValueError("i_start_rule needs grammar_rules as text")
-        self._check_vad()
 
-    def _check_vad(self) -> None:
-        if self.vad and self.vad_model_path is None:
-            raise ValueError("vad needs vad_model_path")
-        if not self.vad and (self.vad_model_path is not None or self.vad_params is not None):
-            raise ValueError("vad_model_path and vad_params need vad=True")
-        if self.vad_params is not None:
-            if not isinstance(self.vad_params, WhisperVadParams):
-                raise TypeError(f"vad_params is {self.vad_params!r}, expected WhisperVadParams")
-            self.vad_params.check()
+
+@dataclass(kw_only=True)
+class ParakeetContextParams(_Params):
+    """How a Parakeet model is loaded (``parakeet_context_params``, parakeet.h)."""
+
+    use_gpu: bool | None = _param("compute on a GPU if there is one", "bool")
+    gpu_device: int | None = _param("number of the GPU", "int", low=0, high=1023)
+
+
+@dataclass(kw_only=True)
+class ParakeetFullParams(_Params):
+    """How a Parakeet model transcribes (``parakeet_full_params``, parakeet.h).
+
+    ``offset_ms`` and ``duration_ms`` are left out: the engine does not read them. ``strategy`` has one value.
+    """
+
+    n_threads: int | None = _param("threads; default and at most: the thread budget", "int", low=1, high=512)
+    no_context: bool | None = _param("forget the text of the last call; default: true", "bool")
+    audio_ctx: int | None = _param(
+        "mel frames of 10 ms that are encoded; longer audio is truncated; 0: those of the audio",
+        "int",
+        low=0,
+        high=2**30,
+    )
+    new_segment_callback: Callable[[int, int], Any] | None = _param(
+        "called with the range of the new segments: first, and one after the last", "callable"
+    )
+    new_token_callback: Callable[[Any], Any] | None = _param("called with each new ParakeetToken", "callable")
+    progress_callback: Callable[[float], Any] | None = _param(
+        "called with 0.0 when the encoder begins; False cancels", "callable"
+    )
+    encoder_begin_callback: Callable[[], Any] | None = _param(
+        "called before the encoder; False ends the call without segments", "callable"
+    )
 
 
 def _check_regex(pattern: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from cyllama.media.audio import SAMPLE_RATE, AudioStream
 from cyllama.media.samples import Samples
 
-__all__ = ["Piece", "Speech", "find_speech", "plain_pieces", "speech_pieces"]
+__all__ = ["Piece", "Speech", "find_speech", "limit_pieces", "plain_pieces", "speech_pieces"]
 
 Speech = tuple[float, float]  # start and end in seconds
 
@@ -95,10 +95,34 @@ def _plain(samples: Samples, start: float, duration: float) -> Piece:
     return Piece(np.ascontiguousarray(samples), (Part(0.0, seconds, start),))
 
 
-def _quietest(samples: Samples) -> int:
-    """The sample in the middle of the quietest moment near the end."""
+def limit_pieces(pieces: Iterable[Piece], seconds: float) -> Iterator[Piece]:
+    """Cut pieces that are longer than `seconds` where they are quietest in the last third of what fits."""
+    most = int(seconds * SAMPLE_RATE)
+    for piece in pieces:
+        first = 0
+        while len(piece.samples) - first > most:
+            last = first + _quietest(piece.samples[first : first + most], min(CUT_SECONDS, seconds / 3))
+            yield from _range_of(piece, first, last)
+            first = last
+        yield from _range_of(piece, first, len(piece.samples)) if first else (piece,)
+
+
+def _range_of(piece: Piece, first: int, last: int) -> Iterator[Piece]:
+    """Yield the piece between two samples, unless all of that is a gap."""
+    start, end = first / SAMPLE_RATE, last / SAMPLE_RATE
+    parts = tuple(
+        Part(max(part.begin, start) - start, min(part.end, end) - start, part.time + max(0.0, start - part.begin))
+        for part in piece.parts
+        if part.begin < end and part.end > start
+    )
+    if parts:
+        yield Piece(np.ascontiguousarray(piece.samples[first:last]), parts)
+
+
+def _quietest(samples: Samples, seconds: float = CUT_SECONDS) -> int:
+    """The sample in the middle of the quietest moment in the last `seconds`."""
     size = round(QUIET_SECONDS * SAMPLE_RATE)
-    first = len(samples) - round(CUT_SECONDS * SAMPLE_RATE)
+    first = len(samples) - round(seconds * SAMPLE_RATE)
     tail = samples[first:]
     energy = np.add.reduceat(np.square(tail, dtype=np.float64), np.arange(0, len(tail) - size + 1, size))
     return first + int(np.argmin(energy)) * size + size // 2

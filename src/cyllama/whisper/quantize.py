@@ -14,7 +14,8 @@ import numpy as np
 
 from cyllama import models
 from cyllama._native.files import atomic_path
-from cyllama.errors import CancelledError, ModelLoadError
+from cyllama.errors import CancelledError, ModelLoadError, UnsupportedError
+from cyllama.whisper.parakeet import is_parakeet
 
 from ._quantize import block_size, file_type, quantize_rows, tensor_type, type_names
 
@@ -70,6 +71,8 @@ def quantize(
         The source is no model of whisper.cpp, is truncated, or is quantized already.
     ValueError
         There is no such type, or `destination` is `source`.
+    UnsupportedError
+        The source is a Parakeet model.
     CancelledError
         It was cancelled; nothing was written.
 
@@ -128,6 +131,11 @@ def _header(reader: _Reader, name: str) -> tuple[bytes, int]:
     """All before the weights, with the new file type; and how many weights there are to be."""
     if reader.size < 4 or reader.take(4) != struct.pack("<I", MAGIC):
         raise reader.wrong("is no model of whisper.cpp (its first bytes are not 'lmgg')")
+    position = reader.file.tell()
+    if is_parakeet(struct.pack("<I", MAGIC) + reader.file.read(128)):
+        raise UnsupportedError(f"{str(reader.path)!r} is a Parakeet model: whisper.cpp's parakeet-quantize writes it "
+                               "with smaller weights")  # fmt: skip
+    reader.file.seek(position)
     sizes = reader.numbers(N_HEADER)
     if any(size < 1 for size in sizes[:-1]):
         raise reader.wrong(f"is no model of whisper.cpp: its sizes are {sizes[:-1]}")

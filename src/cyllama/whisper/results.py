@@ -99,7 +99,7 @@ class Segment(_Record):
     compression_ratio : float
         Length of the text divided by its compressed length; above 2.4 it is probably a loop.
     no_speech_prob : float
-        How likely it is that there is no speech in the window.
+        How likely it is that there is no speech in the window; NaN with a Parakeet model.
     words : tuple of Word or None
         None if they were not asked for.
     temperature : float or None
@@ -147,9 +147,9 @@ class TranscriptionInfo(_Record):
     Attributes
     ----------
     language : str
-        Code of the language, such as ``"en"``.
+        Code of the language, such as ``"en"``; ``"und"`` (undetermined) with a Parakeet model.
     language_probability : float
-        1 if the language was given.
+        1 if the language was given; 0 if it is not known.
     duration, duration_after_vad : float
         Seconds of sound, and of what voice activity detection left of it.
     all_language_probs : tuple of (str, float) or None
@@ -204,7 +204,7 @@ class Transcription(_Record):
 
     @property
     def language(self) -> str:
-        """Code of the language, such as ``"en"``."""
+        """Code of the language, such as ``"en"``; ``"und"`` (undetermined) with a Parakeet model."""
         return self.info.language
 
     @property

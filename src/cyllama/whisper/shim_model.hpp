@@ -151,6 +151,7 @@ inline whisper_model_loader loader_of(model_source & source) { return source.loa
 struct tensor_shape {
     ggml_type            type;
     std::vector<int64_t> ne;
+    ggml_type            other = GGML_TYPE_COUNT; // another type of the same size that is allowed
 };
 
 using tensor_table = std::map<std::string, tensor_shape>;
@@ -204,7 +205,7 @@ inline bool check_tensors(model_source & source, tensor_table & expected, bool m
         if (!found.insert(name).second) {
             refuse("the tensor " + name + " comes twice");
         }
-        if (type != shape.type) {
+        if (type != shape.type && type != shape.other) {
             refuse("the tensor " + name + " has the type " + std::to_string(type) + ", expected " +
                    ggml_type_name(shape.type));
         }

@@ -148,12 +148,10 @@ class StreamingTranscriber:
         return found
 
     def _update(self, cancel: Cancel | None, *, final: bool) -> list[StreamedSegment]:
-        text = self._whisper(
-            self._waiting,
-            cancel=cancel,
-            initial_prompt=self._prompt[-PROMPT_CHARS:] or None,
-            **self._options,
-        )
+        options = self._options
+        if self._whisper.architecture == "whisper":  # the others take no prompt
+            options = options | {"initial_prompt": self._prompt[-PROMPT_CHARS:] or None}
+        text = self._whisper(self._waiting, cancel=cancel, **options)
         self._fresh = 0
         segments = [self._placed(segment) for segment in text.segments]
         settled = len(segments) if final else self._settled(segments)

@@ -11,22 +11,25 @@ import numpy as np
 
 import cyllama
 from cyllama import models
-from cyllama.errors import ClosedError
+from cyllama.errors import ClosedError, UnsupportedError
 from cyllama.media.audio import SAMPLE_RATE, AudioStream
 from cyllama.media.samples import Samples
+from cyllama.whisper import parakeet
 from cyllama.whisper._model import WhisperContext
+from cyllama.whisper._parakeet import ParakeetContext
 from cyllama.whisper._state import WhisperState
 from cyllama.whisper.alignment import context_params
-from cyllama.whisper.decoding import Cancel, Decoder, decode, decode_together
+from cyllama.whisper.decoding import Cancel, Decoder, PieceDecoder, decode, decode_together
 from cyllama.whisper.lazy import lazily
 from cyllama.whisper.options import TranscribeOptions, options_from
 from cyllama.whisper.params import WhisperFullParams
-from cyllama.whisper.pieces import WINDOW_SECONDS, Piece, Speech, find_speech, plain_pieces, speech_pieces
+from cyllama.whisper.pieces import WINDOW_SECONDS, Piece, Speech, find_speech, limit_pieces, plain_pieces, speech_pieces
 from cyllama.whisper.results import Segment, Transcription, TranscriptionInfo
 from cyllama.whisper.speech import SpeechDetector
 
 __all__ = ["Whisper", "transcribe"]
 
+HEAD_BYTES = 128  # of a model file, to find out its kind
 ENGLISH = "en"
 ENGLISH_NAMES = ("en", "english")
 
@@ -35,10 +38,11 @@ ENGLISH_NAMES = ("en", "english")
 class _Job:
     """One recording, ready to be transcribed."""
 
-    decoder: Decoder
+    decoder: PieceDecoder
     stream: AudioStream
     speech: list[Speech] | None
     info: TranscriptionInfo
+    max_seconds: float | None = None  # of one piece
 
     @property
     def options(self) -> TranscribeOptions:
@@ -54,6 +58,10 @@ class _Job:
         run(self.decoder, self._pieces(), self.stream.duration, emit=emit, progress=progress, cancel=cancel)
 
     def _pieces(self) -> Iterator[Piece]:
+        found = self._whole_pieces()
+        return found if self.max_seconds is None else limit_pieces(found, self.max_seconds)
+
+    def _whole_pieces(self) -> Iterator[Piece]:
         if self.speech is None:
             return plain_pieces(self.stream)
         if self.options.batch_size > 1:
@@ -67,14 +75,15 @@ class Whisper:
     Parameters
     ----------
     model : str, path, bytes or binary file object
-        A name of `cyllama.models` (``"tiny.en"``), a file in whisper.cpp's format, its content, or an open file.
+        A name of `cyllama.models` (``"tiny.en"``), a file in whisper.cpp's format, its content, or an open file. The
+        file is a Whisper or a Parakeet model; its header says which.
     dtw : bool or str
         Times of words by aligning the attention of the model with the sound; the name of the alignment heads
         (``"tiny.en"``), or True for those of the model. Turns flash attention off.
     cancel : object with ``is_set()``, optional
         Stops the loading.
     **params
-        ``use_gpu``, ``gpu_device``, ``flash_attn``: see `WhisperContextParams`.
+        ``use_gpu``, ``gpu_device``, ``flash_attn``: see `WhisperContextParams`. Parakeet models take the first two.
 
     Raises
     ------
@@ -82,6 +91,8 @@ class Whisper:
         No such file, and no such name; the nearest names are given.
     ModelLoadError
         It is no whisper model, or is damaged.
+    UnsupportedError
+        `dtw` or ``flash_attn`` with a Parakeet model.
     CancelledError
         `cancel` was set.
 
@@ -94,28 +105,23 @@ class Whisper:
     def __init__(self, model: Any = "tiny.en", *, dtw: bool | str = False, cancel: Cancel | None = None, **params: Any):
         self._closed = False
         self._detector = SpeechDetector()
-        if isinstance(model, (bytes, bytearray, memoryview)):
-            chosen = context_params(bytes(model[:64]), dtw, params)
-            self._context = WhisperContext.from_bytes(model, chosen, cancel=cancel)
-        elif callable(getattr(model, "read", None)):
-            position = model.tell()
-            head = model.read(64)
-            model.seek(position)
-            self._context = WhisperContext.from_fileobj(model, context_params(head, dtw, params), cancel=cancel)
-        else:
-            path = models.resolve(model)
-            with open(path, "rb") as file:
-                head = file.read(64)
-            self._context = WhisperContext(os.fspath(path), context_params(head, dtw, params), cancel=cancel)
+        self._context = _load(model, dtw, params, cancel)
+
+    @property
+    def architecture(self) -> str:
+        """``"whisper"`` or ``"parakeet"``."""
+        return "parakeet" if isinstance(self._context, ParakeetContext) else "whisper"
 
     @property
     def is_multilingual(self) -> bool:
-        """Whether it knows other languages than English."""
-        return bool(self._context.is_multilingual)
+        """Whether it knows other languages than English; False for a Parakeet model, whose file does not say."""
+        return isinstance(self._context, WhisperContext) and bool(self._context.is_multilingual)
 
     @property
     def languages(self) -> dict[str, str]:
-        """The languages that it knows: code and English name."""
+        """The languages that it knows: code and English name; empty for a Parakeet model, whose file does not say."""
+        if isinstance(self._context, ParakeetContext):
+            return {}
         return dict(self._context.languages) if self.is_multilingual else {ENGLISH: "english"}
 
     def __call__(
@@ -185,11 +191,17 @@ class Whisper:
         ------
         ValueError
             The model knows English only, or there is no sound.
+        UnsupportedError
+            It is a Parakeet model, which does not report the language.
 
         Notes
         -----
         Releases the GIL. Source: ``whisper_lang_auto_detect_with_state``, whisper.h.
         """
+        if isinstance(self._context, ParakeetContext):
+            raise UnsupportedError(
+                "detect_language() needs a Whisper model: Parakeet models do not report the language"
+            )
         if not self.is_multilingual:
             raise ValueError("the model knows English only; take a multilingual one, such as 'base'")
         stream = AudioStream(audio, sample_rate=sample_rate)
@@ -204,6 +216,9 @@ class Whisper:
             As of `cyllama.whisper.transcribe`.
         """
         found = options_from(options)
+        if isinstance(self._context, ParakeetContext):
+            parakeet.check_options(found, self._context.n_audio_ctx)
+            return found
         self._check_task(found)
         if found.language not in (None, "auto"):
             self._context.language_code(found.language)
@@ -231,7 +246,12 @@ class Whisper:
         """A state of its own for each transcription: made in milliseconds, and nothing is left over from another."""
         if self._closed:
             raise ClosedError("this Whisper is closed")
-        return WhisperState(self._context)
+        return WhisperState(self._whisper)
+
+    @property
+    def _whisper(self) -> WhisperContext:
+        assert isinstance(self._context, WhisperContext)
+        return self._context
 
     def _job(self, audio: Any, sample_rate: int | None, options: dict[str, Any], cancel: Cancel | None) -> _Job:
         if self._closed:
@@ -243,7 +263,10 @@ class Whisper:
             speech = find_speech(
                 plain_pieces(stream), lambda samples: self._detector(samples, chosen.vad(), cancel=cancel)
             )
-        language, probability, every = self._language(chosen, stream, speech, cancel)
+        if isinstance(self._context, ParakeetContext):
+            language, probability, every = parakeet.UNKNOWN_LANGUAGE, 0.0, None
+        else:
+            language, probability, every = self._language(chosen, stream, speech, cancel)
         info = TranscriptionInfo(
             language=language,
             language_probability=probability,
@@ -253,9 +276,13 @@ class Whisper:
             transcription_options=chosen,
             vad_options=None if speech is None else chosen.vad(),
         )
+        if isinstance(self._context, ParakeetContext):
+            longest = parakeet.max_seconds(chosen, self._context.n_audio_ctx)
+            decoder = parakeet.ParakeetDecoder(self._context, chosen, _threads(chosen))
+            return _Job(decoder, stream, speech, info, longest)
         params = self._params(chosen, language)
         spoken = ENGLISH if chosen.task == "translate" else language
-        return _Job(Decoder(self._state, params, chosen, spoken, self._context.token_eot), stream, speech, info)
+        return _Job(Decoder(self._state, params, chosen, spoken, self._whisper.token_eot), stream, speech, info)
 
     def _check_task(self, options: TranscribeOptions) -> None:
         if self.is_multilingual:
@@ -271,7 +298,7 @@ class Whisper:
         if not self.is_multilingual:
             return ENGLISH, 1.0, None
         if options.language not in (None, "auto"):
-            return self._context.language_code(options.language), 1.0, None
+            return self._whisper.language_code(options.language), 1.0, None
         if speech is None:
             start = stream.clips[0][0]
             samples = stream.read(start, start + WINDOW_SECONDS)
@@ -297,15 +324,45 @@ class Whisper:
         prompt = " ".join(text.strip() for text in (options.hotwords, options.initial_prompt) if isinstance(text, str))
         tokens = None if isinstance(options.initial_prompt, str) else options.initial_prompt
         if tokens is not None:
-            tokens = [*(self._context.tokenize(" " + prompt) if prompt else ()), *map(int, tokens)]
+            tokens = [*(self._whisper.tokenize(" " + prompt) if prompt else ()), *map(int, tokens)]
         elif prompt:
-            tokens = self._context.tokenize(" " + prompt)
+            tokens = self._whisper.tokenize(" " + prompt)
         if tokens and not options.condition_on_previous_text:
             # room for the prompt alone, before every window
             fields |= {"carry_initial_prompt": True, "n_max_text_ctx": len(tokens) + 1}
-        if options.batch_size > 1 and options.n_threads is None:
-            fields["n_threads"] = max(1, cyllama.get_threads() // options.batch_size)
+        fields["n_threads"] = _threads(options)
         return WhisperFullParams(language=language, prompt_tokens=tokens or None, **fields)
+
+
+def _load(
+    model: Any, dtw: bool | str, params: Mapping[str, Any], cancel: Cancel | None
+) -> WhisperContext | ParakeetContext:
+    """Load a model of the kind that its header says."""
+    if isinstance(model, (bytes, bytearray, memoryview)):
+        head = bytes(model[:HEAD_BYTES])
+        if parakeet.is_parakeet(head):
+            return ParakeetContext.from_bytes(model, parakeet.context_params(dtw, params), cancel=cancel)
+        return WhisperContext.from_bytes(model, context_params(head, dtw, params), cancel=cancel)
+    if callable(getattr(model, "read", None)):
+        position = model.tell()
+        head = model.read(HEAD_BYTES)
+        model.seek(position)
+        if isinstance(head, bytes) and parakeet.is_parakeet(head):
+            return ParakeetContext.from_fileobj(model, parakeet.context_params(dtw, params), cancel=cancel)
+        return WhisperContext.from_fileobj(model, context_params(head, dtw, params), cancel=cancel)
+    path = models.resolve(model)
+    with open(path, "rb") as file:
+        head = file.read(HEAD_BYTES)
+    if parakeet.is_parakeet(head):
+        return ParakeetContext(os.fspath(path), parakeet.context_params(dtw, params), cancel=cancel)
+    return WhisperContext(os.fspath(path), context_params(head, dtw, params), cancel=cancel)
+
+
+def _threads(options: TranscribeOptions) -> int | None:
+    """Return the threads of one call; parts that are transcribed at the same time share the budget."""
+    if options.batch_size > 1 and options.n_threads is None:
+        return max(1, int(cyllama.get_threads()) // options.batch_size)
+    return options.n_threads
 
 
 def transcribe(
@@ -349,7 +406,7 @@ def transcribe(
     TypeError
         There is no such option; the nearest is named.
     UnsupportedError
-        whisper.cpp has nothing like that option.
+        whisper.cpp has nothing like that option, or a Parakeet model does not support it.
     ValueError
         A value is out of range, or the language is unknown.
     MediaError

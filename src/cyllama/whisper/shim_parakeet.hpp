@@ -1,0 +1,172 @@
+// Reading Parakeet models of whisper.cpp: the engine trusts every number in them, so they are checked first.
+#pragma once
+
+#include "shim_model.hpp"
+
+#include "parakeet.h"
+
+namespace cyllama {
+
+inline parakeet_model_loader parakeet_loader_of(model_source & source) {
+    const whisper_model_loader loader = source.loader();
+    parakeet_model_loader      result = {};
+    result.context = loader.context;
+    result.read    = loader.read;
+    result.eof     = loader.eof;
+    result.close   = loader.close;
+    return result;
+}
+
+struct parakeet_sizes {
+    int32_t n_vocab, n_audio_ctx, n_audio_state, n_audio_head, n_audio_layer, n_mels, ftype, n_fft;
+    int32_t subsampling_factor, n_channels, n_conv_kernel, n_pred_dim, n_pred_layers, n_durations, n_max_tokens;
+};
+
+constexpr int32_t PARAKEET_SUBSAMPLING  = 8;         // three convolutions of stride 2 in the engine's graph
+constexpr int32_t PARAKEET_MAX_DURATION = 1000;      // encoder frames; models have 4
+constexpr int32_t PARAKEET_MAX_WORD     = 4096;      // bytes
+constexpr int64_t PARAKEET_MAX_MEMORY   = 1LL << 30; // bytes for computing; a model of 0.6 billion weights needs 0.5 GB
+
+// Memory that the engine takes for computing `n_audio_ctx` mel frames, in bytes. Only the large tensors count.
+inline int64_t parakeet_memory(const parakeet_sizes & s) {
+    const int64_t n_ctx    = s.n_audio_ctx;
+    const int64_t n_frames = (n_ctx + PARAKEET_SUBSAMPLING - 1) / PARAKEET_SUBSAMPLING;
+    const int64_t scores   = 8 * n_frames * n_frames * s.n_audio_head; // with those of relative positions, and copies
+    const int64_t features = (s.n_mels / 2) * (n_ctx / 2) * s.n_channels;
+    const int64_t gates    = 4 * n_ctx * s.n_pred_dim;
+    const int64_t logits   = n_ctx * s.n_vocab;
+    return int64_t(sizeof(float)) * (scores + features + gates + logits);
+}
+
+inline parakeet_sizes check_parakeet_sizes(model_source & source) {
+    // upper limits: what the engine's graphs have room for (layers), and far beyond the largest Parakeet (the rest)
+    parakeet_sizes s;
+    s.n_vocab            = number_in(source, "n_vocab", 1, 1 << 17);
+    s.n_audio_ctx        = number_in(source, "n_audio_ctx", 64, 1 << 15);
+    s.n_audio_state      = number_in(source, "n_audio_state", 2, 4096);
+    s.n_audio_head       = number_in(source, "n_audio_head", 1, 256);
+    s.n_audio_layer      = number_in(source, "n_audio_layer", 1, 48);
+    s.n_mels             = number_in(source, "n_mels", PARAKEET_SUBSAMPLING, 256);
+    s.ftype              = number_in(source, "ftype", 0, 100 * GGML_QNT_VERSION_FACTOR);
+    s.n_fft              = number_in(source, "n_fft", 32, 4096);
+    s.subsampling_factor = number_in(source, "subsampling_factor", PARAKEET_SUBSAMPLING, PARAKEET_SUBSAMPLING);
+    s.n_channels         = number_in(source, "n_subsampling_channels", 1, 1024);
+    s.n_conv_kernel      = number_in(source, "n_conv_kernel", 3, 63);
+    s.n_pred_dim         = number_in(source, "n_pred_dim", 1, 4096);
+    s.n_pred_layers      = number_in(source, "n_pred_layers", 1, 2);
+    s.n_durations        = number_in(source, "n_tdt_durations", 1, 64);
+    s.n_max_tokens       = number_in(source, "n_max_tokens", 1, 1000);
+    if (s.n_audio_state % s.n_audio_head || s.n_audio_state % 2) {
+        refuse("its width of " + std::to_string(s.n_audio_state) + " is odd or no multiple of the number of heads");
+    }
+    if (s.n_mels % PARAKEET_SUBSAMPLING) {
+        refuse("n_mels is " + std::to_string(s.n_mels) + ", expected a multiple of subsampling_factor");
+    }
+    if (s.n_fft % 2) {
+        refuse("n_fft is " + std::to_string(s.n_fft) + ", expected an even number");
+    }
+    if (s.n_conv_kernel % 2 == 0) {
+        refuse("n_conv_kernel is " + std::to_string(s.n_conv_kernel) + ", expected an odd number");
+    }
+    const int64_t block    = ggml_blck_size(weight_type(s.ftype));
+    const int64_t features = int64_t(s.n_mels / PARAKEET_SUBSAMPLING) * s.n_channels;
+    if (s.n_audio_state % block || features % block) {
+        refuse("its widths of " + std::to_string(s.n_audio_state) + " and " + std::to_string(features) +
+               " are no multiples of the block size of its weights");
+    }
+    if (parakeet_memory(s) > PARAKEET_MAX_MEMORY) {
+        refuse("it would need " + std::to_string(parakeet_memory(s) >> 20) + " MiB for computing: its sizes are those "
+               "of no Parakeet");
+    }
+    return s;
+}
+
+// Mel filters, window, durations and words.
+inline void check_parakeet_tables(model_source & source, const parakeet_sizes & s) {
+    const int32_t n_bins = 1 + s.n_fft / 2;
+    number_in(source, "the number of mel bands", s.n_mels, s.n_mels);
+    number_in(source, "the number of FFT bins", n_bins, n_bins);
+    source.skip(uint64_t(s.n_mels) * n_bins * sizeof(float));
+    source.skip(uint64_t(number_in(source, "the length of the window", 0, s.n_fft)) * sizeof(float));
+    for (int32_t i = 0; i < s.n_durations; ++i) {
+        number_in(source, "a duration", 0, PARAKEET_MAX_DURATION);
+    }
+    number_in(source, "the number of words", s.n_vocab, s.n_vocab);
+    for (int32_t i = 0; i < s.n_vocab; ++i) {
+        source.skip(number_in(source, "the length of a word", 0, PARAKEET_MAX_WORD));
+    }
+}
+
+inline void add_parakeet_layer(tensor_table & table, const std::string & name, const parakeet_sizes & s) {
+    const ggml_type w = weight_type(s.ftype);
+    const int64_t   n = s.n_audio_state;
+    for (const char * norm : { ".norm_feed_forward1", ".norm_feed_forward2", ".norm_conv", ".norm_self_att",
+                               ".norm_out", ".conv.batch_norm" }) {
+        table[name + norm + ".weight"] = { GGML_TYPE_F32, { n } };
+        table[name + norm + ".bias"]   = { GGML_TYPE_F32, { n } };
+    }
+    for (const char * block : { ".feed_forward1", ".feed_forward2" }) {
+        table[name + block + ".linear1.weight"] = { w, { n, 4 * n } };
+        table[name + block + ".linear2.weight"] = { w, { 4 * n, n } };
+    }
+    table[name + ".conv.pointwise_conv1.weight"]           = { w, { n, 2 * n } };
+    table[name + ".conv.depthwise_conv.weight"]            = { GGML_TYPE_F32, { s.n_conv_kernel, n } };
+    table[name + ".conv.batch_norm.running_mean"]          = { GGML_TYPE_F32, { n } };
+    table[name + ".conv.batch_norm.running_var"]           = { GGML_TYPE_F32, { n } };
+    table[name + ".conv.batch_norm.num_batches_tracked"]   = { GGML_TYPE_I32, { 1 }, GGML_TYPE_F32 }; // not used
+    table[name + ".conv.pointwise_conv2.weight"]           = { w, { n, n } };
+    for (const char * part : { ".pos_bias_u", ".pos_bias_v" }) {
+        table[name + ".self_attn" + part] = { GGML_TYPE_F32, { n / s.n_audio_head, s.n_audio_head } };
+    }
+    for (const char * part : { "q", "k", "v", "out", "pos" }) {
+        table[name + ".self_attn.linear_" + part + ".weight"] = { w, { n, n } };
+    }
+}
+
+inline tensor_table parakeet_tensors(const parakeet_sizes & s) {
+    const ggml_type w = weight_type(s.ftype);
+    const int64_t   n = s.n_audio_state, d = s.n_pred_dim, c = s.n_channels;
+    const int64_t   n_out = int64_t(s.n_vocab) + s.n_durations + 1;
+    // as the engine: K-quants have blocks of 256, the decoder's width is 640
+    const ggml_type p = d % ggml_blck_size(w) ? GGML_TYPE_F32 : w;
+    tensor_table table = {
+        { "encoder.pre_encode.out.weight",   { w, { s.n_mels / PARAKEET_SUBSAMPLING * c, n } } },
+        { "encoder.pre_encode.out.bias",     { GGML_TYPE_F32, { n } } },
+        { "decoder.prediction.embed.weight", { p, { d, int64_t(s.n_vocab) + 1 } } },
+        { "joint.pred.weight",               { p, { d, d } } },
+        { "joint.pred.bias",                 { GGML_TYPE_F32, { d } } },
+        { "joint.enc.weight",                { w, { n, d } } },
+        { "joint.enc.bias",                  { GGML_TYPE_F32, { d } } },
+        { "joint.joint_net.2.weight",        { p, { d, n_out } } },
+        { "joint.joint_net.2.bias",          { GGML_TYPE_F32, { n_out } } },
+    };
+    for (const int number : { 0, 2, 3, 5, 6 }) {
+        const std::string name   = "encoder.pre_encode.conv." + std::to_string(number);
+        const bool        points = number == 3 || number == 6;
+        table[name + ".weight"]  = { GGML_TYPE_F32, { points ? 1 : 3, points ? 1 : 3, points ? c : 1, c } };
+        table[name + ".bias"]    = { GGML_TYPE_F32, { 1, 1, c, 1 } };
+    }
+    for (int i = 0; i < s.n_audio_layer; ++i) {
+        add_parakeet_layer(table, "encoder.layers." + std::to_string(i), s);
+    }
+    for (int i = 0; i < s.n_pred_layers; ++i) {
+        const std::string name = "decoder.prediction.dec_rnn.lstm.", end = "_l" + std::to_string(i);
+        table[name + "weight_ih" + end] = { p, { d, 4 * d } };
+        table[name + "weight_hh" + end] = { p, { d, 4 * d } };
+        table[name + "bias_h" + end]    = { GGML_TYPE_F32, { 4 * d } };
+    }
+    return table;
+}
+
+// Throws when the engine could not load it safely.
+inline void check_parakeet_model(model_source & source) {
+    source.rewind();
+    check_magic(source);
+    const parakeet_sizes s = check_parakeet_sizes(source);
+    check_parakeet_tables(source, s);
+    tensor_table table = parakeet_tensors(s);
+    check_tensors(source, table, false);
+    source.rewind();
+}
+
+} // namespace cyllama
