@@ -8,24 +8,42 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["atomic_path", "beside"]
+__all__ = ["atomic_path", "beside", "final_path"]
+
+AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
-def beside(path: str | os.PathLike[str]) -> Path:
-    """Make an empty file in the folder of `path`, with the rights of what is there or of a new file.
+def final_path(path: AnyPath) -> Path:
+    """Return the absolute path of a file to write; for a symbolic link, the file that it points to.
 
     Raises
     ------
     IsADirectoryError
         `path` is a directory.
-    OSError
-        The folder is missing or cannot be written.
+    FileNotFoundError
+        The folder is missing.
+    ValueError
+        `path` is a device or a pipe, which a file must not replace.
     """
-    target = Path(path).absolute()
+    name = os.fsdecode(path)
+    target = Path(os.path.realpath(name))
     if target.is_dir():
-        raise IsADirectoryError(f"{os.fspath(path)!r} is a directory, expected a file to write")
+        raise IsADirectoryError(f"{name!r} is a directory, expected a file to write")
+    if target.exists() and not target.is_file():
+        raise ValueError(f"{name!r} is a device or a pipe, expected a file or a new name")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {str(target.parent)!r} for {target.name!r}")
+    return target
+
+
+def beside(target: Path) -> Path:
+    """Make an empty file in the folder of a path of :func:`final_path`, with the rights of what is there.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written.
+    """
     temporary = target.parent / f".cyllama-{secrets.token_hex(8)}"
     # not tempfile, whose files only their owner may read
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -35,7 +53,7 @@ def beside(path: str | os.PathLike[str]) -> Path:
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> Iterator[str]:
+def atomic_path(path: AnyPath) -> Iterator[str]:
     """Give the name of an empty file beside `path`, which takes its name when the block ends well.
 
     After an exception nothing is left, and what was at `path` before is still there.
@@ -44,8 +62,10 @@ def atomic_path(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> It
     ------
     OSError
         The file cannot be made there.
+    ValueError
+        `path` is a device or a pipe.
     """
-    target = os.path.abspath(os.fsdecode(path))
+    target = final_path(path)
     temporary = beside(target)
     try:
         yield os.fspath(temporary)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cyllama._native.files import atomic_path
 from cyllama.cli._language import add_model, load, unescaped
 from cyllama.cli._media import add_media, media_parts, picture_part, sound_part
 from cyllama.errors import CyllamaError
@@ -235,7 +236,8 @@ class Session:
         if not text:
             raise ValueError("the name of a file is missing")
         talk = json.dumps({"system": self.system, "messages": self.messages}, indent=1, ensure_ascii=False)
-        Path(text).write_text(talk, encoding="utf-8")
+        with atomic_path(text) as temporary:
+            Path(temporary).write_text(talk, encoding="utf-8")
         return True
 
     def _load(self, text: str) -> bool:

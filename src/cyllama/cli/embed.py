@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cyllama._native.files import atomic_path
 from cyllama.cli._language import add_model, load
 
 __all__ = ["add_arguments", "run"]
@@ -33,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         if isinstance(vectors, list):
             raise ValueError("the model gives a vector for each token; choose --pooling mean, cls or last")
     if arguments.output is not None:
-        with open(arguments.output, "wb") as file:
+        with atomic_path(arguments.output) as temporary, open(temporary, "wb") as file:
             np.save(file, vectors)
         print(arguments.output)
     elif arguments.similarity:

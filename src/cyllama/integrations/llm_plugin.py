@@ -17,6 +17,7 @@ from llm.models import EmbeddingModel
 from pydantic import Field
 
 from cyllama import models
+from cyllama._native.files import atomic_path
 from cyllama.errors import CyllamaError
 
 __all__ = ["CyllamaChat", "CyllamaEmbedding"]
@@ -132,5 +133,6 @@ def register_commands(cli: click.Group) -> None:
     @click.argument("file", type=click.Path(exists=True, dir_okay=False, resolve_path=True))
     def add(name: str, file: str) -> None:
         """Make a GGUF file known as cyllama/NAME."""
-        _kept().write_text(json.dumps({**_added(), name: file}, indent=1))
+        with atomic_path(_kept()) as temporary:
+            Path(temporary).write_text(json.dumps({**_added(), name: file}, indent=1))
         click.echo(f"cyllama/{name}")

@@ -21,7 +21,7 @@ from cyllama._native._handle cimport Handle, path_bytes
 from cyllama.llama cimport libgguf as lib
 
 from cyllama._native import _core
-from cyllama._native.files import atomic_path
+from cyllama._native.files import atomic_path, final_path
 from cyllama.errors import EngineError, ModelLoadError, UnsupportedError
 from cyllama.llama._enums import TensorType, enum_value
 
@@ -674,12 +674,12 @@ cdef class GGUFContext(Handle):
         Releases the GIL. Source: ``gguf_write_to_file``, gguf.h.
         """
         self._check_alignment()
-        target = os.path.abspath(os.fsdecode(path))
+        target = final_path(path)
         self._begin()
         try:
             with atomic_path(target) as temporary:
                 self._write(temporary, only_meta)
-                if self.path is not None and os.path.abspath(self.path) == target:
+                if self.path is not None and os.path.realpath(self.path) == os.fspath(target):
                     for info in self.tensors():  # the file they are read from is about to go
                         self._data.setdefault(info.name, self._raw_data(info).copy())
         finally:

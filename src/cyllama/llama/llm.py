@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import difflib
+import errno
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cyllama import models
+from cyllama._native.files import atomic_path
 from cyllama.errors import CancelledError, ClosedError, EngineError, GrammarError, InUseError, UnsupportedError
 from cyllama.llama._engine import Engine, EngineResponse
 from cyllama.llama._enums import PoolingType
@@ -311,10 +313,15 @@ class LLM(AsyncCalls):
     # ------------------------------------------------------------------------------------ state
 
     def save_state(self, path: Paths, *, slot: int = 0) -> None:
-        """Write what a slot has computed, to go on later without computing it again."""
+        """Write what a slot has computed, to go on later without computing it again; a file is written whole."""
         with self._state_file(slot) as file:
-            self._json("slot_action", {"filename": file.name}, None, {"id_slot": str(slot), "action": "save"})
-            shutil.move(file, path)  # which may be on another disk
+            action = {"id_slot": str(slot), "action": "save"}
+            wanted = int(self._json("slot_action", {"filename": file.name}, None, action)["n_written"])
+            written = file.stat().st_size
+            if written < wanted:  # which the engine does not look at
+                raise OSError(errno.ENOSPC, f"{written} of {wanted} bytes of the state could be written", str(path))
+            with atomic_path(path) as temporary:
+                shutil.move(file, temporary)  # a copy, if the path is on another disk
 
     def load_state(self, path: Paths, *, slot: int = 0) -> None:
         """Read what `save_state` wrote."""

@@ -13,6 +13,7 @@ from cyllama.sd._calls cimport EngineCall
 from cyllama.sd._fill cimport c_image
 
 from cyllama._native import _core as native
+from cyllama._native.files import final_path
 from cyllama.errors import EngineError
 from cyllama.sd._context import engine_failed
 from cyllama.sd._enums import SDType, enum_value
@@ -63,13 +64,11 @@ def convert(input_path: str | bytes | os.PathLike, output_path: str | bytes | os
     cdef bytes raw_rules = check_rules(tensor_type_rules or "")
     if not isinstance(convert_name, bool):
         raise TypeError(f"convert_name is {convert_name!r}, expected True or False")
-    target = os.path.abspath(os.fsdecode(output_path))
-    ending = ".safetensors" if target.endswith(".safetensors") else ".gguf"
+    target = os.fspath(final_path(output_path))
+    ending = ".safetensors" if os.fsdecode(output_path).endswith(".safetensors") else ".gguf"
     cdef int c_type = _output_type(output_type, ending)
     # beside the target, so that it takes its name in one move
     temporary = os.path.join(os.path.dirname(target), f".cyllama-{secrets.token_hex(8)}{ending}")
-    if not os.path.isdir(os.path.dirname(target)):
-        raise FileNotFoundError(f"output_path is {target!r}, whose folder does not exist")
     cdef bytes raw_output = os.fsencode(temporary)
     cdef const char * c_input = raw_input
     cdef const char * c_vae = raw_vae

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from PIL import Image
 
+from cyllama._native.files import atomic_path
 from cyllama.media.image import Pixels
 from cyllama.sd.png import KEY, png_info, user_comment
 from cyllama.sd.video import save_video
@@ -32,7 +33,7 @@ class Picture(Image.Image):
         return cast(Picture, plain)
 
     def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
-        """Write the picture, as Pillow does.
+        """Write the picture, as Pillow does; a file appears whole, or the one before stays.
 
         Parameters
         ----------
@@ -51,7 +52,12 @@ class Picture(Image.Image):
             params.setdefault("pnginfo", png_info(text))
         elif text and (kind or "").upper() in EXIF_FORMATS:
             params.setdefault("exif", user_comment(text))
-        super().save(fp, format, **{name: value for name, value in params.items() if value is not None})
+        params = {name: value for name, value in params.items() if value is not None}
+        if kind is None or name is not fp or (os.path.exists(name) and not os.path.isfile(name)):
+            super().save(fp, format, **params)  # a file object, a device, or a path whose format Pillow refuses
+            return
+        with atomic_path(name) as temporary:
+            super().save(temporary, kind, **params)
 
 
 class ImageResult(list[Any]):

@@ -112,7 +112,8 @@ def _av() -> Any:
 def _write_folder(pictures: Sequence[Pixels], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for i, picture in enumerate(pictures):
-        Image.fromarray(picture).save(folder / f"{i + 1:05d}.png")
+        with atomic_path(folder / f"{i + 1:05d}.png") as temporary:
+            Image.fromarray(picture).save(temporary, "PNG")
     return folder
 
 

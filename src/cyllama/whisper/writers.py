@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from cyllama._native.files import atomic_path, beside
+from cyllama._native.files import atomic_path, beside, final_path
 
 from .results import Segment, Token, Transcription
 
@@ -298,8 +298,8 @@ class SegmentWriter:
     def __init__(self, target: str | os.PathLike[str] | TextIO, format: str | None = None) -> None:
         self._path: Path | None = None
         if isinstance(target, (str, os.PathLike)):
-            path = Path(target)
-            self._lines = _LINES[_by_segment(_format_of(path, format))]
+            self._lines = _LINES[_by_segment(_format_of(Path(target), format))]
+            path = final_path(target)
             self._temporary = beside(path)
             self._out: TextIO = open(self._temporary, "w", encoding="utf-8", newline="")  # noqa: SIM115
             self._path = path

@@ -1,0 +1,123 @@
+"""Files that appear whole or not at all, by everything that writes to a path of the caller."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cyllama._native.files import atomic_path, final_path
+from cyllama.llama import GGUFContext
+from cyllama.sd.results import Picture
+
+# A limit of the size of files stands for a full disk: writing fails half-way.
+LIMITED = """
+import resource, signal, sys
+import numpy as np
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+path = sys.argv[1]
+noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+{prepare}
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+try:
+    {write}
+except Exception as error:
+    print(type(error).__name__)
+"""
+WRITERS = {
+    "image": (
+        "picture.png",
+        "from cyllama.sd.results import Picture; image = Picture.of(noise, 'a')",
+        "image.save(path)",
+    ),
+    "image-result": (
+        "picture.png",
+        "from cyllama.sd.results import ImageResult; images = ImageResult([noise], [1], {}, ['a'])",
+        "images.save(path)",
+    ),
+    "animation": ("video.gif", "from cyllama.sd import save_video", "save_video([noise] * 4, path, fps=4)"),
+    "transcription": (
+        "talk.txt",
+        "from cyllama.whisper.writers import SegmentWriter\nfrom cyllama.whisper import Segment\n"
+        "one = Segment(id=0, seek=0, start=0.0, end=1.0, text='word ' * 4000, tokens=())",
+        "with SegmentWriter(path) as out: out.write(one)",
+    ),
+    "state": (
+        "state.bin",
+        "from cyllama import LLM\nllm = LLM('tiny-random-llama', n_ctx=256, n_parallel=1)\nllm.complete('a b c d ' * 40, max_tokens=2)",
+        "llm.save_state(path)",
+    ),
+    "gguf": (
+        "model.gguf",
+        "from cyllama.llama import GGUFContext\nfile = GGUFContext.empty()\n"
+        "file.set('general.architecture', 'llama')\nfile.add_tensor('a', np.zeros(4096, np.float32))",
+        "file.write(path)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_keeps_the_old_file(name: str, tmp_path: Path) -> None:
+    file, prepare, write = WRITERS[name]
+    path = tmp_path / file
+    path.write_bytes(b"the old content")
+    code = LIMITED.format(prepare=prepare, write=write)
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    assert done.stdout.strip(), done.stderr
+    assert path.read_bytes() == b"the old content"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_stays_and_its_file_is_written(tmp_path: Path) -> None:
+    file, link = tmp_path / "file.txt", tmp_path / "link.txt"
+    file.write_text("old")
+    link.symlink_to(file)
+    with atomic_path(link) as temporary:
+        Path(temporary).write_text("new")
+    assert link.is_symlink() and file.read_text() == "new"
+
+
+def test_a_link_to_nothing_makes_its_file(tmp_path: Path) -> None:
+    (tmp_path / "link.txt").symlink_to(tmp_path / "file.txt")
+    with atomic_path(tmp_path / "link.txt") as temporary:
+        Path(temporary).write_text("new")
+    assert (tmp_path / "file.txt").read_text() == "new"
+
+
+def test_a_model_is_written_over_itself_through_a_link(tmp_path: Path) -> None:
+    path, link = tmp_path / "model.gguf", tmp_path / "link.gguf"
+    with GGUFContext.empty() as file:
+        file.set("general.architecture", "llama")
+        file.write(path)
+    link.symlink_to(path)
+    with GGUFContext.from_file(path) as file:
+        file.set("general.name", "again")
+        file.write(link)
+        assert file.get("general.name") == "again"
+    with GGUFContext.from_file(link) as file:
+        assert file.get("general.name") == "again"
+
+
+def test_devices_and_pipes_are_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path(os.devnull)):
+        with pytest.raises(ValueError, match="is a device or a pipe"):
+            final_path(path)
+    with pytest.raises(IsADirectoryError):
+        final_path(tmp_path)
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        final_path(tmp_path / "none" / "file")
+
+
+def test_an_image_goes_to_a_device_as_with_pillow(tmp_path: Path) -> None:
+    import numpy as np
+
+    image = Picture.of(np.zeros((8, 8, 3), np.uint8), "a")
+    image.save(os.devnull, format="PNG")
+    assert not Path(os.devnull).is_file()
+    with pytest.raises(ValueError, match="unknown file extension"):
+        image.save(tmp_path / "picture.unknown")
