@@ -22,6 +22,7 @@ from cyllama.llama import (
     LlamaModel,
     LlamaSampler,
 )
+from cyllama.llava import Bitmap
 
 
 @pytest.fixture
@@ -207,3 +208,67 @@ def test_fork_after_load(model: LlamaModel, tiny_path: Path) -> None:
     os.waitpid(pid, 0)
     assert answer == f"refused {ctx.get_logits_ith(-1).argmax()}"
     ctx.decode(LlamaBatch.from_tokens([4], pos0=3))
+
+
+def test_classes_of_the_same_name_are_refused(model: LlamaModel) -> None:
+    """A handle is known by its class, not by the name of it."""
+    sampler, adapter, context = (type(name, (), {})() for name in ("LlamaSampler", "LlamaAdapterLora", "MtmdContext"))
+    with small(model) as ctx:
+        with pytest.raises(TypeError, match="expected a LlamaSampler"):
+            ctx.set_sampler(0, sampler)
+        with pytest.raises(TypeError, match="expected a LlamaAdapterLora"):
+            ctx.set_adapters_lora([(adapter, 1.0)])
+    with pytest.raises(TypeError, match="expected an MtmdContext"):
+        Bitmap.from_file(context, "picture.png")
+
+
+NATIVE_CALLS = {
+    "a context is made": lambda model, path: LlamaContext(model, LlamaContextParams(n_ctx=2048)).close(),
+    "a text is tokenized": lambda model, path: model.vocab.tokenize("some words and dots... " * 20_000),
+    "tokens become text": lambda model, path: model.vocab.detokenize([450, 4996, 17354] * 50_000),
+    "the model is saved": lambda model, path: model.save_to_file(path),
+}
+
+
+@pytest.mark.parametrize("name", NATIVE_CALLS)
+def test_a_model_is_not_closed_while(name: str, tiny_path: Path, tmp_path: Path) -> None:
+    for _ in range(10):
+        model, started, outcomes = LlamaModel(tiny_path), threading.Event(), []
+
+        def call(model: LlamaModel = model, started: threading.Event = started, outcomes: list[str] = outcomes) -> None:
+            started.set()
+            try:
+                NATIVE_CALLS[name](model, tmp_path / "model.gguf")
+                outcomes.append("done")
+            except ClosedError:
+                outcomes.append("closed before")
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        started.wait()
+        while thread.is_alive():
+            try:
+                model.close()
+                break
+            except InUseError:
+                time.sleep(0)
+        thread.join()
+        assert outcomes and outcomes[0] in ("done", "closed before")
+        model.close()
+
+
+def test_outputs_are_not_read_during_a_call(model: LlamaModel) -> None:
+    refused: list[str] = []
+
+    def read(*_: object) -> bool:
+        for getter in (ctx.get_logits, ctx.get_logits_ith):
+            try:
+                getter()
+            except InUseError:
+                refused.append(getter.__name__)
+        return False
+
+    with LlamaContext(model, LlamaContextParams(n_ctx=64, cb_eval=read)) as ctx:
+        ctx.decode(LlamaBatch.from_tokens([1, 2, 3]))
+        assert set(refused) == {"get_logits", "get_logits_ith"}
+        assert ctx.get_logits().shape == (1, model.n_vocab)

@@ -11,6 +11,9 @@ cdef class Handle:
     cdef int _check(self) except -1
     cdef int _begin(self) except -1
     cdef int _end(self) noexcept
+    cdef int _idle(self) except -1
+    cdef int _hold(self) except -1
+    cdef int _unhold(self) noexcept
     cdef int _release(self) noexcept
     cdef int _dispose(self) noexcept
     cdef void * _address(self) noexcept

@@ -60,16 +60,34 @@ cdef class Handle:
                 f"{type(self).__name__} is broken by a failed assertion of the engine and can only be closed")
         return 0
 
-    cdef int _begin(self) except -1:
-        """Take the handle for one call; `_end` gives it back."""
+    cdef int _idle(self) except -1:
+        """Check that the handle is open and that no call is running on it."""
         self._check()
         if self._busy:
             raise InUseError(f"{type(self).__name__} is in use by another call; a handle serves one thread at a time")
+        return 0
+
+    cdef int _begin(self) except -1:
+        """Take the handle for one call; `_end` gives it back."""
+        self._idle()
         self._busy = True
         return 0
 
     cdef int _end(self) noexcept:
         self._busy = False
+        return 0
+
+    cdef int _hold(self) except -1:
+        """Keep the handle open during a native call that several threads may make at once; `_unhold` ends it.
+
+        A constructor holds the parent: until the child is there, nothing else keeps the parent open.
+        """
+        self._check()
+        self._n_children += 1
+        return 0
+
+    cdef int _unhold(self) noexcept:
+        self._n_children -= 1
         return 0
 
     cdef int _release(self) noexcept:

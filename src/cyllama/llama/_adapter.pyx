@@ -54,8 +54,12 @@ cdef class LlamaAdapterLora(Handle):
         cdef bytes raw = path_bytes(path, "path")
         cdef const char * c_path = raw
         start_call()
-        with nogil:
-            self._ptr = lib.llama_adapter_lora_init(model._ptr, c_path)
+        model._hold()
+        try:
+            with nogil:
+                self._ptr = lib.llama_adapter_lora_init(model._ptr, c_path)
+        finally:
+            model._unhold()
         self._loaded(os.fsdecode(raw))
 
     def __init__(self, model: LlamaModel, path: str | bytes | os.PathLike | None = None) -> None:
@@ -87,8 +91,12 @@ cdef class LlamaAdapterLora(Handle):
         cdef LlamaAdapterLora self = LlamaAdapterLora.__new__(LlamaAdapterLora, model)
         cdef CFile stream = CFile(fileobj)
         start_call()
-        with nogil:
-            self._ptr = lib.llama_adapter_lora_init_from_file_ptr(self.model._ptr, stream.ptr)
+        self.model._hold()
+        try:
+            with nogil:
+                self._ptr = lib.llama_adapter_lora_init_from_file_ptr(self.model._ptr, stream.ptr)
+        finally:
+            self.model._unhold()
         self._loaded("the file")
         return self
 

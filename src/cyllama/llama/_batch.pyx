@@ -220,6 +220,7 @@ cdef class LlamaBatch(Handle):
         cdef int n = self._batch.n_tokens
         cdef int n_vocab = ctx.model.n_vocab
         cdef int n_seq = lib.llama_n_seq_max(ctx._ptr)
+        cdef int n_positions = ctx.model._n_positions
         if n == 0:
             raise ValueError("the batch is empty, expected at least one token")
         limit = lib.llama_n_ubatch(ctx._ptr) if encode or not lib.llama_get_causal_attn(ctx._ptr) else \
@@ -233,6 +234,9 @@ cdef class LlamaBatch(Handle):
         for i in range(n):
             if self._batch.token != NULL and not 0 <= self._batch.token[i] < n_vocab:
                 raise IndexError(f"token {i} of the batch is {self._batch.token[i]}, expected 0 to {n_vocab - 1}")
+            if n_positions and self._batch.pos[i] >= n_positions:
+                raise ValueError(f"token {i} of the batch is at position {self._batch.pos[i]}, expected 0 to "
+                                 f"{n_positions - 1}: the model has learned no more positions")
             for s in range(self._batch.n_seq_id[i]):
                 if not 0 <= self._batch.seq_id[i][s] < n_seq:
                     raise IndexError(f"token {i} of the batch is in sequence {self._batch.seq_id[i][s]}, expected 0 to "
@@ -360,8 +364,9 @@ cdef class LlamaBatchExt(Handle):
         values = [pos] * 4 if hasattr(pos, "__index__") else list(pos)
         if len(values) != 4:
             raise ValueError(f"pos has {len(values)} values, expected 1 or 4")
+        most = (self._context.model._n_positions or 2**31) - 1
         for i in range(4):
-            check_range(values[i], "pos", 0, 2**31 - 1)
+            check_range(values[i], "pos", 0, most)
             c_pos[i] = values[i]
         lib.llama_batch_ext_set_pos(self._ptr, idx, c_pos)
         self._placed[idx] = True

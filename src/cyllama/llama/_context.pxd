@@ -27,5 +27,6 @@ cdef class LlamaContext(Handle):
     cdef int _call_begin(self, object cancel) except -1
     cdef bint _all_outputs(self) noexcept
     cdef int _note_outputs(self, bytearray flags) noexcept
+    cdef object _rows(self, const float * source, size_t n_rows, size_t width)
     cdef object _stop_signal(self, object cancel)
     cdef int _finish(self, int code, str function, CallState state) except -1

@@ -233,8 +233,12 @@ cdef class LlamaContext(Handle):
         self._kv_unified = c_params.kv_unified
         self._embeddings = c_params.embeddings
         start_call()
-        with nogil:
-            self._ptr = lib.llama_init_from_model(model._ptr, c_params)
+        model._hold()
+        try:
+            with nogil:
+                self._ptr = lib.llama_init_from_model(model._ptr, c_params)
+        finally:
+            model._unhold()
         if self._ptr == NULL:
             raise engine_error(EngineError, "cannot make the context", "llama", "llama_init_from_model", None)
         self._opened("LlamaContext", model)
@@ -441,6 +445,14 @@ cdef class LlamaContext(Handle):
 
     # ---------------------------------------------------------------------------------- outputs
 
+    cdef object _rows(self, const float * source, size_t n_rows, size_t width):
+        """Copy rows of the context; no call may write them meanwhile."""
+        self._begin()
+        try:
+            return _copy_rows(source, n_rows, width)
+        finally:
+            self._end()
+
     @property
     def n_outputs(self) -> int:
         """Number of outputs of the last batch."""
@@ -459,13 +471,13 @@ cdef class LlamaContext(Handle):
         -----
         Source: ``llama_get_logits``, llama.h.
         """
-        self._check()
+        self._idle()
         if self._n_outputs < 0:
             raise DecodeError("no output yet: call decode() first", engine="llama")
         cdef float * c_logits = lib.llama_get_logits(self._ptr)
         if c_logits == NULL:
             raise DecodeError("the last batch gave no logits", engine="llama", function="llama_get_logits")
-        return _copy_rows(c_logits, self._n_outputs, self.model.n_vocab)
+        return self._rows(c_logits, self._n_outputs, self.model.n_vocab)
 
     def get_logits_ith(self, i: int = -1) -> np.ndarray:
         """Logits of one token: float32, shape (n_vocab,), a copy.
@@ -484,39 +496,39 @@ cdef class LlamaContext(Handle):
         -----
         Source: ``llama_get_logits_ith``, llama.h.
         """
-        self._check()
+        self._idle()
         self._check_output(i)
         cdef float * c_logits = lib.llama_get_logits_ith(self._ptr, i)
         if c_logits == NULL:
             raise DecodeError("the last batch gave no logits", engine="llama", function="llama_get_logits_ith")
-        return _copy_rows(c_logits, 1, self.model.n_vocab)[0]
+        return self._rows(c_logits, 1, self.model.n_vocab)[0]
 
     def get_embeddings(self) -> np.ndarray:
         """Embeddings of all outputs: float32, shape (n_outputs, n_embd_out), a copy; without pooling only.
 
         Source: ``llama_get_embeddings``, llama.h.
         """
-        self._check()
+        self._idle()
         if self._n_outputs < 0:
             raise DecodeError("no output yet: call decode() first", engine="llama")
         cdef float * c_rows = lib.llama_get_embeddings(self._ptr)
         if c_rows == NULL or self._all_outputs():
             raise DecodeError("no embeddings of tokens: the context needs embeddings=True and pooling_type 'none'",
                               engine="llama", function="llama_get_embeddings")
-        return _copy_rows(c_rows, self._n_outputs, lib.llama_model_n_embd_out(self.model._ptr))
+        return self._rows(c_rows, self._n_outputs, lib.llama_model_n_embd_out(self.model._ptr))
 
     def get_embeddings_ith(self, i: int = -1) -> np.ndarray:
         """Embedding of one token: float32, shape (n_embd_out,), a copy; `i` as in :meth:`get_logits_ith`.
 
         Source: ``llama_get_embeddings_ith``, llama.h.
         """
-        self._check()
+        self._idle()
         self._check_output(i)
         cdef float * c_row = lib.llama_get_embeddings_ith(self._ptr, i)
         if c_row == NULL:
             raise DecodeError("no embeddings of tokens: the context needs embeddings=True and pooling_type 'none'",
                               engine="llama", function="llama_get_embeddings_ith")
-        return _copy_rows(c_row, 1, lib.llama_model_n_embd_out(self.model._ptr))[0]
+        return self._rows(c_row, 1, lib.llama_model_n_embd_out(self.model._ptr))[0]
 
     def get_embeddings_seq(self, seq_id: int = 0) -> np.ndarray:
         """Pooled embedding of a sequence: float32, shape (n_embd_out,), or (n_cls_out,) for rerankers; a copy.
@@ -530,7 +542,7 @@ cdef class LlamaContext(Handle):
         -----
         Source: ``llama_get_embeddings_seq``, llama.h.
         """
-        self._check()
+        self._idle()
         self._check_seq(seq_id, False)
         cdef float * c_row = lib.llama_get_embeddings_seq(self._ptr, seq_id)
         if c_row == NULL:
@@ -538,8 +550,8 @@ cdef class LlamaContext(Handle):
                 f"no pooled embedding for sequence {seq_id}: the context needs embeddings=True, a pooling_type, and a "
                 "batch with that sequence", engine="llama", function="llama_get_embeddings_seq")
         if lib.llama_get_pooling_type(self._ptr) == lib.LLAMA_POOLING_TYPE_RANK:
-            return _copy_rows(c_row, 1, lib.llama_model_n_cls_out(self.model._ptr))[0]
-        return _copy_rows(c_row, 1, lib.llama_model_n_embd_out(self.model._ptr))[0]
+            return self._rows(c_row, 1, lib.llama_model_n_cls_out(self.model._ptr))[0]
+        return self._rows(c_row, 1, lib.llama_model_n_embd_out(self.model._ptr))[0]
 
     # ------------------------------------------------------------------------ backend sampling
 
@@ -561,7 +573,9 @@ cdef class LlamaContext(Handle):
         cdef lib.llama_sampler * c_sampler = NULL
         cdef bint accepted
         if sampler is not None:
-            if type(sampler).__name__ != "LlamaSampler":
+            from cyllama.llama._sampler import LlamaSampler  # which knows this module
+
+            if not isinstance(sampler, LlamaSampler):
                 raise TypeError(f"sampler is {sampler!r}, expected a LlamaSampler or None")
             (<Handle> sampler)._check()
             c_sampler = <lib.llama_sampler *> (<Handle> sampler)._address()
@@ -587,7 +601,7 @@ cdef class LlamaContext(Handle):
 
     def get_sampled_token_ith(self, i: int = -1) -> int | None:
         """Token that the backend sampled for output `i`, or None. Source: ``llama_get_sampled_token_ith``."""
-        self._check()
+        self._idle()
         self._check_output(i)
         token = lib.llama_get_sampled_token_ith(self._ptr, i)
         return None if token == lib.LLAMA_TOKEN_NULL else token
@@ -597,31 +611,31 @@ cdef class LlamaContext(Handle):
 
         Source: ``llama_get_sampled_probs_ith``, ``llama_get_sampled_probs_count_ith``, llama.h.
         """
-        self._check()
+        self._idle()
         self._check_output(i)
         cdef float * c_row = lib.llama_get_sampled_probs_ith(self._ptr, i)
         if c_row == NULL:
             return None
-        return _copy_rows(c_row, 1, lib.llama_get_sampled_probs_count_ith(self._ptr, i))[0]
+        return self._rows(c_row, 1, lib.llama_get_sampled_probs_count_ith(self._ptr, i))[0]
 
     def get_sampled_logits_ith(self, i: int = -1) -> np.ndarray | None:
         """Logits after the backend's sampling: float32, shape (n,), a copy, or None.
 
         Source: ``llama_get_sampled_logits_ith``, ``llama_get_sampled_logits_count_ith``, llama.h.
         """
-        self._check()
+        self._idle()
         self._check_output(i)
         cdef float * c_row = lib.llama_get_sampled_logits_ith(self._ptr, i)
         if c_row == NULL:
             return None
-        return _copy_rows(c_row, 1, lib.llama_get_sampled_logits_count_ith(self._ptr, i))[0]
+        return self._rows(c_row, 1, lib.llama_get_sampled_logits_count_ith(self._ptr, i))[0]
 
     def get_sampled_candidates_ith(self, i: int = -1) -> np.ndarray | None:
         """Token ids that belong to the sampled probabilities: int32, shape (n,), a copy, or None.
 
         Source: ``llama_get_sampled_candidates_ith``, ``llama_get_sampled_candidates_count_ith``, llama.h.
         """
-        self._check()
+        self._idle()
         self._check_output(i)
         cdef lib.llama_token * c_row = lib.llama_get_sampled_candidates_ith(self._ptr, i)
         if c_row == NULL:
@@ -793,8 +807,10 @@ cdef class LlamaContext(Handle):
         cdef float c_scales[64]
         if n > 64:
             raise ValueError(f"{n} adapters, expected 64 at most")
+        from cyllama.llama._adapter import LlamaAdapterLora  # which knows this module
+
         for i, (adapter, scale) in enumerate(pairs):
-            if type(adapter).__name__ != "LlamaAdapterLora":
+            if not isinstance(adapter, LlamaAdapterLora):
                 raise TypeError(f"adapters[{i}] is {adapter!r}, expected a LlamaAdapterLora")
             handle = adapter
             handle._check()

@@ -9,6 +9,7 @@ cdef class LlamaModel(Handle):
     cdef readonly object params         # LlamaModelParams
     cdef object _buffers                # what the C parameters point to (device lists, overrides)
     cdef readonly int n_vocab
+    cdef int _n_positions       # of a table of learned positions; 0 without one
 
     cdef CallState _prepare(self, object params, object cancel, lib.llama_model_params * c_params)
     cdef int _loaded(self, object state) except -1

@@ -296,6 +296,7 @@ cdef class LlamaModel(Handle):
                                "llama_model_load_from_file", None)
         self._vocab_ptr = lib.llama_model_get_vocab(self._ptr)
         self.n_vocab = lib.llama_vocab_n_tokens(self._vocab_ptr)
+        self._n_positions = lib.llama_model_n_ctx_train(self._ptr) if _has_position_table(self._ptr) else 0
         self._opened("LlamaModel", None)
         (<CallState> state).finish()
         return 0
@@ -641,13 +642,25 @@ cdef class LlamaModel(Handle):
         with atomic_path(path) as temporary:
             raw = os.fsencode(temporary)
             c_path = raw
-            with nogil:
-                lib.llama_model_save_to_file(self._ptr, c_path)
+            self._hold()
+            try:
+                with nogil:
+                    lib.llama_model_save_to_file(self._ptr, c_path)
+            finally:
+                self._unhold()
 
     def __repr__(self) -> str:
         if not self._open:
             return "<LlamaModel (closed)>"
         return f"<LlamaModel {self.desc}, {self.n_vocab} tokens, {self.path_model}>"
+
+
+cdef bint _has_position_table(const lib.llama_model * model) except -1:
+    """Return whether each position has a row of weights; a position beyond them aborts on a thread of ggml."""
+    architecture = _meta(model, b"general.architecture", -1, False)
+    if architecture == "mpt":
+        return float(_meta(model, b"mpt.attention.max_alibi_bias", -1, False) or 0) == 0
+    return architecture in ("bert", "gpt2", "starcoder")
 
 
 cdef object _meta(const lib.llama_model * model, const char * key, int i, bint of_key):

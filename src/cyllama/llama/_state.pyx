@@ -57,7 +57,7 @@ cdef class LlamaState:
         It is compared before the engine reads a state, because the engine allocates the length that it finds there,
         up to 4 GiB.
         """
-        name = self.context.model.meta_val_str("general.architecture").encode()
+        name = (self.context.model.meta_val_str("general.architecture") or "").encode()
         return struct.pack("<I", len(name)) + name
 
     cdef int _clear(self, int seq_id) except -1:

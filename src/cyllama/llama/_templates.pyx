@@ -102,12 +102,12 @@ cdef class ChatTemplate(Handle):
         for role, content in messages:
             c_messages.push_back(pair[string, string](<string> role.encode(), <string> content.encode()))
         start_call()
-        self._n_children += 1  # not to be closed meanwhile
+        self._hold()
         try:
             with nogil:
                 prompt = self._ptr.apply(c_messages, generate)
         except EngineError as error:
             raise ValueError(f"the chat template refuses the conversation: {error.message}") from error
         finally:
-            self._n_children -= 1
+            self._unhold()
         return prompt.decode("utf-8", "replace")

@@ -104,8 +104,12 @@ cdef class LlamaVocab:
             tokens = np.empty(capacity, np.int32)
             view = tokens
             c_view = &view[0]
-            with nogil:
-                n = lib.llama_tokenize(self._ptr, c_text, c_len, c_view, capacity, c_add, c_parse)
+            self.model._hold()
+            try:
+                with nogil:
+                    n = lib.llama_tokenize(self._ptr, c_text, c_len, c_view, capacity, c_add, c_parse)
+            finally:
+                self.model._unhold()
             if n == INT32_MIN:
                 raise ValueError("the text has more tokens than an int32 can count")
             if n >= 0:
@@ -186,8 +190,12 @@ cdef class LlamaVocab:
             buffer = bytearray(capacity)
             c_text = buffer
             c_view = &view[0]
-            with nogil:
-                n = lib.llama_detokenize(self._ptr, c_view, n_tokens, c_text, capacity, c_remove, c_unparse)
+            self.model._hold()
+            try:
+                with nogil:
+                    n = lib.llama_detokenize(self._ptr, c_view, n_tokens, c_text, capacity, c_remove, c_unparse)
+            finally:
+                self.model._unhold()
             if n >= 0:
                 return bytes(buffer[:n])
             capacity = -n

@@ -402,8 +402,10 @@ def _check_size(width: int, height: int) -> None:
 
 
 cdef Handle _context(object ctx):
-    """The MtmdContext, which this module must not know."""
-    if type(ctx).__name__ != "MtmdContext":
+    """Return an open MtmdContext as a handle."""
+    from cyllama.llava._context import MtmdContext  # which knows this module
+
+    if not isinstance(ctx, MtmdContext):
         raise TypeError(f"ctx is {ctx!r}, expected an MtmdContext")
     cdef Handle handle = ctx
     handle._check()
@@ -431,7 +433,7 @@ def _decoded(ctx, data, path, bint placeholder, params) -> Bitmap:
     if kind == "video":
         find_ffmpeg(params)
     start_call()
-    context._n_children += 1  # not to be closed meanwhile
+    context._hold()
     try:
         if path is None:
             c_view = &view[0]
@@ -441,7 +443,7 @@ def _decoded(ctx, data, path, bint placeholder, params) -> Bitmap:
             else:
                 made = lib.mtmd_helper_bitmap_init_from_buf(c_ctx, c_view, view.shape[0], placeholder, options)
     finally:
-        context._n_children -= 1
+        context._unhold()
     if made.bitmap == NULL:
         raise engine_error(MediaError, f"{'the data' if path is None else path} is no picture, sound or video that can "
                            "be read", "llava", "mtmd_helper_bitmap_init_from_buf", None)

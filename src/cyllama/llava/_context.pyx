@@ -166,12 +166,12 @@ cdef class MtmdContext(Handle):
         c_params.progress_callback_user_data = <void *> state
         state.finish()
         start_call()
-        model._n_children += 1  # not to be closed meanwhile
+        model._hold()
         try:
             with nogil:
                 self._ptr = lib.mtmd_init_from_file(c_path, model._ptr, c_params)
         finally:
-            model._n_children -= 1
+            model._unhold()
         if self._ptr != NULL:
             self._opened("MtmdContext", model)
         state.finish()
@@ -420,7 +420,7 @@ cdef class MtmdContext(Handle):
                 check_kind(bitmap, self.support_vision, self.support_audio)
         self._check()
         lent = []
-        self._n_children += 1  # not to be closed meanwhile
+        self._hold()
         start_call()
         try:
             for bitmap in media:
@@ -431,7 +431,7 @@ cdef class MtmdContext(Handle):
             else:
                 code = _run_text(self, chunks, items[0], bitmaps, add_special, parse_special)
         finally:
-            self._n_children -= 1
+            self._unhold()
             for bitmap in lent:
                 bitmap._return()
         if code == 1:
@@ -516,7 +516,7 @@ cdef class MtmdContext(Handle):
         self._check_media(chunk, True)
         state.finish()
         self._call_begin(state)
-        chunk._n_children += 1  # not to be closed meanwhile
+        chunk._hold()
         self._n_encoded = lib.mtmd_input_chunk_get_n_tokens(chunk._ptr)
         try:
             with nogil:
@@ -525,7 +525,7 @@ cdef class MtmdContext(Handle):
             self._failed(e)
             raise
         finally:
-            chunk._n_children -= 1
+            chunk._unhold()
             self._call_end()
         self._finish_encode(code, "mtmd_encode_chunk", state)
 
@@ -683,7 +683,7 @@ cdef class MtmdContext(Handle):
                 self._n_encoded = chunk.n_tokens
         state.finish()
         self._eval_begin(ctx, state)
-        chunks._n_children += 1  # not to be closed meanwhile
+        chunks._hold()
         try:
             with nogil:
                 code = lib.mtmd_helper_eval_chunks(self._ptr, ctx._ptr, chunks._ptr, c_past, c_seq, c_batch,
@@ -693,7 +693,7 @@ cdef class MtmdContext(Handle):
             ctx._failed(e)
             raise
         finally:
-            chunks._n_children -= 1
+            chunks._unhold()
             self._eval_end(ctx)
         self._eval_finish(ctx, code, "mtmd_helper_eval_chunks", state)
         self._note_outputs(ctx, chunk, c_batch, logits_last)
@@ -720,7 +720,7 @@ cdef class MtmdContext(Handle):
             self._n_encoded = chunk.n_tokens
         state.finish()
         self._eval_begin(ctx, state)
-        chunk._n_children += 1  # not to be closed meanwhile
+        chunk._hold()
         try:
             with nogil:
                 code = lib.mtmd_helper_eval_chunk_single(self._ptr, ctx._ptr, chunk._ptr, c_past, c_seq, c_batch,
@@ -730,7 +730,7 @@ cdef class MtmdContext(Handle):
             ctx._failed(e)
             raise
         finally:
-            chunk._n_children -= 1
+            chunk._unhold()
             self._eval_end(ctx)
         self._eval_finish(ctx, code, "mtmd_helper_eval_chunk_single", state)
         self._note_outputs(ctx, chunk, c_batch, logits_last)
@@ -794,7 +794,7 @@ cdef class MtmdContext(Handle):
             c_after = <lib.mtmd_helper_post_decode_callback> _after_decode_nogil
         state.finish()
         self._eval_begin(ctx, state)
-        chunk._n_children += 1  # not to be closed meanwhile
+        chunk._hold()
         try:
             c_rows = &rows[0, 0]
             with nogil:
@@ -805,7 +805,7 @@ cdef class MtmdContext(Handle):
             ctx._failed(e)
             raise
         finally:
-            chunk._n_children -= 1
+            chunk._unhold()
             self._eval_end(ctx)
         if after.error is not None:
             raise after.error

@@ -19,6 +19,7 @@ __all__ = ["Params", "check_image", "check_number", "check_rules", "check_same_s
 
 MAX_SIDE = 16384  # pixels; the engine computes sizes with 32-bit integers
 MAX_TEXT = 65536  # bytes of a prompt or of another text
+PARAMS_MODULE = "cyllama.sd.params"  # where the parameter classes are
 
 
 def _nearest(cls: type, name: str) -> str:
@@ -209,7 +210,8 @@ def _rules(value: Any, name: str, limits: Mapping[str, Any]) -> bytes:
 
 
 def _nested(value: Any, name: str, limits: Mapping[str, Any]) -> Any:
-    if type(value).__name__ != limits["of"] or not isinstance(value, Params):
+    kind = type(value)
+    if not isinstance(value, Params) or (kind.__module__, kind.__name__) != (PARAMS_MODULE, limits["of"]):
         raise TypeError(f"{name} is {value!r}, expected {limits['of']}")
     return value
 

@@ -220,8 +220,12 @@ cdef class ParakeetContext(Handle):
         cdef int n
         tokens.resize(c_capacity)
         start_call()
-        with nogil:
-            n = lib.parakeet_tokenize(self._ptr, c_text, tokens.data(), c_capacity)
+        self._hold()
+        try:
+            with nogil:
+                n = lib.parakeet_tokenize(self._ptr, c_text, tokens.data(), c_capacity)
+        finally:
+            self._unhold()
         if n < 0:
             raise engine_error(EngineError, f"the text has {-n} tokens", "whisper", "parakeet_tokenize", n)
         return [tokens[i] for i in range(n)]

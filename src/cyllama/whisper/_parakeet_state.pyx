@@ -139,8 +139,12 @@ cdef class ParakeetState(Handle):
         context._check()
         self.context = context
         start_call()
-        with nogil:
-            self._ptr = lib.parakeet_init_state(context._ptr)
+        context._hold()
+        try:
+            with nogil:
+                self._ptr = lib.parakeet_init_state(context._ptr)
+        finally:
+            context._unhold()
         if self._ptr == NULL:
             raise engine_error(OutOfMemoryError, "cannot make a state", "whisper", "parakeet_init_state", None)
         self._opened("ParakeetState", context)

@@ -184,8 +184,12 @@ cdef class WhisperState(Handle):
         context._check_weights()
         self.context = context
         start_call()
-        with nogil:
-            self._ptr = lib.whisper_init_state(context._ptr)
+        context._hold()
+        try:
+            with nogil:
+                self._ptr = lib.whisper_init_state(context._ptr)
+        finally:
+            context._unhold()
         if self._ptr == NULL:
             raise engine_error(OutOfMemoryError, "cannot make a state", "whisper", "whisper_init_state", None)
         self._opened("WhisperState", context)

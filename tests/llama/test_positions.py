@@ -1,0 +1,31 @@
+"""Positions that a model with a table of learned positions does not have."""
+
+from __future__ import annotations
+
+import pytest
+
+from cyllama import models
+from cyllama.llama import LlamaBatch, LlamaBatchExt, LlamaContext, LlamaContextParams, LlamaModel
+
+
+@pytest.fixture(scope="module")
+def bert() -> LlamaModel:
+    return LlamaModel(models.get("minilm-l6"))
+
+
+def test_a_position_beyond_the_table_is_refused(bert: LlamaModel) -> None:
+    params = LlamaContextParams(n_ctx=1024, n_batch=1024, n_ubatch=1024, embeddings=True)
+    with LlamaContext(bert, params) as ctx:
+        with pytest.raises(ValueError, match="at position 512, expected 0 to 511"):
+            ctx.encode(LlamaBatch.from_tokens([101] * 600))
+        ctx.encode(LlamaBatch.from_tokens([101] * 512))
+        assert ctx.get_embeddings_seq().shape == (bert.n_embd,)
+        with LlamaBatchExt(ctx) as batch:
+            index = batch.add_token(101)
+            with pytest.raises(ValueError, match="pos is 512, expected 0 to 511"):
+                batch.set_pos(index, 512)
+
+
+def test_rotary_positions_have_no_table() -> None:
+    with LlamaModel(models.get("tiny-random-llama")) as model, LlamaContext(model, LlamaContextParams(n_ctx=64)) as ctx:
+        ctx.decode(LlamaBatch.from_tokens([1, 2, 3], pos0=model.n_ctx_train + 5))
