@@ -51,6 +51,18 @@ from cyllama.llama.fields import SAMPLERS, known_fields
         ("n", 1.0, "n is 1.0, expected an integer"),
         ("cache_prompt", 1, "cache_prompt is 1, expected True or False"),
         ("ignore_eos", "no", "ignore_eos is 'no', expected True or False"),
+        ("repeat_last_n", 2**31 - 1, "repeat_last_n is 2147483647, expected 1048576 at most"),
+        ("dry_penalty_last_n", 2**20 + 1, "dry_penalty_last_n is 1048577, expected 1048576 at most"),
+        ("dry_sequence_breakers", ["a"] * 300, "dry_sequence_breakers has 300 items"),
+        ("stop", ["a"] * 300, "stop has 300 items"),
+        ("stop", "a" * 2000, "stop has 2000 items or characters"),
+        ("samplers", "k" * 100, "samplers has 100 items or characters"),
+        ("logit_bias", [[1, 0.0]] * 200_000, "logit_bias has 200000 items"),
+        ("response_format", {"properties": {f"p{i}": {} for i in range(300)}}, "300 properties in one object"),
+        ("json_schema", {"properties": {f"p{i}": {} for i in range(300)}}, "300 properties in one object"),
+        ("grammar_triggers", [{"type": 2, "value": "((("}], "there is no field 'grammar_triggers'"),
+        ("chat_parser", "{}", "there is no field 'chat_parser'"),
+        ("preserved_tokens", ["a"], "there is no field 'preserved_tokens'"),
     ],
 )
 def test_refused(llm: LLM, field: str, value: Any, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from pydantic import BaseModel
 
 from cyllama import LLM
 from cyllama.errors import GrammarError
-from cyllama.llama.schemas import for_grammar, grammar_pattern
+from cyllama.llama.schemas import check_schema, for_grammar, grammar_pattern
 
 COUNT = 200
 
@@ -96,3 +97,27 @@ def test_schemas_that_are_refused(llm: LLM, schema: Any, error: Any) -> None:
     with pytest.raises(error):
         llm.chat("x", response_format=schema, max_tokens=5)
     assert llm.chat("Say yes.", max_tokens=2).text
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ({"properties": {f"p{i}": {} for i in range(300)}}, "300 properties in one object"),
+        ({"$defs": {f"p{i}": {} for i in range(300)}}, r"300 \$defs in one object"),
+        ({"type": "string", "pattern": "a" * 2000}, "pattern of 2000 characters"),
+        ({"anyOf": [{"$ref": "#"}] * 1500}, "more than 1000 references"),
+        ({"enum": list(range(20_000))}, "more than 10000 parts"),
+        (functools.reduce(lambda inner, _: {"items": inner}, range(100), {}), "nested too deeply"),
+    ],
+)
+def test_a_schema_above_a_limit_is_refused(schema: dict[str, Any], message: str) -> None:
+    for refused in (check_schema, for_grammar):
+        with pytest.raises(ValueError, match=message):
+            refused(schema)
+
+
+def test_a_schema_that_contains_itself_is_refused() -> None:
+    schema: dict[str, Any] = {"type": "array"}
+    schema["items"] = schema
+    with pytest.raises(ValueError, match="nested too deeply"):
+        check_schema(schema)

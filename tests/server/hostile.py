@@ -85,6 +85,43 @@ def endless_wav(seconds: int) -> bytes:
 BOMB = base64.b64encode(huge_png()).decode()
 DATA_BOMB = f"data:image/png;base64,{BOMB}"
 
+ENGINE_FIELDS: dict[str, Any] = {
+    "grammar_triggers": [{"type": 2, "value": r"^((.|\s)+)+QQQQ$"}],
+    "grammar_lazy": True,
+    "chat_parser": '{"parsers":' + "[" * 100_000 + "]" * 100_000 + ',"rules":{},"root":0}',
+    "chat_format": 9999,
+}
+
+
+def chain(length: int) -> dict[str, Any]:
+    """A schema in which each definition refers to the next."""
+    links: dict[str, Any] = {f"a{i}": {"type": "array", "items": {"$ref": f"#/$defs/a{i + 1}"}} for i in range(length)}
+    return {"$ref": "#/$defs/a0", "$defs": {**links, f"a{length}": {"type": "null"}}}
+
+
+def wide(properties: int) -> dict[str, Any]:
+    return {"type": "object", "properties": {f"p{i}": {"type": "null"} for i in range(properties)}}
+
+
+def wanted(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}
+
+
+ABOVE_LIMITS: dict[str, dict[str, Any]] = {
+    "penalties of 2**31": {"repeat_last_n": 2**31 - 1, "repeat_penalty": 1.1},
+    "DRY of 2**31": {"dry_penalty_last_n": 2**31 - 1, "dry_multiplier": 0.8},
+    "20,000 breakers": {"dry_multiplier": 0.8, "dry_sequence_breakers": [f"a{i}" for i in range(20_000)]},
+    "a million samplers": {"samplers": "t" * 1_000_000},
+    "half a million biases": {"logit_bias": [[5, 0.0]] * 500_000},
+    "100,000 stops": {"stop": [f"xyzzy{i}" for i in range(100_000)]},
+    "a chain of 5,000 references": wanted(chain(5_000)),
+    "2,000 properties": wanted(wide(2_000)),
+    "a schema of its own": {"json_schema": wide(2_000)},
+    "a pattern of 100,000 brackets": wanted(
+        {"type": "string", "pattern": "^" + "(" * 50_000 + "a" + ")" * 50_000 + "$"}
+    ),
+}
+
 JSONS: dict[str, Post] = {
     # ------------------------------------------------------------------ what is no JSON, or no request
     "empty": Post(CHAT, b""),
@@ -109,6 +146,17 @@ JSONS: dict[str, Post] = {
         + b"{}"
         + b"}" * 501,
     ),
+    # -------------------------------------------------------------- what would stop the scheduler for all
+    **{
+        f"{name} of the engine's own": Post(path, {"model": "smol", "prompt": "x", **user("x"), name: value})
+        for path in (CHAT, "/v1/completions", "/completion", "/v1/responses", "/v1/messages")
+        for name, value in ENGINE_FIELDS.items()
+    },
+    **{
+        f"{name} on {path}": Post(path, {"model": "smol", "prompt": "x", **user("x"), **fields})
+        for path in (CHAT, "/v1/completions", "/completion", "/v1/messages")
+        for name, fields in ABOVE_LIMITS.items()
+    },
     "100 MB": Post(CHAT, b'{"messages":"' + b"a" * 100_000_000 + b'"}', (413,)),
     # ---------------------------------------------------------------------------------- wrong types
     "model is a number": Post(CHAT, {"model": 1, "messages": []}),

@@ -25,6 +25,7 @@ from cyllama.llama._enums import enum_value
 from cyllama.llama._sampler import check_grammar
 from cyllama.llama._vocab import LlamaVocab
 from cyllama.llama.params import LlamaContextParams, LlamaModelParams
+from cyllama.llama.schemas import check_schema
 
 lib.silence_common_log()
 
@@ -474,9 +475,15 @@ def json_schema_to_grammar(schema: dict | str) -> str:
     """
     try:
         text = schema if isinstance(schema, str) else json.dumps(schema)
-        json.loads(text)
+        parsed = json.loads(text)
     except (TypeError, ValueError) as e:
         raise GrammarError(f"the schema is not JSON: {e}") from None
+    except RecursionError:
+        raise GrammarError("the schema is nested too deeply") from None
+    try:
+        check_schema(parsed)
+    except ValueError as e:
+        raise GrammarError(str(e)) from None
     try:
         return lib.schema_to_grammar(text.encode()).decode()
     except (EngineError, ValueError, IndexError) as e:

@@ -11,8 +11,9 @@ from typing import Any
 
 from cyllama.llama._engine import engine_fields
 from cyllama.llama._sampler import check_grammar
+from cyllama.llama.schemas import check_schema
 
-__all__ = ["FieldChecks", "check_field", "known_fields"]
+__all__ = ["FieldChecks", "check_field", "check_limits", "known_fields"]
 
 INT, LARGEST_FLOAT = 2**31, 3.4028234e38
 LARGE = {"seed": 2**32, "t_max_predict_ms": 2**63}  # their values may be larger than those of others
@@ -22,13 +23,59 @@ SAMPLERS = frozenset(
 )  # fmt: skip
 FLAGS = ("parallel_tool_calls", "add_generation_prompt", "parse_special")  # and those of upstream's list
 TEXTS = ("reasoning_effort", "reasoning_format", "reasoning_budget_message", "model", "user")
+# Fields that upstream's own code fills in; their values are regular expressions and parsers, which it trusts.
+INTERNAL = frozenset(
+    ("chat_format", "chat_parser", "generation_prompt", "grammar_lazy", "grammar_triggers", "message_delimiters",
+     "parse_tool_calls", "preserved_tokens")
+)  # fmt: skip
+SCHEMAS = ("response_format", "json_schema", "tools", "text", "output_config", "output_format")  # that hold a schema
+# How many items a field may have, and the longest one in characters: upstream's work for them cannot be cancelled.
+ITEMS = {"stop": 256, "stop_sequences": 256, "samplers": 64, "dry_sequence_breakers": 256, "logit_bias": 100_000}
+MAX_ITEM = 1_000
+# The tokens that a penalty looks back on; upstream allocates them all.
+LOOK_BACK, MAX_LOOK_BACK = ("repeat_last_n", "dry_penalty_last_n"), 2**20
 
 
 @functools.cache
 def known_fields() -> dict[str, dict[str, Any]]:
     """The fields of completions by each of their names, from upstream's own list."""
     every: Any = engine_fields()
-    return {name: info for info in every for name in info["names"]}
+    return {name: info for info in every for name in info["names"] if name not in INTERNAL}
+
+
+def check_limits(fields: Mapping[str, Any]) -> None:
+    """Refuse what would stop the scheduler, take its memory, or reach code that trusts its input.
+
+    Parameters
+    ----------
+    fields : mapping
+        Of a request, on any route. Types are not checked.
+
+    Raises
+    ------
+    TypeError
+        A field is for upstream's own code.
+    ValueError
+        A limit is exceeded; the message names the field and the limit.
+    """
+    for name in fields:
+        if name in INTERNAL:
+            raise TypeError(f"{name} is not a field of requests: the engine sets it itself")
+    for name, most in ITEMS.items():
+        value = fields.get(name)
+        if not isinstance(value, str | Mapping | list | tuple):
+            continue
+        if len(value) > (MAX_ITEM if isinstance(value, str) and name != "samplers" else most):
+            raise ValueError(f"{name} has {len(value)} items or characters, expected {most} at most")
+        if any(isinstance(item, str) and len(item) > MAX_ITEM for item in value):
+            raise ValueError(f"{name} has an item of more than {MAX_ITEM} characters")
+    for name in LOOK_BACK:
+        value = fields.get(name)
+        if isinstance(value, int) and value > MAX_LOOK_BACK:
+            raise ValueError(f"{name} is {value}, expected {MAX_LOOK_BACK} at most")
+    for name in SCHEMAS:
+        if name in fields:
+            check_schema(fields[name])
 
 
 @dataclass(frozen=True)
@@ -52,6 +99,7 @@ class FieldChecks:
         TypeError, ValueError, GrammarError
             A value does not fit; the message names the field, the value and what is expected.
         """
+        check_limits(fields)
         special: dict[str, Callable[[Any], None]] = {
             "grammar": check_grammar,
             "logit_bias": self._logit_bias,

@@ -5,12 +5,62 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["for_grammar", "grammar_pattern"]
+__all__ = ["check_schema", "for_grammar", "grammar_pattern"]
+
+# Limits of a schema. The converter recurses for each level and each reference, its time grows with the third power of
+# the optional properties of an object, and it cannot be cancelled.
+MAX_DEPTH = 64
+MAX_PROPERTIES = 256  # of one object
+MAX_DEFINITIONS = 256
+MAX_REFERENCES = 1_000
+MAX_PARTS = 10_000  # objects, lists and values together
+MAX_PATTERN = 1_000  # characters
 
 VALUES = ("const", "default", "enum", "examples")  # these hold no schemas
 BY_NAME = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
 CLASSES = {"d": "0-9", "w": "A-Za-z0-9_", "s": " "}
 NOT_PLAIN = r"\"\\\x00-\x1F\x7F"  # what cannot stand in a JSON string as it is
+
+
+def check_schema(schema: Any) -> None:
+    """Refuse a schema that the converter would not get through in a moment.
+
+    Parameters
+    ----------
+    schema : dict, list or value
+        A JSON schema, or an object that contains some, such as a list of tools.
+
+    Raises
+    ------
+    ValueError
+        The schema exceeds a limit, which the message names.
+    """
+    waiting, n_parts, n_references = [(schema, 1)], 0, 0
+    while waiting:
+        part, depth = waiting.pop()
+        n_parts += 1
+        if n_parts > MAX_PARTS:
+            raise ValueError(f"the schema has more than {MAX_PARTS} parts")
+        if depth > MAX_DEPTH:
+            raise ValueError(f"the schema is nested too deeply: more than {MAX_DEPTH} levels")
+        if isinstance(part, Mapping):
+            _check_object(part)
+            n_references += "$ref" in part
+            if n_references > MAX_REFERENCES:
+                raise ValueError(f"the schema has more than {MAX_REFERENCES} references")
+            waiting += [(value, depth + 1) for value in part.values()]
+        elif isinstance(part, list | tuple):
+            waiting += [(value, depth + 1) for value in part]
+
+
+def _check_object(part: Mapping[str, Any]) -> None:
+    for key, most in (("properties", MAX_PROPERTIES), ("$defs", MAX_DEFINITIONS), ("definitions", MAX_DEFINITIONS)):
+        value = part.get(key)
+        if isinstance(value, Mapping) and len(value) > most:
+            raise ValueError(f"the schema has {len(value)} {key} in one object, expected {most} at most")
+    pattern = part.get("pattern")
+    if isinstance(pattern, str) and len(pattern) > MAX_PATTERN:
+        raise ValueError(f"the schema has a pattern of {len(pattern)} characters, expected {MAX_PATTERN} at most")
 
 
 def for_grammar(schema: Any) -> Any:
@@ -19,12 +69,10 @@ def for_grammar(schema: Any) -> Any:
     Raises
     ------
     ValueError
-        It is nested too deeply.
+        It exceeds a limit of :func:`check_schema`.
     """
-    try:
-        return _copy(schema)
-    except RecursionError:
-        raise ValueError("the schema is nested too deeply") from None
+    check_schema(schema)
+    return _copy(schema)
 
 
 def _copy(schema: Any) -> Any:

@@ -79,6 +79,9 @@ def _answer(
     hub: Hub, entry: ModelEntry, handler: str, body: dict[str, Any], out: Outbox, cancel: threading.Event
 ) -> None:
     """In a thread: the handler's answer, byte by byte."""
+    from cyllama.llama.fields import check_limits
+
+    check_limits(body)
     checked_media(body, hub.config)
     with hub.use(entry, cancel) as llm:
         if handler in CHATS:
