@@ -120,7 +120,7 @@ def test_what_cannot_be_converted(flux_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
     with pytest.raises(FileNotFoundError):
         convert(tmp_path / "none", out)
-    with pytest.raises(FileNotFoundError, match="folder does not exist"):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
         convert(flux_path, tmp_path / "no" / "out.gguf")
     for bad in ({"output_type": "q99"}, {"output_type": 41}, {"output_type": "i8"}, {"tensor_type_rules": "a"},
                 {"convert_name": 1}):  # fmt: skip
