@@ -38,6 +38,11 @@ WRITERS = {
         "from cyllama.sd.results import ImageResult; images = ImageResult([noise], [1], {}, ['a'])",
         "images.save(path)",
     ),
+    "edges": (
+        "edges.png",
+        "from cyllama.sd import canny; edges = canny(np.random.default_rng(1).integers(0, 256, (512, 512, 3), np.uint8))",
+        "edges.save(path)",
+    ),
     "animation": ("video.gif", "from cyllama.sd import save_video", "save_video([noise] * 4, path, fps=4)"),
     "transcription": (
         "talk.txt",

@@ -793,9 +793,12 @@ cdef class LlamaSampler(Handle):
 
     def print_perf(self) -> None:
         """Write the timings to the log, level info. Releases the GIL. Source: ``llama_perf_sampler_print``, llama.h."""
-        self._check()
-        with nogil:
-            lib.llama_perf_sampler_print(self._ptr)
+        self._begin()
+        try:
+            with nogil:
+                lib.llama_perf_sampler_print(self._ptr)
+        finally:
+            self._end()
 
     def perf_reset(self) -> None:
         """Start the timings anew. Source: ``llama_perf_sampler_reset``, llama.h."""

@@ -65,8 +65,10 @@ def check_limits(fields: Mapping[str, Any]) -> None:
         value = fields.get(name)
         if not isinstance(value, str | Mapping | list | tuple):
             continue
-        if len(value) > (MAX_ITEM if isinstance(value, str) and name != "samplers" else most):
-            raise ValueError(f"{name} has {len(value)} items or characters, expected {most} at most")
+        if isinstance(value, str) and name != "samplers":  # one item
+            value = [value]
+        if len(value) > most:
+            raise ValueError(f"{name} has {len(value)} items, expected {most} at most")
         if any(isinstance(item, str) and len(item) > MAX_ITEM for item in value):
             raise ValueError(f"{name} has an item of more than {MAX_ITEM} characters")
     for name in LOOK_BACK:

@@ -176,17 +176,23 @@ cdef class InputChunk(Handle):
     def copy(self) -> InputChunk:
         """A chunk of its own, that outlives the list it came from. Source: ``mtmd_input_chunk_copy``, mtmd.h."""
         cdef lib.mtmd_input_chunk * c_chunk
-        self._check()
-        with nogil:
-            c_chunk = lib.mtmd_input_chunk_copy(self._ptr)
+        self._hold()
+        try:
+            with nogil:
+                c_chunk = lib.mtmd_input_chunk_copy(self._ptr)
+        finally:
+            self._unhold()
         return _new_chunk(c_chunk, c_chunk, self.context, None, self.is_placeholder)
 
     def placeholder(self) -> InputChunk:
         """A copy without the content. Source: ``mtmd_input_chunk_get_placeholder``, mtmd.h."""
         cdef lib.mtmd_input_chunk * c_chunk
-        self._check()
-        with nogil:
-            c_chunk = lib.mtmd_input_chunk_get_placeholder(self._ptr)
+        self._hold()
+        try:
+            with nogil:
+                c_chunk = lib.mtmd_input_chunk_get_placeholder(self._ptr)
+        finally:
+            self._unhold()
         if c_chunk == NULL:
             raise engine_error(EngineError, "the chunk cannot be copied", "llava", "mtmd_input_chunk_get_placeholder",
                                None)

@@ -61,13 +61,21 @@ cdef class Video(Handle):
             if not view.shape[0]:
                 raise ValueError("source is empty, expected a video")
             c_view = &view[0]
-            with nogil:
-                self._ptr = lib.mtmd_helper_video_init_from_buf(ctx._ptr, c_view, view.shape[0], options)
+            ctx._hold()
+            try:
+                with nogil:
+                    self._ptr = lib.mtmd_helper_video_init_from_buf(ctx._ptr, c_view, view.shape[0], options)
+            finally:
+                ctx._unhold()
         else:
             raw = os.path.abspath(path_bytes(source, "source"))  # never an option or a protocol of ffmpeg's
             c_path = raw
-            with nogil:
-                self._ptr = lib.mtmd_helper_video_init(ctx._ptr, c_path, options)
+            ctx._hold()
+            try:
+                with nogil:
+                    self._ptr = lib.mtmd_helper_video_init(ctx._ptr, c_path, options)
+            finally:
+                ctx._unhold()
         if self._ptr == NULL:
             name = "the data" if isinstance(source, (bytes, bytearray, memoryview)) else os.fspath(source)
             raise engine_error(MediaError, f"{name} is no video that can be read", "llava", "mtmd_helper_video_init",

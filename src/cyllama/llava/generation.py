@@ -13,7 +13,7 @@ from typing import Any
 from cyllama.llama._batch import LlamaBatch
 from cyllama.llama._common import CommonParams, CommonSampler
 from cyllama.llama._context import LlamaContext
-from cyllama.llama.fields import check_field
+from cyllama.llama.fields import check_field, check_limits
 from cyllama.llava.answers import Answer, Timings
 from cyllama.llava.evaluation import PromptState
 
@@ -70,6 +70,7 @@ class SamplingOptions:
         ends = (stop,) if isinstance(stop, str) else tuple(stop) if isinstance(stop, Iterable) else (stop,)
         if not all(isinstance(text, str) and text for text in ends):
             raise ValueError(f"stop is {stop!r}, expected texts")
+        check_limits({**values, "stop": ends})
         for name, value in values.items():
             check_field(name, value)
         if values.get("max_tokens", 1) < 1:

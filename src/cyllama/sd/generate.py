@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from cyllama import models
-from cyllama.media.image import Pixels, fitted, to_pil, to_pixels
+from cyllama.media.image import Pixels, fitted, to_pixels
 from cyllama.sd import _tools
 from cyllama.sd._fill import check_request
 from cyllama.sd._upscaler import Upscaler
@@ -19,7 +19,7 @@ from cyllama.sd.loading import ModelFiles, model_files
 from cyllama.sd.options import MODEL_OPTIONS, PICTURES, ImageOptions, VideoOptions, options_from
 from cyllama.sd.pipeline import StableDiffusion
 from cyllama.sd.requests import Inputs, image_request, in_our_names, video_request
-from cyllama.sd.results import ImageResult, VideoResult
+from cyllama.sd.results import ImageResult, Picture, VideoResult
 
 __all__ = ["canny", "convert", "edit", "img2img", "img2vid", "inpaint", "txt2img", "txt2vid", "upscale"]
 
@@ -247,7 +247,7 @@ def upscale(
     if factor is not None:
         height, width = (max(1, round(side * factor)) for side in pixels.shape[:2])
         large = fitted(large, width, height)
-    return large if output_type == "np" else to_pil(large)
+    return large if output_type == "np" else Picture.of(large)
 
 
 def convert(
@@ -333,7 +333,7 @@ def canny(
         strong=strong,
         inverse=inverse,
     )
-    return to_pil(edges)
+    return Picture.of(edges)
 
 
 def _with_model(

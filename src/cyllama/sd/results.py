@@ -25,11 +25,12 @@ class Picture(Image.Image):
     """A Pillow image (RGB) whose ``info["parameters"]`` tells how it was made; `save` writes that into the file."""
 
     @classmethod
-    def of(cls, pixels: Pixels, text: str) -> Picture:
+    def of(cls, pixels: Pixels, text: str = "") -> Picture:
         """A picture of (height, width, 3) uint8 pixels, which are copied."""
         plain = Image.fromarray(pixels)
         plain.__class__ = cls  # has a method more, and no data
-        plain.info[KEY] = text
+        if text:
+            plain.info[KEY] = text
         return cast(Picture, plain)
 
     def save(self, fp: Any, format: str | None = None, **params: Any) -> None:

@@ -1,5 +1,3 @@
-from libcpp cimport bool as cbool
-
 from cyllama._native._handle cimport Handle
 from cyllama.whisper cimport libparakeet as lib
 
@@ -12,6 +10,3 @@ cdef class ParakeetContext(Handle):
     cdef int _load(self, object file, object params, object cancel) except -1
     cdef int _check_token(self, object token, str what) except -1
     cdef bytes _token_bytes(self, lib.parakeet_token token)
-
-
-cdef cbool ask_stop(void * state) noexcept nogil

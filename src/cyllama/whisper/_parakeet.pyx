@@ -4,13 +4,13 @@ import os
 
 cimport cython
 from libc.stdint cimport int32_t
-from libcpp cimport bool as cbool
 from libcpp.vector cimport vector
 
 from cyllama._native cimport libggml as ggml
 from cyllama._native._core cimport engine_error, log_hook, start_call
 from cyllama._native._handle cimport CallState, Handle
 from cyllama.whisper cimport libparakeet as lib
+from cyllama.whisper._model cimport ask_stop
 from cyllama.whisper._source cimport ModelSource
 from cyllama.whisper.libmodel cimport stop_source
 from cyllama.whisper.libparakeet_model cimport check_parakeet_model, parakeet_loader_of
@@ -22,10 +22,6 @@ from cyllama.whisper.params import ParakeetContextParams
 
 _core.check_abi(__name__, (ggml.ggml_version().decode(), sizeof(ggml.ggml_tensor), ggml.GGML_MAX_NAME))
 lib.parakeet_log_set(log_hook, <void *> <const char *> b"whisper")
-
-
-cdef cbool ask_stop(void * state) noexcept nogil:
-    return (<CallState> state).poll()
 
 
 @cython.no_gc_clear  # freeing needs the fields

@@ -12,7 +12,8 @@ from cyllama._native._core cimport engine_error, start_call
 from cyllama._native._handle cimport CallState, Handle
 from cyllama.whisper cimport libparakeet as lib
 from cyllama.whisper._fill cimport threads
-from cyllama.whisper._parakeet cimport ParakeetContext, ask_stop
+from cyllama.whisper._model cimport ask_stop
+from cyllama.whisper._parakeet cimport ParakeetContext
 
 from cyllama.errors import DecodeError, EngineError, InUseError, OutOfMemoryError, TranscribeError
 from cyllama.media.samples import as_array, check_samples, to_mono
