@@ -211,7 +211,7 @@ def test_fork_after_load(model: LlamaModel, tiny_path: Path) -> None:
 
 
 def test_classes_of_the_same_name_are_refused(model: LlamaModel) -> None:
-    """A handle is known by its class, not by the name of it."""
+    """Handles are checked by class, not by class name."""
     sampler, adapter, context = (type(name, (), {})() for name in ("LlamaSampler", "LlamaAdapterLora", "MtmdContext"))
     with small(model) as ctx:
         with pytest.raises(TypeError, match="expected a LlamaSampler"):

@@ -573,7 +573,7 @@ cdef class LlamaContext(Handle):
         cdef lib.llama_sampler * c_sampler = NULL
         cdef bint accepted
         if sampler is not None:
-            from cyllama.llama._sampler import LlamaSampler  # which knows this module
+            from cyllama.llama._sampler import LlamaSampler  # it imports this module
 
             if not isinstance(sampler, LlamaSampler):
                 raise TypeError(f"sampler is {sampler!r}, expected a LlamaSampler or None")
@@ -807,7 +807,7 @@ cdef class LlamaContext(Handle):
         cdef float c_scales[64]
         if n > 64:
             raise ValueError(f"{n} adapters, expected 64 at most")
-        from cyllama.llama._adapter import LlamaAdapterLora  # which knows this module
+        from cyllama.llama._adapter import LlamaAdapterLora  # it imports this module
 
         for i, (adapter, scale) in enumerate(pairs):
             if not isinstance(adapter, LlamaAdapterLora):

@@ -318,7 +318,7 @@ class LLM(AsyncCalls):
             action = {"id_slot": str(slot), "action": "save"}
             wanted = int(self._json("slot_action", {"filename": file.name}, None, action)["n_written"])
             written = file.stat().st_size
-            if written < wanted:  # which the engine does not look at
+            if written < wanted:  # the engine does not check for it
                 raise OSError(errno.ENOSPC, f"{written} of {wanted} bytes of the state could be written", str(path))
             with atomic_path(path) as temporary:
                 shutil.move(file, temporary)  # a copy, if the path is on another disk

@@ -23,7 +23,7 @@ NOT_PLAIN = r"\"\\\x00-\x1F\x7F"  # what cannot stand in a JSON string as it is
 
 
 def check_schema(schema: Any) -> None:
-    """Refuse a schema that the converter would not get through in a moment.
+    """Refuse a schema that exceeds a limit.
 
     Parameters
     ----------

@@ -403,7 +403,7 @@ def _check_size(width: int, height: int) -> None:
 
 cdef Handle _context(object ctx):
     """Return an open MtmdContext as a handle."""
-    from cyllama.llava._context import MtmdContext  # which knows this module
+    from cyllama.llava._context import MtmdContext  # it imports this module
 
     if not isinstance(ctx, MtmdContext):
         raise TypeError(f"ctx is {ctx!r}, expected an MtmdContext")
