@@ -13,7 +13,7 @@ CYLLAMA_BACKENDS ?= rpc
 export CYLLAMA_BACKENDS
 
 .DEFAULT_GOAL := build
-.PHONY: all build note demo test test-packages test-heavy lint stubs screenshots bench wheel tools models update
+.PHONY: all build note demo test test-packages test-heavy lint stubs screenshots docs bench wheel tools models update
 .PHONY: clean distclean
 
 all: build tools
@@ -50,9 +50,14 @@ lint: build $(VENV)/.group-test $(VENV)/.group-lint
 
 stubs: build $(VENV)/.group-lint
 	@$(PY) scripts/gen_stubs.py
+	@$(PY) scripts/gen_option_types.py
+	@$(PY) scripts/gen_request_types.py
 
 screenshots: build test-packages
 	@$(PY) -m pytest tests/server/test_page.py -k screenshots --screenshots docs/howto
+
+docs: build $(VENV)/.group-docs
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 bench: tools $(VENV)/.group-bench
 	@$(PY) -m benchmarks

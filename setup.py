@@ -11,10 +11,11 @@ CMAKE_ARGS             more arguments for CMake
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import sysconfig
-import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -25,20 +26,28 @@ from setuptools.modified import newer_group
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
+import gen_fill  # noqa: E402
 import superbuild  # noqa: E402
 from superbuild import LIB, THIRDPARTY  # noqa: E402
 
 PACKAGE = ROOT / "src" / "cyllama"
+ARCHIVE = superbuild.ENGINES / "archive"
+# Of each engine: folders of headers, static libraries in the order of their dependencies, shared libraries beside ggml.
 INCLUDE = {
-    "ggml": ["llama.cpp/ggml/include"],
-    "llama": ["llama.cpp/include", "llama.cpp/common", "llama.cpp/vendor"],
+    "llama": ["llama.cpp", "llama.cpp/include", "llama.cpp/common", "llama.cpp/vendor", "llama.cpp/tools/server",
+              "llama.cpp/tools/mtmd"],
     "llava": ["llama.cpp/include", "llama.cpp/tools/mtmd"],
     "whisper": ["whisper.cpp/include", "whisper.cpp/examples"],  # examples: the grammar parser
     "sd": ["stable-diffusion.cpp/include"],
-}
-# The extensions that use libllama-common beside libllama.
-COMMON_EXTENSIONS = ("_adapter", "_common", "_engine", "_speculative", "_templates")
-SERVER = superbuild.ENGINES / "archive" / "libserver-context.a"  # static in `_engine`, which alone uses it
+}  # fmt: skip
+STATIC = {
+    "llama": ["server-context", "cyllama-mtmd", "cyllama-llama-common", "llama-common-base", "cpp-httplib",
+              "vendor-hash"],
+    "llava": ["cyllama-mtmd", "vendor-hash"],
+    "whisper": ["cyllama-whisper", "cyllama-parakeet"],
+    "sd": ["cyllama-stable-diffusion"],
+}  # fmt: skip
+SHARED = {"llama": ["cyllama-llama"], "llava": ["cyllama-llama"]}
 # One build works with this version of Python and all later ones. It costs 30 to 160 ns a call
 # (python -m benchmarks overhead).
 LIMITED_API = ("0x030b0000", "cp311")
@@ -48,6 +57,11 @@ def share_compiler_cache() -> None:
     """Let ccache know the same source in another checkout again."""
     os.environ.setdefault("CCACHE_BASEDIR", str(ROOT))
     os.environ.setdefault("CCACHE_NOHASHDIR", "true")
+
+
+def module_name(pyx: Path) -> str:
+    """Return the full name of the module that a .pyx file is the source of."""
+    return ".".join(pyx.relative_to(PACKAGE.parent).with_suffix("").parts)
 
 
 def link_arguments() -> list[str]:
@@ -61,45 +75,43 @@ def link_arguments() -> list[str]:
             "-Wl,--gc-sections", *superbuild.LINK_OPTIONS]  # fmt: skip
 
 
-def extension(pyx: Path) -> Extension:
-    """One extension module."""
-    engine = pyx.parent.name
-    name = ".".join(pyx.relative_to(PACKAGE.parent).with_suffix("").parts)
-    libraries = ["cyllama-ggml", "cyllama-ggml-base"]
-    if engine in ("llama", "llava"):
-        libraries.insert(0, "cyllama-llama")
-    if engine == "llama" and pyx.stem in COMMON_EXTENSIONS:
-        libraries.insert(0, "cyllama-llama-common")
-    if engine == "llava":
-        libraries.insert(0, "cyllama-mtmd")
-    if engine == "whisper":
-        libraries.insert(0, "cyllama-parakeet" if pyx.stem.startswith("_parakeet") else "cyllama-whisper")
-    if engine == "sd":
-        libraries.insert(0, "cyllama-stable-diffusion")
-    includes = INCLUDE["ggml"] + INCLUDE.get(engine, [])
-    archives = []
-    if pyx.stem == "_engine":
-        libraries.insert(0, "cyllama-mtmd")
-        includes += ["llama.cpp", "llama.cpp/tools/server", "llama.cpp/tools/mtmd"]
-        archives.append(str(SERVER))
+def shared_object(package: str) -> Extension:
+    """Return the shared object of a sub-package; BuildExt gives it the C++ sources of its modules."""
+    includes = ["llama.cpp/ggml/include", *INCLUDE.get(package, [])]
     return Extension(
-        name,
-        [str(pyx.relative_to(ROOT))],
+        f"cyllama.{package}._{package.lstrip('_')}",
+        sources=[],
         language="c++",
-        include_dirs=[str(PACKAGE / "_native"), str(pyx.parent), *(str(THIRDPARTY / path) for path in includes)],
+        include_dirs=[str(PACKAGE / "_native"), str(PACKAGE / package), *(str(THIRDPARTY / path) for path in includes)],
         define_macros=[("GGML_MAX_NAME", "128"), ("GGML_SHARED", None), ("GGML_BACKEND_SHARED", None),
                        ("LLAMA_SHARED", None), ("Py_LIMITED_API", LIMITED_API[0])],
         py_limited_api=True,
         library_dirs=[str(LIB)],
-        libraries=libraries,
-        extra_objects=archives,
+        libraries=[*SHARED.get(package, []), "cyllama-ggml", "cyllama-ggml-base"],
+        extra_objects=[str(ARCHIVE / f"lib{name}.a") for name in STATIC.get(package, [])],
         # -Os: a fifth smaller than -O1, and a third less compiler's time than -O2 (python -m benchmarks overhead)
         extra_compile_args=["-std=c++17", "-Os", "-g0", "-fvisibility=hidden", "-ffunction-sections",
                             *superbuild.COMPILE_OPTIONS, "-Wno-deprecated-declarations", "-Wno-unused-function",
-                            "-Wno-sign-compare"],
+                            "-Wno-sign-compare", "-MMD"],
         extra_link_args=link_arguments(),
-        depends=[*archives, *map(str, PACKAGE.glob("_native/*.hpp")), *map(str, pyx.parent.glob("*.hpp"))],
     )  # fmt: skip
+
+
+def make_static(source: Path) -> None:
+    """Make a helper function in Cython's output static: Cython 3.3 exports it from every module."""
+    text = source.read_bytes()
+    changed = re.sub(rb"(?m)^int (__Pyx_ApplySequenceOrMappingFlag\(PyTypeObject)", rb"static int \1", text)
+    if changed != text:
+        source.write_bytes(changed)
+
+
+def headers_of(compiled: Path) -> list[str]:
+    """Return the files that a source included when `compiled` was made from it (the compiler's -MMD)."""
+    try:
+        text = compiled.with_suffix(".d").read_text()
+    except FileNotFoundError:
+        return []
+    return text.partition(":")[2].replace("\\\n", " ").split()
 
 
 class BuildExt(build_ext):
@@ -119,10 +131,11 @@ class BuildExt(build_ext):
         superbuild.fetch()
         superbuild.build()
         superbuild.copy_libraries()
+        gen_fill.write()
         self.parallel = self.parallel or os.cpu_count()
         pyx_files = sorted(PACKAGE.glob("*/_*.pyx"))
-        self.extensions = cythonize(
-            [extension(pyx) for pyx in pyx_files],
+        modules = cythonize(
+            [Extension(module_name(pyx), [str(pyx.relative_to(ROOT))], language="c++") for pyx in pyx_files],
             build_dir=str(ROOT / "build" / "cython"),
             include_path=[str(ROOT / "src")],
             compiler_directives={
@@ -134,6 +147,15 @@ class BuildExt(build_ext):
             nthreads=self.parallel,
             quiet=True,
         )
+        for module in modules:
+            make_static(Path(module.sources[0]))
+        # Cython copies the headers, but not again when only a header changes: the compiler must find the originals.
+        for header in (ROOT / "build" / "cython").rglob("*.hpp"):
+            header.unlink()
+        packages = sorted({pyx.parent.name for pyx in pyx_files})
+        self.extensions = [shared_object(package) for package in packages]
+        for package, ext in zip(packages, self.extensions, strict=True):
+            ext.sources = [module.sources[0] for module in modules if module.name.split(".")[1] == package]
         self.distribution.ext_modules = self.extensions
         # Both forms of a name are asked for when a file gets its suffix, .abi3.so.
         self.ext_map = {name: ext for ext in self.extensions for name in (ext.name, ext.name.rpartition(".")[2])}
@@ -143,6 +165,7 @@ class BuildExt(build_ext):
             ext._needs_stub = False
             ext._file_name = self.get_ext_filename(ext._full_name)
         self.remove_stale()
+        self.write_table(packages, pyx_files)
         super().run()
 
     def remove_stale(self) -> None:
@@ -154,24 +177,69 @@ class BuildExt(build_ext):
                 if path.relative_to(folder).as_posix() not in current:
                     path.unlink()
 
+    def write_table(self, packages: list[str], pyx_files: list[Path]) -> None:
+        """Write the table with which cyllama/_extensions.py finds a module's shared object."""
+        lines = []
+        for package, ext in zip(packages, self.extensions, strict=True):
+            modules = [pyx.stem for pyx in pyx_files if pyx.parent.name == package]
+            lines.append(" ".join([package, Path(self.get_ext_filename(ext.name)).name, *modules]))
+        superbuild.write_if_changed(LIB / "modules.txt", "\n".join(lines) + "\n")
+
     def build_extensions(self) -> None:
+        """Compile what is out of date, one translation unit for each module, then link each sub-package's objects."""
         ccache = shutil.which("ccache")
         if ccache:
             self.compiler.set_executable("compiler_so", [ccache, *self.compiler.compiler_so])
             self.compiler.set_executable("compiler_so_cxx", [ccache, *getattr(self.compiler, "compiler_so_cxx", [])])
-        self.outdated = {ext.name for ext in self.extensions if self.is_outdated(ext)}
-        self.progress, self.built, self.counting = superbuild.Progress("extensions"), 0, threading.Lock()
-        super().build_extensions()
+        jobs = [job for ext in self.extensions for job in self.outdated(ext)]
+        progress = superbuild.Progress("extensions")
+        with ThreadPoolExecutor(self.parallel) as pool:
+            running = [pool.submit(self.compile, ext, source) for ext, source in jobs]
+            for done, job in enumerate(as_completed(running), 1):
+                job.result()
+                progress.show(done, len(jobs))
+            list(pool.map(self.link, self.extensions))
 
-    def is_outdated(self, ext: Extension) -> bool:
-        return self.force or newer_group([*ext.sources, *ext.depends], self.get_ext_fullpath(ext.name), "newer")
+    def compiled(self, source: str) -> Path:
+        """Return the path of the compiled form of a source."""
+        return Path(self.compiler.object_filenames([source], output_dir=self.build_temp)[0])
 
-    def build_extension(self, ext: Extension) -> None:
-        super().build_extension(ext)
-        if ext.name in self.outdated:
-            with self.counting:
-                self.built += 1
-                self.progress.show(self.built, len(self.outdated))
+    def outdated(self, ext: Extension) -> list[tuple[Extension, str]]:
+        """Return the sources that changed since they were compiled, or whose headers did."""
+        found = []
+        for source in ext.sources:
+            target = self.compiled(source)
+            needed = [source, __file__, superbuild.__file__, *headers_of(target)]
+            if self.force or not target.with_suffix(".d").exists() or newer_group(needed, str(target), "newer"):
+                found.append((ext, source))
+        return found
+
+    def compile(self, ext: Extension, source: str) -> None:
+        """Compile one source."""
+        self.compiler.compile(
+            [source],
+            output_dir=self.build_temp,
+            macros=ext.define_macros,
+            include_dirs=ext.include_dirs,
+            debug=self.debug,
+            extra_postargs=ext.extra_compile_args,
+        )
+
+    def link(self, ext: Extension) -> None:
+        """Link a shared object, unless it is newer than all its parts."""
+        target = self.get_ext_fullpath(ext.name)
+        parts = [*(str(self.compiled(source)) for source in ext.sources), *ext.extra_objects]
+        if self.force or newer_group([*parts, __file__], target):
+            self.compiler.link_shared_object(
+                parts,
+                target,
+                libraries=self.get_libraries(ext),
+                library_dirs=ext.library_dirs,
+                extra_postargs=ext.extra_link_args,
+                debug=self.debug,
+                build_temp=self.build_temp,
+                target_lang="c++",
+            )
 
 
 class BuildPy(build_py):

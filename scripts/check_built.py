@@ -1,4 +1,4 @@
-"""Look into the built package: exported symbols, run paths, SONAMEs, needed libraries, glibc floor.
+"""Check the built package: shared objects, exported symbols, run paths, SONAMEs, needed libraries, glibc version.
 
 usage: check_built.py [--glibc VERSION] [FOLDER or WHEEL]    default: the package in src/
 """
@@ -25,7 +25,7 @@ SYSTEM = re.compile(
 
 
 def dynamic(elf: ELFFile) -> dict[str, list[str]]:
-    """SONAME, RUNPATH/RPATH and NEEDED of a library."""
+    """Return SONAME, RUNPATH or RPATH, and NEEDED of a library."""
     tags: dict[str, list[str]] = {"soname": [], "rpath": [], "needed": []}
     for section in elf.iter_sections():
         if isinstance(section, DynamicSection):
@@ -38,7 +38,7 @@ def dynamic(elf: ELFFile) -> dict[str, list[str]]:
 
 
 def exported(elf: ELFFile) -> list[str]:
-    """Names of the symbols that the library offers to others."""
+    """Return the names of the symbols that a library exports."""
     table = elf.get_section_by_name(".dynsym")
     assert isinstance(table, SymbolTableSection)
     return [
@@ -52,7 +52,7 @@ def exported(elf: ELFFile) -> list[str]:
 
 
 def glibc(elf: ELFFile) -> tuple[int, ...]:
-    """The newest glibc version that is asked for."""
+    """Return the newest glibc version that a library needs."""
     versions = [(0,)]
     for section in elf.iter_sections():
         if isinstance(section, GNUVerNeedSection):
@@ -63,8 +63,27 @@ def glibc(elf: ELFFile) -> tuple[int, ...]:
     return max(versions)
 
 
-def check_library(path: Path, package: Path) -> tuple[list[str], tuple[int, ...]]:
-    """Breaches of one library, and the glibc it needs."""
+def read_table(package: Path) -> dict[str, set[str]]:
+    """Return the modules of each shared object, by its path in the package (lib/modules.txt)."""
+    table = package / "lib" / "modules.txt"
+    lines = table.read_text().splitlines() if table.exists() else []
+    return {f"{folder}/{name}": set(modules) for folder, name, *modules in map(str.split, lines)}
+
+
+def check_exports(symbols: list[str], modules: set[str] | None) -> list[str]:
+    """Return what is wrong with the exported symbols of a shared object that contains `modules`."""
+    wrong = sorted(name for name in symbols if not name.startswith("PyInit_"))
+    problems = [f"exports {len(wrong)} symbols beside PyInit_*: {', '.join(wrong[:5])}"] if wrong else []
+    found = {name.removeprefix("PyInit_") for name in symbols if name not in wrong}
+    if modules is None:
+        problems.append("is not in lib/modules.txt")
+    elif found != modules:
+        problems.append(f"exports PyInit_* of {sorted(found)}, expected {sorted(modules)}")
+    return problems
+
+
+def check_library(path: Path, package: Path, table: dict[str, set[str]]) -> tuple[list[str], tuple[int, ...]]:
+    """Return the problems of one library, and the glibc version that it needs."""
     with path.open("rb") as f:
         elf = ELFFile(f)
         tags, symbols, floor = dynamic(elf), exported(elf), glibc(elf)
@@ -84,32 +103,34 @@ def check_library(path: Path, package: Path) -> tuple[list[str], tuple[int, ...]
             problems.append(f"SONAME is {tags['soname']}, expected {path.name}")
         if not is_module and not path.name.startswith("libcyllama-"):
             problems.append("its name is not private")
-    elif others := [name for name in symbols if not name.startswith("PyInit_")]:
-        problems.append(f"exports {len(others)} symbols beside PyInit_*: {', '.join(others[:5])}")
-    elif not symbols:
-        problems.append("exports no PyInit_*")
+    else:
+        problems += check_exports(symbols, table.get(path.relative_to(package).as_posix()))
     return [f"{path.relative_to(package)}: {problem}" for problem in problems], floor
 
 
 def check_package(package: Path, newest: tuple[int, ...] | None = None) -> int:
-    """Check all libraries of a package folder, and that they need no newer glibc than `newest`."""
+    """Check all libraries of a package folder, also for a newer glibc than `newest`; return the exit code."""
     libraries = sorted(package.rglob("*.so"))
     if not any(path.parent.name == "lib" for path in libraries) or not any(
         path.parent.name != "lib" for path in libraries
     ):
-        print(f"{package} holds no built package")
+        print(f"{package} contains no built package")
         return 1
-    problems: list[str] = []
+    table = read_table(package)
+    missing = [name for name in table if package / name not in libraries]
+    problems = [f"{name}: in lib/modules.txt, but not built" for name in missing]
     floor: tuple[int, ...] = (0,)
     for path in libraries:
-        found, needs = check_library(path, package)
+        found, needs = check_library(path, package, table)
         problems += found
         if newest and needs > newest:
             problems.append(f"{path.relative_to(package)}: needs glibc {'.'.join(map(str, needs))}")
         floor = max(floor, needs)
     extensions = sum(path.parent.name != "lib" for path in libraries)
     print(
-        "\n".join(problems) or f"built: {extensions} extensions and {len(libraries) - extensions} libraries are right"
+        "\n".join(problems)
+        or f"built: {extensions} shared objects with {sum(map(len, table.values()))} modules, "
+        f"and {len(libraries) - extensions} libraries are right"
     )
     print(f"glibc {'.'.join(map(str, floor))} or later")
     return 1 if problems else 0
@@ -119,7 +140,7 @@ def main(argv: list[str] | None = None) -> int:
     """Check a folder, or a wheel unpacked to a temporary one."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("target", type=Path, nargs="?", default=ROOT / "src" / "cyllama", help="folder or wheel")
-    parser.add_argument("--glibc", metavar="VERSION", help="the newest glibc that may be asked for, such as 2.34")
+    parser.add_argument("--glibc", metavar="VERSION", help="the newest glibc that a library may need, such as 2.34")
     options = parser.parse_args(argv)
     target: Path = options.target
     newest = tuple(int(part) for part in options.glibc.split(".")) if options.glibc else None

@@ -1,37 +1,41 @@
-"""Hold the rules of docs/dev/architecture.md: sizes, and which way imports go. Exit 1 with one line for each breach."""
+"""Check the rules of docs/dev/architecture.md: sizes, direction of imports, no circular imports.
+
+Prints a line for each violation; the exit code is 1 if there are any.
+"""
 
 from __future__ import annotations
 
 import argparse
 import ast
+import graphlib
 import re
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGINES = ("llama", "llava", "whisper", "sd")
 MAX_PYX, MAX_PY, MAX_FUNCTION = 900, 500, 60
-# What each part of the package may use of the others, beside itself.
-BELOW = {"errors": set(), "log": set()}
-BELOW |= {part: {"errors", "log"} for part in ("_native", "media", "models")}
-BELOW |= {engine: {"errors", "log", "_native", "media", "models"} for engine in ENGINES}
-BELOW["llava"] |= {"llama"}  # it works on llama's model and context
-BELOW["models"] |= {"llama"}  # writes GGUF files with the public class, imported when needed
+# The other parts of the package that each part may import.
+BASE = {"errors", "log", "_params", "_cancel", "_progress", "_html"}
+BELOW = {part: BASE - {part} for part in BASE}
+BELOW |= {"_native": BASE, "media": BASE, "models": BASE | {"_native"}}
+BELOW |= {engine: BASE | {"_native", "media", "models"} for engine in ENGINES}
+BELOW["llava"] |= {"llama"}  # it uses llama's model and context
 ABOVE = {"cli", "server", "pipelines", "integrations"}
-LAZY_ONLY = {("models", "llama")}
-# What a .pyx may not do, and the files that do it all the same.
+# What a .pyx may not do, and the files that may.
 FORBIDDEN_IN_PYX = {
     "HTTP or sockets": (r"^\s*(?:import|from)\s+(?:http|urllib|httpx|requests|socket|ssl)\b", set()),
     "argument parsing": (r"^\s*(?:import|from)\s+(?:argparse|click|typer)\b", set()),
     "JSON": (r"^\s*(?:import|from)\s+json\b", {"_native/_core.pyx", "llama/_common.pyx"}),
     "reading or writing of files": (
         r"^\s*(?:import|from)\s+tempfile\b|(?<![\w.])open\(",
-        {f"llama/_{name}.pyx" for name in ("context", "gguf", "model", "state")}
-        | {f"_native/_{name}.pyx" for name in ("files", "handle")},
+        {f"llama/_{name}.pyx" for name in ("context", "model", "state")}
+        | {f"_native/_{name}.pyx" for name in ("files", "gguf", "handle")},
     ),
 }
 IMPORT = re.compile(
-    r"^([ \t]*)(?:from[ \t]+(cyllama[\w.]*|\.\.[\w.]*)[ \t]+c?import[ \t]+(\([^)]*\)|[^\n]*)"
+    r"^[ \t]*(?:from[ \t]+(cyllama[\w.]*|\.\.[\w.]*)[ \t]+c?import[ \t]+(\([^)]*\)|[^\n]*)"
     r"|c?import[ \t]+(cyllama[\w.]*))",
     re.MULTILINE,
 )
@@ -42,7 +46,7 @@ DEFINITION = re.compile(
 
 
 def python_functions(text: str) -> list[tuple[str, int]]:
-    """(name, lines without the docstring) of each function of a .py file."""
+    """Return the name and the number of lines, without the docstring, of each function of a .py file."""
     found = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -55,7 +59,7 @@ def python_functions(text: str) -> list[tuple[str, int]]:
 
 
 def cython_functions(text: str) -> list[tuple[str, int]]:
-    """(first line, lines without the docstring) of each function of a .pyx file, by its indentation."""
+    """Return the first line and the number of lines, without the docstring, of each function of a .pyx file."""
     lines = text.splitlines()
     found = []
     for match in DEFINITION.finditer(text):
@@ -72,7 +76,7 @@ def cython_functions(text: str) -> list[tuple[str, int]]:
 
 
 def check_sizes(path: Path, text: str) -> list[str]:
-    """Length of the file and of its functions."""
+    """Check the length of a file and of its functions."""
     limit = MAX_PYX if path.suffix == ".pyx" else MAX_PY
     problems = []
     if (n := text.count("\n")) > limit:
@@ -82,41 +86,77 @@ def check_sizes(path: Path, text: str) -> list[str]:
     return problems
 
 
-def imported(text: str) -> list[tuple[bool, list[str]]]:
-    """(is inside of a function, names after `cyllama`) of each import of our own modules."""
+def imported(text: str) -> list[list[str]]:
+    """Return the names after `cyllama` of each import of the package's own modules."""
     found = []
-    for indent, module_from, names, module_import in IMPORT.findall(text):
+    for module_from, names, module_import in IMPORT.findall(text):
         module = re.sub(r"^\.\.", "cyllama.", module_from or module_import).rstrip(".")
         path = module.split(".")[1:]
         if path or module_import:
-            found.append((bool(indent), path))
+            found.append(path)
         else:  # from cyllama import a, b
             words = [name.split()[0] for name in names.split("#")[0].strip("()").split(",") if name.split()]
-            found += [(bool(indent), [word]) for word in words]
+            found += [[word] for word in words]
     return found
 
 
 def check_imports(part: str, text: str) -> list[str]:
-    """Imports go one way; the public API of the engines is for everybody above them."""
+    """Check that imports point downwards, and that upper layers import only the public API of the engines."""
     problems = []
     if re.search(r"^\s*from\s+\S+\s+c?import\s+\*", text, re.MULTILINE) and part != "":
         problems.append("import * is not allowed")
-    for lazy, path in imported(text):
+    for path in imported(text):
         target = path[0] if path else ""
         if part == "" or not target or target == part:
             continue
         name = ".".join(["cyllama", *path])
         if part in BELOW:
             is_part = target in BELOW or target in ABOVE
-            if is_part and (target not in BELOW[part] or ((part, target) in LAZY_ONLY and not lazy)):
+            if is_part and target not in BELOW[part]:
                 problems.append(f"{part} must not import {name}")
         elif target in ENGINES and len(path) > 1 and path[1].startswith(("_", "lib")):
             problems.append(f"{part} must use the public API, not {name}")
     return problems
 
 
+def module_imports(path: Path, name: str, modules: Collection[str]) -> set[str]:
+    """Return the modules of the package that a .py file imports when it is imported."""
+    found: set[str] = set()
+    pending: list[ast.AST] = [ast.parse(path.read_text())]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            pending += node.orelse
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = name.split(".") if path.stem == "__init__" else name.split(".")[:-1]
+            base = [*package[: len(package) - node.level + 1], node.module] if node.level else [node.module]
+            full = ".".join(part for part in base if part)
+            found |= {f"{full}.{alias.name}" if f"{full}.{alias.name}" in modules else full for alias in node.names}
+        else:
+            pending += ast.iter_child_nodes(node)
+    return found & set(modules) - {name}
+
+
+def check_circles(package: Path) -> list[str]:
+    """Report modules that import each other, directly or through others."""
+    paths = {}
+    for path in [*package.rglob("*.py"), *package.rglob("*.pyx")]:
+        parts = path.relative_to(package.parent).with_suffix("").parts
+        paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    graph = {name: module_imports(path, name, paths) for name, path in paths.items() if path.suffix == ".py"}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return [f"{package}: circular import: {' -> '.join(reversed(error.args[1]))}"]
+    return []
+
+
 def check_file(path: Path, package: Path) -> list[str]:
-    """All rules for one file."""
+    """Check all rules for one file."""
     text = path.read_text()
     relative = path.relative_to(package)
     part = relative.parts[0] if len(relative.parts) > 1 else ("" if path.stem == "__init__" else path.stem)
@@ -129,7 +169,7 @@ def check_file(path: Path, package: Path) -> list[str]:
                 problems.append(f"no {what} in a .pyx")
         if not path.with_suffix(".pyi").exists():
             problems.append("there is no .pyi beside it; run `make stubs`")
-    # the C library's own FILE may stand where it is used
+    # FILE of the C library may be declared where it is used
     extern = re.search(r'^\s*cdef extern (?!from "stdio\.h")', text, re.MULTILINE)
     if extern and path.suffix != ".py" and not re.fullmatch(r"lib\w+\.pxd", path.name):
         problems.append("cdef extern belongs into a lib*.pxd")
@@ -139,7 +179,7 @@ def check_file(path: Path, package: Path) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Check the package, the scripts, the tests and the benchmarks."""
+    """Check the package, scripts, tests and benchmarks; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", type=Path, nargs="?", default=ROOT)
     root = parser.parse_args(argv).root
@@ -147,12 +187,13 @@ def main(argv: list[str] | None = None) -> int:
     problems: list[str] = []
     for path in sorted(path for suffix in ("py", "pyx", "pxd") for path in package.rglob(f"*.{suffix}")):
         problems += check_file(path, package)
+    problems += check_circles(package)
     for folder in ("scripts", "tests", "benchmarks"):
         for path in sorted((root / folder).rglob("*.py")):
             found = check_sizes(path, path.read_text())
-            # tests/simple.py is the original example, in one piece as its readers know it
+            # tests/simple.py is upstream's example, kept in one piece
             problems += [f"{path}: {problem}" for problem in found if path.name != "simple.py"]
-    print("\n".join(problems) or "layout: all rules hold")
+    print("\n".join(problems) or "layout: no violation")
     return 1 if problems else 0
 
 

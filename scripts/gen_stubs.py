@@ -18,7 +18,7 @@ ENUM = re.compile(r"^(\w+) = (IntEnum|IntFlag)\('\w+', (.*)\)$", re.MULTILINE)
 
 
 def as_class(match: re.Match[str]) -> str:
-    """An enum whose values come from a header, as a class with its members."""
+    """Return an enum whose values come from a header as a class with its members."""
     name, base, values = match.groups()
     members = re.findall(r"'(\w+)': cast", values)
     if not members:
@@ -27,13 +27,13 @@ def as_class(match: re.Match[str]) -> str:
 
 
 def tidy(text: str) -> str:
-    """What the generator leaves that a type checker cannot follow."""
+    """Remove what a type checker cannot resolve from the output of the generator."""
     text = ENUM.sub(as_class, text)
     text = re.sub(
         r"^(from cyllama\S* import lib\w+( as \w+)?|from \S*lib\w+ import .*)\n", "", text, flags=re.MULTILINE
     )
-    text = re.sub(r"^ +def __dealloc__\(.*\n", "", text, flags=re.MULTILINE)  # Python does not see it
-    if len(re.findall(r"\bcast\b", text)) == 1:  # it stood in the enums
+    text = re.sub(r"^ +def __dealloc__\(.*\n", "", text, flags=re.MULTILINE)  # not visible from Python
+    if len(re.findall(r"\bcast\b", text)) == 1:  # only the enums used it
         text = re.sub(r"^from typing import cast\n|, cast\b|\bcast, ", "", text, flags=re.MULTILINE)
     if ": Any" in text and "import Any" not in text:
         text = "from typing import Any\n\n" + text
@@ -41,7 +41,7 @@ def tidy(text: str) -> str:
 
 
 def generate(source: Path) -> dict[Path, str]:
-    """Stubs of all .pyx files below `source`, by their path relative to it."""
+    """Return the stubs of all .pyx files below `source`, by their path relative to it."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / source.name
         shutil.copytree(source, copy, ignore=shutil.ignore_patterns("*.so", "*.pyi", "lib", "__pycache__"))
@@ -60,7 +60,7 @@ def generate(source: Path) -> dict[Path, str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write or compare."""
+    """Write the stubs or compare them; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="exit 1 when a stub is missing or stale")
     parser.add_argument("--source", type=Path, default=SOURCE, help="the package's folder")

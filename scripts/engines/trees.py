@@ -39,7 +39,7 @@ class Places:
 
     def archives(self) -> Path:
         """Return the folder of the downloaded archives."""
-        from cyllama.models.cache import cache_folder
+        from cyllama.models._cache import cache_folder
 
         return self.cache or cache_folder("archives")
 
@@ -87,7 +87,7 @@ def _sha256(content: bytes) -> bytes:
 
 
 def tree_lock(engine: Engine, places: Places) -> Path:
-    """Return the path whose lock (`cyllama.models.package_index.locked`) protects the tree of an engine."""
+    """Return the path whose lock (`cyllama.models._download.locked`) protects the tree of an engine."""
     return places.archives() / f"{engine.target}.tree"
 
 
@@ -119,7 +119,7 @@ def unpack(
     FetchError, cyllama.errors.DownloadError
         The archive is damaged, its tree has a wrong hash, a patch does not apply, or the disk is full.
     """
-    from cyllama.models.package_index import safe_extract
+    from cyllama.models._download import safe_extract
 
     target = places.target(engine)
     if target.exists() and not (target / STAMP).exists() and not force:
@@ -173,7 +173,7 @@ def install(engine: Engine, places: Places, force: bool = False) -> None:
     if is_current(engine, places):
         print(f"{engine.target}: up to date ({engine.source})", flush=True)
         return
-    from cyllama.models.package_index import locked
+    from cyllama.models._download import locked
 
     size = f" ({engine.size / 1e6:.1f} MB)" if engine.size else ""
     print(f"{engine.target}: from {engine.source}{size} ...", flush=True)

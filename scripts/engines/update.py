@@ -64,7 +64,7 @@ def update(engine: Engine, change: Change, places: Places, force: bool = False) 
         The options are incomplete, or the sources cannot be fetched, verified or patched.
     """
     from cyllama.errors import DownloadError
-    from cyllama.models.package_index import locked, sha256_of
+    from cyllama.models._download import locked, sha256_of
 
     base = places.lock.resolve().parent
     wanted = draft(engine, change, base)
@@ -100,7 +100,7 @@ def update(engine: Engine, change: Change, places: Places, force: bool = False) 
 
 def _is_damaged(archive: Path) -> bool:
     from cyllama.errors import DownloadError
-    from cyllama.models.package_index import top_folder
+    from cyllama.models._download import top_folder
 
     try:
         top_folder(archive)

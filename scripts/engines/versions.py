@@ -68,7 +68,7 @@ def _archived_commit(archive: Path) -> str:
 def _member(engine: Engine, archive: Path, name: str) -> str:
     """Return the text of a file beside the tree in the archive; empty if there is none."""
     from cyllama.errors import DownloadError
-    from cyllama.models.package_index import extract_member
+    from cyllama.models._download import extract_member
 
     with tempfile.TemporaryDirectory() as folder:
         try:

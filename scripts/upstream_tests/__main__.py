@@ -1,9 +1,9 @@
-"""Upstream's own tests of its server, against ours and against the native one with the same models.
+"""Run upstream's server tests against cyllama's server and against the native one, with the same models.
 
 usage: python scripts/upstream_tests [FILE ...] [--write]
 
-Prints how many pass with each, and each test that passes with the native server alone. Exit 1 if one of these is not
-among the known ones in known.toml, or one of the known ones passes. ``--write`` writes the page of docs/dev.
+Prints how many pass with each server, and each test that passes with the native server only. The exit code is 1 if one
+of these is not in known.toml, or if one of known.toml passes with both. ``--write`` writes the page of docs/dev.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ ROOT = HERE.parent.parent
 LLAMA = ROOT / "thirdparty" / "llama.cpp"
 TESTS = LLAMA / "tools" / "server" / "tests"
 PAGE = ROOT / "docs" / "dev" / "upstream-server-tests.md"
-# Files whose subject is not the server that runs models: llama-server's own router, tools, proxies and page.
-LEFT_OUT = {
-    "test_router.py": "the router starts a process for each model; ours has its own way to serve several",
-    "test_mcp_servers.py": "starts programs for tools",
-    "test_tools_builtin.py": "starts programs for tools",
-    "test_proxy.py": "the proxy for tools",
-    "test_vision_api.py": "fetches its pictures and its model",
-    "test_tool_call.py": "fetches its models",
-    "test_sleep.py": "a model that is not used is unloaded by the pool, not put to sleep",
-    "test_stream.py": "streams that are taken up again belong to llama-server's page",
-    "test_compat_gcp.py": "a cloud's own routes",
+# Files about features of llama-server that cyllama's server does not have.
+EXCLUDED = {
+    "test_router.py": "llama-server's router starts a process for each model; here one process serves all",
+    "test_mcp_servers.py": "tools that start programs",
+    "test_tools_builtin.py": "tools that start programs",
+    "test_proxy.py": "llama-server's proxy for tools",
+    "test_vision_api.py": "downloads its images and its model",
+    "test_tool_call.py": "downloads its models",
+    "test_sleep.py": "the model pool unloads unused models; they have no sleep state",
+    "test_stream.py": "resumable streams, which llama-server's own page uses",
+    "test_compat_gcp.py": "routes of Google Cloud",
 }
 SECONDS = 20  # of one test
 
 
 def main() -> int:
-    """Run both, compare."""
+    """Run the tests against both servers and compare the results."""
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("files", nargs="*", help="such as test_basic.py")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     files = options.files or sorted(
-        path.name for path in (TESTS / "unit").glob("test_*.py") if path.name not in LEFT_OUT
+        path.name for path in (TESTS / "unit").glob("test_*.py") if path.name not in EXCLUDED
     )
     reasons = tomllib.loads((HERE / "known.toml").read_text())
     with tempfile.TemporaryDirectory() as folder:
@@ -54,9 +54,9 @@ def main() -> int:
     only_native = sorted(name for name, passed in native.items() if passed and not ours.get(name))
     known = {name for name in reasons if name.split("::")[0] in files}
     print(f"native {sum(native.values())} of {len(native)}, ours {sum(ours.values())} of {len(ours)}")
-    print(f"ours alone: {sum(passed and not native.get(name) for name, passed in ours.items())}")
+    print(f"ours only: {sum(passed and not native.get(name) for name, passed in ours.items())}")
     for name in only_native:
-        print(f"native alone: {name}: {reasons.get(name, 'UNKNOWN')}")
+        print(f"native only: {name}: {reasons.get(name, 'UNKNOWN')}")
     wrong = set(only_native) ^ known
     for name in sorted(wrong):
         print(f"unexpected: {name}", file=sys.stderr)
@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def run(folder: Path, files: list[str], *, native: bool) -> dict[str, bool]:
-    """Whether each test passes."""
+    """Return for each test whether it passes."""
     folder.mkdir()
     (folder / "models").symlink_to(LLAMA / "models")  # the tests find templates three folders above theirs
     folder = folder / TESTS.relative_to(LLAMA)
@@ -75,7 +75,7 @@ def run(folder: Path, files: list[str], *, native: bool) -> dict[str, bool]:
     program = folder / "llama-server"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{HERE / "llama_server.py"}" "$@"\n')
     program.chmod(0o755)
-    conftest = folder / "conftest.py"  # what it loads for all tests is not needed for some, and not there for others
+    conftest = folder / "conftest.py"  # the presets of all tests would be downloaded
     conftest.write_text(conftest.read_text().replace("ServerPreset.load_all()", "pass"))
     environment = {
         **os.environ,
@@ -99,13 +99,14 @@ def run(folder: Path, files: list[str], *, native: bool) -> dict[str, bool]:
 
 
 def write(native: dict[str, bool], ours: dict[str, bool], only: list[str], reasons: dict[str, str]) -> None:
-    """The page."""
+    """Write the page of docs/dev."""
     lines = [
         "# Upstream's tests of its server",
         "",
         "Written by `python scripts/upstream_tests --write`: the tests in `tools/server/tests/unit` of llama.cpp, as "
-        "they are, against `cyllama serve` and against the native `llama-server`. Their models come from a hub; here "
-        "`cyllama.models` takes their place, so tests that expect certain words or numbers of tokens fail with both.",
+        "they are, against `cyllama serve` and against the native `llama-server`. Upstream's models come from a hub; "
+        "here models of `cyllama.models` replace them, so tests that expect certain words or numbers of tokens fail "
+        "with both.",
         "",
         "| file | tests | native | ours |",
         "|---|---:|---:|---:|",
@@ -118,10 +119,10 @@ def write(native: dict[str, bool], ours: dict[str, bool], only: list[str], reaso
         row[2] += ours[name]
     lines += [f"| {file} | {' | '.join(map(str, row))} |" for file, row in sorted(counts.items())]
     total = [sum(row[i] for row in counts.values()) for i in range(3)]
-    lines += [f"| all | {' | '.join(map(str, total))} |", "", "## Those that pass with the native server alone", ""]
+    lines += [f"| all | {' | '.join(map(str, total))} |", "", "## Tests that pass with the native server only", ""]
     lines += [f"* `{name}`: {reasons.get(name, 'not known')}." for name in only] or ["None."]
-    lines += ["", "## Files that are left out", ""]
-    lines += [f"* `{name}`: {reason}." for name, reason in LEFT_OUT.items()]
+    lines += ["", "## Excluded files", ""]
+    lines += [f"* `{name}`: {reason}." for name, reason in EXCLUDED.items()]
     PAGE.write_text("\n".join(lines) + "\n")
 
 

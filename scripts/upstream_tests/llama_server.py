@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cyllama
-from cyllama.llama.settings import engine_options
+from cyllama.llama.options import engine_options
 from cyllama.server import ModelEntry, ServerConfig, serve
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,4 +1,4 @@
-"""The pictures that ``vision-dinov2s`` is fitted on: things in one colour on a ground of another. From seeds alone."""
+"""Generate the images that ``vision-dinov2s`` is fitted on: objects in one colour on a background of another colour."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Points = list[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Scene:
-    """What is in a picture; row and column are -1 if there are several things, the size is "" if it is neither."""
+    """The content of an image; row and column are -1 for several objects, the size is "" for medium."""
 
     shape: str
     colour: str
@@ -102,7 +102,7 @@ def _diamond(chance: random.Random) -> Points:
     return [(0.0, -1.0), (half, 0.0), (0.0, 1.0), (-half, 0.0)]
 
 
-UNNAMED = ("rectangle", "oval")  # what the transformer gives of these is too near to a square's and a circle's
+UNNAMED = ("rectangle", "oval")  # their features are too similar to those of a square and a circle
 
 # The outline of each shape, within a circle of radius 1.
 OUTLINES: dict[str, Callable[[random.Random], Points]] = {
@@ -126,7 +126,7 @@ def _near(colour: str, chance: random.Random, by: int) -> tuple[int, ...]:
 
 
 def _places(scene: Scene, chance: random.Random) -> list[tuple[float, float, float]]:
-    """(x, y, radius) of each thing."""
+    """Return (x, y, radius) of each object."""
     if scene.count == 1:
         radius = chance.uniform(*SIZES[scene.size])
         room = SIDE / 2 - radius - 2
@@ -150,23 +150,23 @@ def _places(scene: Scene, chance: random.Random) -> list[tuple[float, float, flo
 
 def _draw(scene: Scene, chance: random.Random, fine: int) -> tuple[Image.Image, Image.Image]:
     colour, ground = _near(scene.colour, chance, 14), _near(scene.ground, chance, 10)
-    picture = Image.new("RGB", (SIDE * fine, SIDE * fine), ground)
-    cover = Image.new("L", picture.size, 0)
+    drawing = Image.new("RGB", (SIDE * fine, SIDE * fine), ground)
+    cover = Image.new("L", drawing.size, 0)
     for x, y, radius in _places(scene, chance):
         angle = chance.uniform(-0.2, 0.2)
         c, s = radius * math.cos(angle), radius * math.sin(angle)
         points = [((x + u * c - v * s) * fine, (y + u * s + v * c) * fine) for u, v in OUTLINES[scene.shape](chance)]
         hole = radius * chance.uniform(0.50, 0.68)
-        for image, inside, outside in ((picture, colour, ground), (cover, 255, 0)):
+        for image, inside, outside in ((drawing, colour, ground), (cover, 255, 0)):
             pen = ImageDraw.Draw(image)
             pen.polygon(points, fill=inside)
             if scene.shape == "ring":
                 pen.ellipse([(v + d * hole) * fine for d in (-1, 1) for v in (x, y)], fill=outside)
-    return tuple(image.resize((SIDE, SIDE), Image.Resampling.BOX) for image in (picture, cover))
+    return tuple(image.resize((SIDE, SIDE), Image.Resampling.BOX) for image in (drawing, cover))
 
 
-def picture(seed: str) -> tuple[Image.Image, np.ndarray, Scene]:
-    """Return the picture of a seed, how much of each pixel is covered by things (0 to 1), and what it shows."""
+def scene_image(seed: str) -> tuple[Image.Image, np.ndarray, Scene]:
+    """Return the image of a seed, the part of each pixel that objects cover (0 to 1), and the content."""
     chance = random.Random(seed)
     shape = chance.choice(list(OUTLINES))
     colour, ground = chance.sample(list(COLOURS), 2)
@@ -179,7 +179,7 @@ def picture(seed: str) -> tuple[Image.Image, np.ndarray, Scene]:
         row = column = 1
     scene = Scene(shape, colour, ground, count, size, *((row, column) if count == 1 else (-1, -1)))
     image, cover = _draw(scene, chance, fine=1 if chance.random() < 0.15 else 3)
-    if chance.random() < 0.3:  # soft edges, as of what was enlarged or drawn by a model
+    if chance.random() < 0.3:  # soft edges, as of an enlarged or generated image
         side = chance.randint(32, 112)
         image = image.resize((side, side), Image.Resampling.BOX).resize(image.size, Image.Resampling.BICUBIC)
     if chance.random() < 0.2:  # the noise of a camera
