@@ -7,40 +7,77 @@ from __future__ import annotations
 
 import importlib
 
-from cyllama import errors
+from cyllama import _extensions, errors
 from cyllama.errors import *  # noqa: F403 - the exception classes belong to the package's face
+
+_extensions.install()
 
 TYPE_CHECKING = False  # importing typing takes as long as all the rest
 if TYPE_CHECKING:
-    from typing import Any
+    from cyllama import cli, llama, llava, log, models, pipelines, sd, whisper
+    from cyllama._native import build_info, devices, get_threads, set_threads
+    from cyllama.llama import (
+        LLM,
+        CommonParams,
+        LlamaBatch,
+        LlamaContext,
+        LlamaModel,
+        LlamaSampler,
+        common_batch_add,
+        common_batch_clear,
+        common_context_params_to_llama,
+        common_model_params_to_llama,
+        common_token_to_piece,
+        common_tokenize,
+        ggml_time_us,
+        llama_backend_free,
+        llama_backend_init,
+        llama_numa_init,
+        llama_sampler_chain_default_params,
+    )
+
+    __version__: str
 
 _SUBPACKAGES = ("cli", "llama", "llava", "log", "models", "pipelines", "sd", "whisper")
 _NATIVE = ("build_info", "devices", "get_threads", "set_threads")
-_LLAMA = (
+
+__all__ = [
+    "LLM",
     "CommonParams",
     "LlamaBatch",
     "LlamaContext",
     "LlamaModel",
     "LlamaSampler",
+    "__version__",
+    "build_info",
+    "cli",
     "common_batch_add",
     "common_batch_clear",
     "common_context_params_to_llama",
     "common_model_params_to_llama",
     "common_token_to_piece",
     "common_tokenize",
+    "devices",
+    "get_threads",
     "ggml_time_us",
+    "llama",
     "llama_backend_free",
     "llama_backend_init",
     "llama_numa_init",
     "llama_sampler_chain_default_params",
-)
+    "llava",
+    "log",
+    "models",
+    "pipelines",
+    "sd",
+    "set_threads",
+    "whisper",
+]
+_LLAMA = frozenset(__all__) - {*_SUBPACKAGES, *_NATIVE, "__version__"}
+__all__ += errors.__all__
 
-_HIGH = {"LLM": "cyllama.llama.llm"}  # upstream's server comes with it: not for those who use the low level alone
 
-__all__ = [*errors.__all__, *_SUBPACKAGES, *_NATIVE, *_LLAMA, *_HIGH, "__version__"]  # noqa: F405
-
-
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in _SUBPACKAGES:
         return importlib.import_module(f"cyllama.{name}")
     if name == "__version__":
@@ -49,8 +86,6 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module("cyllama._native"), name)
     elif name in _LLAMA:
         value = getattr(importlib.import_module("cyllama.llama"), name)
-    elif name in _HIGH:
-        value = getattr(importlib.import_module(_HIGH[name]), name)
     else:
         raise AttributeError(f"module 'cyllama' has no attribute {name!r}")
     globals()[name] = value

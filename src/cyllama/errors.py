@@ -1,4 +1,4 @@
-"""Every exception class of cyllama, and nothing else."""
+"""The exception classes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
 
 
 class CyllamaError(Exception):
-    """Base of all exceptions that cyllama itself raises."""
+    """Base class of cyllama's exceptions."""
 
 
 class EngineError(CyllamaError, RuntimeError):
@@ -38,9 +38,9 @@ class EngineError(CyllamaError, RuntimeError):
     code : int or None
         Its return code.
     log : tuple of str
-        The last warnings and errors that the engine logged on the calling thread.
+        The last warnings and errors that the engine logged in the calling thread.
     aborted : bool
-        An assertion of the engine failed. The handle it was called on is broken and can only be closed.
+        Whether an assertion of the engine failed; the handle of the call can then only be closed.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class EngineError(CyllamaError, RuntimeError):
 
 
 class ModelLoadError(EngineError, OSError):
-    """A model file could not be loaded: not a model, truncated, of another kind, or refused by the engine."""
+    """A model file cannot be loaded: it is not a model, truncated, of another kind, or not supported."""
 
 
 class OutOfMemoryError(EngineError, MemoryError):
-    """The engine could not get the memory it needs."""
+    """The engine could not allocate memory."""
 
 
 class DecodeError(EngineError):
@@ -81,7 +81,7 @@ class DecodeError(EngineError):
 
 
 class ContextFullError(DecodeError):
-    """The context (KV cache) has no room for the batch."""
+    """The batch does not fit into the context (KV cache)."""
 
 
 class TranscribeError(EngineError):
@@ -93,15 +93,15 @@ class ImageGenerationError(EngineError):
 
 
 class MediaError(EngineError):
-    """An image or a sound could not be read or encoded."""
+    """An image, audio or video file cannot be read or encoded."""
 
 
 class ClosedError(CyllamaError, ValueError):
-    """The handle has been closed."""
+    """The handle is closed."""
 
 
 class InUseError(CyllamaError, RuntimeError):
-    """The handle is used by another thread, or other handles still depend on it."""
+    """The handle is in use by another thread, or other handles depend on it."""
 
 
 class CancelledError(CyllamaError):
@@ -109,16 +109,16 @@ class CancelledError(CyllamaError):
 
 
 class GrammarError(CyllamaError, ValueError):
-    """A grammar could not be parsed, or a token does not follow it."""
+    """A grammar cannot be parsed, or a token does not match it."""
 
 
 class UnsupportedError(CyllamaError, NotImplementedError):
-    """The model, the build or the platform cannot do this."""
+    """The model, the build or the platform does not support the call."""
 
 
 class ABIMismatchError(CyllamaError, ImportError):
-    """Parts of the package were built against different versions of ggml."""
+    """Modules of the package were built with different versions of ggml."""
 
 
 class DownloadError(CyllamaError, OSError):
-    """A file could not be fetched, or is not what was pinned."""
+    """A file cannot be downloaded, or its hash differs from the pinned one."""

@@ -1,8 +1,8 @@
-"""Engine messages in Python's ``logging``, under ``cyllama.{ggml,llama,llava,whisper,sd}``; silent by default.
+"""Engine messages as ``logging`` records of ``cyllama.{ggml,llama,llava,whisper,sd}``; off by default.
 
-The engines log a great deal, so a level is kept in C as well: a message below it never takes the GIL.
-:func:`set_level` sets both. The environment variable ``CYLLAMA_LOG`` (``debug``, ``info``, ``warning``,
-``error``) does the same at import and adds a handler for the terminal.
+:func:`set_level` sets the level in Python and in C, so that messages below it do not take the GIL. The environment
+variable ``CYLLAMA_LOG`` (``debug``, ``info``, ``warning``, ``error``) sets the level at import and adds a handler for
+the terminal.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable
 
-__all__ = ["ENGINES", "logger", "set_level"]
+__all__ = ["ENGINES", "logger", "on_change", "set_level"]
 
 ENGINES = ("ggml", "llama", "llava", "whisper", "sd")
 OFF = logging.CRITICAL + 10
@@ -32,7 +32,7 @@ def set_level(new_level: int | str | None) -> None:
     Raises
     ------
     ValueError
-        Not a level.
+        The level is unknown.
     """
     global level
     if new_level is None:
@@ -53,7 +53,7 @@ _listeners: list[Callable[[int], object]] = []
 
 
 def on_change(listener: Callable[[int], object]) -> None:
-    """Call `listener` with the level now and whenever it changes (used by the native log hook)."""
+    """Call `listener` with the level now and after each change (used by the native log hook)."""
     _listeners.append(listener)
     listener(level)
 

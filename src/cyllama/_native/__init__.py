@@ -35,7 +35,7 @@ __all__ = [
 
 
 def build_info() -> dict[str, Any]:
-    """What this installation is made of, for a look or a bug report.
+    """Return versions, devices and build options of this installation, for bug reports.
 
     Returns
     -------

@@ -31,7 +31,7 @@ _loggers = {name.encode(): logging.getLogger(f"cyllama.{name}") for name in log.
 
 
 cdef void log_hook(ggml_log_level level, const char * text, void * engine) noexcept nogil:
-    """ggml_log_callback of all engines; `engine` is the engine's name, a C string that lives for ever."""
+    """Handle a log message of an engine (ggml_log_callback); `engine` is its name, a static C string."""
     cdef lib.log_line line
     if lib.log_append(level, text, line):
         _log_gil(line.level, line.text.c_str(), <const char *> engine)
@@ -42,7 +42,7 @@ cdef void _log_gil(ggml_log_level level, const char * text, const char * engine)
         if not sys.is_finalizing():
             _loggers[<bytes> engine].log(_PYTHON_LEVEL[<int> level], "%s", text.decode("utf-8", "backslashreplace"))
     except Exception:
-        return  # a handler of `logging` that fails is not the engine's failure, and C cannot be told
+        return  # ignore errors of `logging` handlers: C cannot handle them
 
 
 def _level_changed(level: int) -> None:
@@ -67,7 +67,7 @@ cdef int start_call() except -1:
 
 
 def last_log() -> tuple[str, ...]:
-    """Warnings and errors that engines logged on this thread since its last call began, oldest first."""
+    """Return the warnings and errors that engines logged on this thread since its last call began, oldest first."""
     return tuple([lib.log_get(i).decode("utf-8", "backslashreplace") for i in range(lib.log_size())])
 
 
@@ -88,7 +88,7 @@ def _raise_native(kind: str, message: bytes) -> None:
 
 
 def fail_assertion() -> None:
-    """Let an assertion of the engine fail, to see that it becomes an EngineError and not the end of the process."""
+    """Make an assertion of the engine fail, to test that it raises EngineError and does not end the process."""
     start_call()
     with nogil:
         lib.provoke_assertion()
@@ -101,7 +101,7 @@ _loaded = False
 
 
 def _plugin_folders() -> list[Path]:
-    """Folders of plug-in packages: entry points of the group ``cyllama.backends``, each a function."""
+    """Return the folders of plug-in packages: entry points of the group ``cyllama.backends``, each a function."""
     return [Path(entry.load()()) for entry in entry_points(group="cyllama.backends")]
 
 
@@ -172,7 +172,7 @@ def _load_folder(folder: bytes, has_cpu: bool) -> None:
 
 
 def cpu_variant() -> str:
-    """Name of the CPU variant in use, such as ``"haswell"`` or ``"sapphirerapids"``."""
+    """Return the name of the CPU variant in use, such as ``"haswell"`` or ``"sapphirerapids"``."""
     load_backends()
     cdef ggml.ggml_backend_dev_t dev = ggml.ggml_backend_dev_by_type(ggml.GGML_BACKEND_DEVICE_TYPE_CPU)
     cdef void * address = ggml.ggml_backend_reg_get_proc_address(
@@ -182,7 +182,7 @@ def cpu_variant() -> str:
 
 
 def cpu_features() -> list[str]:
-    """Instruction-set features the CPU variant was compiled with, such as ``"AVX2"``."""
+    """Return the instruction-set features that the CPU variant was compiled with, such as ``"AVX2"``."""
     load_backends()
     cdef ggml.ggml_backend_dev_t dev = ggml.ggml_backend_dev_by_type(ggml.GGML_BACKEND_DEVICE_TYPE_CPU)
     cdef ggml.ggml_backend_get_features_t get = <ggml.ggml_backend_get_features_t> \
@@ -205,7 +205,7 @@ _DEVICE_TYPES = {
 
 
 def devices() -> list[dict]:
-    """Devices that the engines can compute on.
+    """Return the devices that the engines can compute on.
 
     Returns
     -------
@@ -238,7 +238,7 @@ def devices() -> list[dict]:
 
 
 def backends() -> list[dict]:
-    """Backends of this build: ``name``, ``file``, ``loaded``, and ``reason`` where one is not.
+    """Return the backends of this build: ``name``, ``file``, ``loaded``, and ``reason`` if one is not loaded.
 
     CPU variants that were not chosen are not listed; :func:`cpu_variant` tells the chosen one.
     """
@@ -261,7 +261,7 @@ def backends() -> list[dict]:
 
 
 def registry_address() -> int:
-    """A number that is the same for all that share one backend registry (used by the tests)."""
+    """Return the address of the backend registry, which all engines share (used by the tests)."""
     load_backends()
     return <size_t> <void *> ggml.ggml_backend_reg_get(0)
 
@@ -281,7 +281,7 @@ cdef void * _cpu_proc(const char * name) except? NULL:
 
 
 def cpu_function(name: str) -> int:
-    """Address of a function that the CPU backend, a loadable module, offers by name (for the other modules here)."""
+    """Return the address of a function of the CPU backend, which is a loadable module (for other modules)."""
     cdef bytes raw = name.encode()
     cdef void * address = _cpu_proc(raw)
     if address == NULL:
@@ -322,13 +322,13 @@ def set_threads(n: int | None = None, *, adaptive: bool = True) -> None:
 
 
 def get_threads() -> int:
-    """The thread budget that :func:`set_threads` set."""
+    """Return the thread budget that :func:`set_threads` set."""
     load_backends()
     return _budget
 
 
 def threads_available() -> int:
-    """Threads that a computation which starts now would get: the budget less what runs and what is busy."""
+    """Return the number of threads for a new computation: the budget without running graphs and busy cores."""
     cdef team_room_t room = <team_room_t> _cpu_proc(b"ggml_cpu_team_room")
     cdef int n
     with nogil:
@@ -344,7 +344,7 @@ def abi() -> tuple[str, int, int]:
 
 
 def check_abi(module: str, found: tuple[str, int, int]) -> None:
-    """Refuse an extension module that was built against another ggml.
+    """Reject an extension module that was built against another ggml.
 
     Raises
     ------
@@ -358,7 +358,7 @@ def check_abi(module: str, found: tuple[str, int, int]) -> None:
 
 
 def build_record() -> dict:
-    """What the build wrote down about itself: engine versions and commits, compiler, backends."""
+    """Return the record of the build: engine versions and commits, compiler, backends."""
     return json.loads((LIB / "build.json").read_text())
 
 

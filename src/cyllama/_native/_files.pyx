@@ -1,4 +1,4 @@
-"""Python file objects for C functions that want a stream."""
+"""Python file objects for C functions that need a stream."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ cdef extern from "stdio.h" nogil:
 
 
 def _reopen(fd: int, position: int) -> int:
-    """The same file, open a second time where that is possible: the caller's position stays as it is."""
+    """Return the same file, opened again if possible, so that the caller's position does not change."""
     again = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY) if os.path.isdir("/proc/self/fd") else os.dup(fd)
     os.lseek(again, position, os.SEEK_SET)
     return again

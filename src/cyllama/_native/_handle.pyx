@@ -1,4 +1,4 @@
-"""What every handle and every long native call has in common."""
+"""Base classes of handles and of long native calls."""
 
 import os
 import threading
@@ -11,10 +11,11 @@ from cpython.pythread cimport PyThread_get_thread_ident
 
 from cyllama._native cimport libnative as lib
 
+from cyllama._cancel import POLL_SECONDS, check_cancel
 from cyllama.errors import CancelledError, ClosedError, InUseError, UnsupportedError
 
-# How often a native call takes the GIL to look at Ctrl-C and at `cancel`, in seconds.
-cdef double POLL_INTERVAL = 0.05
+# Interval in which a native call takes the GIL to check Ctrl-C and `cancel`, in seconds.
+cdef double POLL_INTERVAL = POLL_SECONDS
 
 cdef unsigned long fork_generation = 0
 cdef long main_thread = threading.main_thread().ident
@@ -33,7 +34,7 @@ os.register_at_fork(after_in_child=_after_fork)
 cdef class Handle:
     """A native object: freed once, never used after it is closed, by one thread at a time.
 
-    Thread safety: a handle refuses (InUseError) a second thread while a call is running.
+    Thread safety: a handle raises InUseError in a second thread while a call is running.
     """
 
     def __cinit__(self, *args, **kwargs):
@@ -41,7 +42,7 @@ cdef class Handle:
         self._generation = fork_generation
 
     cdef int _opened(self, str name, Handle parent) except -1:
-        """The native object is there; from now on `parent` lives at least as long."""
+        """Mark the handle as open; `parent` stays open at least as long."""
         self._name = name
         self._parent = parent
         if parent is not None:
@@ -105,11 +106,11 @@ cdef class Handle:
         return 0
 
     cdef void * _address(self) noexcept:
-        """The native object, for classes that must not know this one."""
+        """Return the native object, for classes that cannot import this one."""
         return NULL
 
     cdef int _failed(self, object error) except -1:
-        """Note an EngineError of a call on this handle: after a failed assertion only close() is left."""
+        """Record an EngineError of a call on this handle: after a failed assertion only close() is possible."""
         if error.aborted:
             self._broken = True
         return 0
@@ -156,11 +157,11 @@ cdef class Handle:
 
 
 cdef class CallState:
-    """One long native call: its `cancel`, its Python callback, and what went wrong in Python meanwhile."""
+    """One long native call: its `cancel`, its Python callback, and the exception that Python code raised meanwhile."""
 
     def __cinit__(self, cancel=None, callback=None):
-        if cancel is not None and not callable(getattr(cancel, "is_set", None)):
-            raise TypeError(f"cancel is {cancel!r}, expected an object with is_set(), such as threading.Event")
+        if cancel is not None:
+            check_cancel(cancel)
         if callback is not None and not callable(callback):
             raise TypeError(f"the callback is {callback!r}, expected a callable")
         self._cancel = cancel
@@ -172,7 +173,7 @@ cdef class CallState:
             self._cancelled = True
 
     cdef bint poll(self) noexcept nogil:
-        """Whether the call is to stop. Cheap: it takes the GIL every 50 ms at most."""
+        """Return whether the call must stop. Cheap: it takes the GIL at most every 50 ms."""
         cdef double now
         if self._stop:
             return True
@@ -186,7 +187,7 @@ cdef class CallState:
             return self._poll_gil()
 
     cdef bint progress(self, float value) noexcept nogil:
-        """Report progress; whether the call is to go on."""
+        """Report progress; return whether the call continues."""
         if self._stop:
             return False
         with gil:
@@ -234,7 +235,7 @@ cdef bint progress_call(float value, void * state) noexcept nogil:
 
 
 cdef bytes path_bytes(object path, str what):
-    """The path as bytes for C; a missing or wrong file never reaches C.
+    """Return the path as bytes for C; raise an error if the file does not exist or cannot be read.
 
     Raises
     ------
@@ -257,7 +258,7 @@ cdef bytes path_bytes(object path, str what):
 
 
 cdef int check_range(object value, str what, long long low, long long high) except -1:
-    """`value` is an integer in [low, high]."""
+    """Check that `value` is an integer in [low, high]."""
     cdef int overflow = 0
     cdef long long number
     if not PyLong_CheckExact(value):

@@ -1,1 +1,3 @@
+from _typeshed import Incomplete
 
+TensorType: Incomplete = ...

@@ -1,8 +1,22 @@
-"""Tensors of a running graph for Python: what the evaluation callbacks (`cb_eval`) of the engines are given."""
+"""Tensor types, and tensors of a running graph for the evaluation callbacks (`cb_eval`) of the engines."""
+
+from enum import IntEnum
 
 import numpy as np
 
 from cyllama._native cimport libggml as ggml
+
+
+def _tensor_types() -> dict[str, int]:
+    names = {}
+    for i in range(<int> ggml.GGML_TYPE_COUNT):
+        name = ggml.ggml_type_name(<ggml.ggml_type> i)
+        if name != NULL and ggml.ggml_blck_size(<ggml.ggml_type> i) > 0:
+            names[name.decode().upper()] = i
+    return names
+
+
+TensorType = IntEnum("TensorType", _tensor_types())
 
 
 cdef tuple _shape(ggml.ggml_tensor * tensor):
@@ -10,7 +24,7 @@ cdef tuple _shape(ggml.ggml_tensor * tensor):
 
 
 cdef object _values(ggml.ggml_tensor * tensor):
-    """Contiguous F32, F16 and I32 tensors as arrays of their shape, others as raw bytes."""
+    """Return contiguous F32, F16 and I32 tensors as arrays of their shape, others as raw bytes."""
     cdef size_t n = ggml.ggml_nbytes(tensor)
     raw = np.empty(n, np.uint8)
     cdef unsigned char[::1] view
@@ -29,9 +43,9 @@ cdef object _values(ggml.ggml_tensor * tensor):
 
 
 cdef int ask_about_tensor(object callback, ggml.ggml_tensor * tensor, bint ask) except -1:
-    """``callback(name, op, shape, values)``; `values` is None while it is asked whether it wants them.
+    """Call ``callback(name, op, shape, values)``; `values` is None in the first call for a tensor (`ask`).
 
-    Whether the tensor is wanted, and with its values whether the computation goes on: not with False.
+    The first call returns whether the callback needs the values; the second returns False to stop the computation.
     """
     answer = callback(ggml.ggml_get_name(tensor).decode(), ggml.ggml_op_desc(tensor).decode(), _shape(tensor),
                       None if ask else _values(tensor))

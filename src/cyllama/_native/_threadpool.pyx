@@ -1,4 +1,4 @@
-"""Thread pools of the caller's own, with a place and a priority."""
+"""Thread pools with CPU affinity and priority."""
 
 cimport cython
 from cyllama._native cimport libggml as ggml
@@ -14,7 +14,7 @@ ctypedef void (*pool_free_t)(ggml.ggml_threadpool_t pool) noexcept nogil
 cdef class ThreadPool(Handle):
     """Threads to compute with, for :meth:`LlamaContext.attach_threadpool`.
 
-    Without one the process's own threads are used, which is right for almost everybody.
+    Without one, a context uses the threads of the process, which is the best choice in most cases.
 
     Parameters
     ----------

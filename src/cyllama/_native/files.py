@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def final_path(path: AnyPath) -> Path:
     FileNotFoundError
         The folder is missing.
     ValueError
-        `path` is a device or a pipe, which a file must not replace.
+        `path` is a device or a pipe.
     """
     name = os.fsdecode(path)
     target = Path(os.path.realpath(name))
@@ -37,7 +37,7 @@ def final_path(path: AnyPath) -> Path:
 
 
 def beside(target: Path) -> Path:
-    """Make an empty file in the folder of a path of :func:`final_path`, with the rights of what is there.
+    """Create an empty file in the folder of `target`, with the permissions of an existing target.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def beside(target: Path) -> Path:
         The folder cannot be written.
     """
     temporary = target.parent / f".cyllama-{secrets.token_hex(8)}"
-    # not tempfile, whose files only their owner may read
+    # not tempfile, which makes files for their owner only
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     with contextlib.suppress(OSError):
         os.chmod(temporary, target.stat().st_mode & 0o777)
@@ -54,14 +54,14 @@ def beside(target: Path) -> Path:
 
 @contextlib.contextmanager
 def atomic_path(path: AnyPath) -> Iterator[str]:
-    """Give the name of an empty file beside `path`, which takes its name when the block ends well.
+    """Yield the name of a temporary file, which replaces `path` when the block ends.
 
-    After an exception nothing is left, and what was at `path` before is still there.
+    After an exception the temporary file is removed, and `path` is unchanged.
 
     Raises
     ------
     OSError
-        The file cannot be made there.
+        The file cannot be created.
     ValueError
         `path` is a device or a pipe.
     """

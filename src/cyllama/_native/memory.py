@@ -1,4 +1,4 @@
-"""How much memory is free: of the machine, and of the control group that limits this process."""
+"""Free memory of the machine and of the control group of the process."""
 
 from __future__ import annotations
 
@@ -8,31 +8,43 @@ from pathlib import Path
 __all__ = ["free_memory", "total_memory"]
 
 
-def total_memory() -> int:
-    """Bytes of memory that the machine has; 0 where the system does not tell."""
+def total_memory(*, swap: bool = False) -> int:
+    """Return the memory of the machine in bytes; 0 if the system does not report it.
+
+    Parameters
+    ----------
+    swap : bool
+        Add the swap space, where the system reports it.
+    """
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return 0
+    return total + (_meminfo("SwapTotal") or 0 if swap else 0)
 
 
 def free_memory(total: int | None = None) -> int:
-    """Bytes that programs can still get.
+    """Return the available memory in bytes.
 
     Parameters
     ----------
     total : int, optional
-        What the machine has, for systems that do not tell what is free.
+        The result on systems that do not report free memory; by default `total_memory`.
     """
-    free = total_memory() if total is None else total
-    for line in _lines("/proc/meminfo"):
-        if line.startswith("MemAvailable:"):
-            free = int(line.split()[1]) * 1024
-    group = _lines("/sys/fs/cgroup/memory.max")
-    if group and group[0].isdecimal():
+    free = _meminfo("MemAvailable")
+    if free is None:
+        free = total_memory() if total is None else total
+    limit = _lines("/sys/fs/cgroup/memory.max")
+    if limit and limit[0].isdecimal():
         used = [int(line.split()[1]) for line in _lines("/sys/fs/cgroup/memory.stat") if line.startswith("anon ")]
-        free = min(free, int(group[0]) - sum(used))
+        free = min(free, int(limit[0]) - sum(used))
     return max(0, free)
+
+
+def _meminfo(key: str) -> int | None:
+    """Return a value of /proc/meminfo in bytes; None where it is missing."""
+    values = (int(line.split()[1]) * 1024 for line in _lines("/proc/meminfo") if line.startswith(f"{key}:"))
+    return next(values, None)
 
 
 def _lines(path: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""How many threads a process should compute with by default."""
+"""Default number of threads."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["default_threads"]
 
 
 def default_threads() -> int:
-    """Physical cores that the process may use: its affinity mask, less what the cgroup's CPU quota takes.
+    """Return the number of physical cores in the affinity mask of the process, limited by the CPU quota of its cgroup.
 
-    Two hardware threads of one core count once: matrix kernels keep a core's units busy alone.
+    Hardware threads of one core count once, because one thread of matrix kernels uses a core's units fully.
     """
     cores = _physical_cores(_affinity())
     quota = _cgroup_quota()
@@ -39,7 +39,7 @@ def _physical_cores(cpus: set[int]) -> int:
 
 
 def _cgroup_quota() -> float | None:
-    """CPUs that the cgroup (v2, then v1) of the process may use, or None without a limit."""
+    """Return the CPU quota of the cgroup (v2, then v1); None for no limit."""
     try:
         limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return None if limit == "max" else int(limit) / int(period)
