@@ -1,4 +1,4 @@
-"""The arguments of llama-cpp-python, and what they are called here."""
+"""Convert the arguments of llama-cpp-python to those of `cyllama.LLM`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["LlamaPromptLookupDecoding", "LoadArguments", "loop_fields", "request
 
 DEFAULT_SEED = 0xFFFFFFFF
 TEMPLATES = {"llama-2": "llama2", "llama-3": "llama3", "mistral-instruct": "mistral-v1", "phind": "vicuna"}
-# What a request calls as llama-cpp-python does, and what it calls otherwise.
+# Arguments with the same name in requests, and those with another one.
 SAME = (
     "temperature",
     "top_p",
@@ -27,14 +27,12 @@ SAME = (
     "mirostat_eta",
     "logprobs",
 )
-
-
 OLD_NAMES = {"temp": "temperature", "mirostat_mode": "mirostat"}
-WITHOUT_EFFECT = ("tfs_z", "penalize_nl", "idx")  # as in llama-cpp-python itself; of tfs_z only 1 is taken
+WITHOUT_EFFECT = ("tfs_z", "penalize_nl", "idx")  # also in llama-cpp-python itself; tfs_z must be 1
 
 
 class LlamaPromptLookupDecoding:
-    """Draft tokens from the text so far: ``Llama(draft_model=LlamaPromptLookupDecoding())``."""
+    """Draft tokens from the previous text: ``Llama(draft_model=LlamaPromptLookupDecoding())``."""
 
     def __init__(self, max_ngram_size: int = 2, num_pred_tokens: int = 10) -> None:
         self.max_ngram_size, self.num_pred_tokens = max_ngram_size, num_pred_tokens
@@ -42,7 +40,7 @@ class LlamaPromptLookupDecoding:
 
 @dataclass(kw_only=True)
 class LoadArguments:
-    """Of the constructor, with llama-cpp-python's defaults."""
+    """Arguments of the constructor, with llama-cpp-python's defaults."""
 
     n_gpu_layers: int = 0
     split_mode: int = 1
@@ -92,10 +90,10 @@ class LoadArguments:
     def __post_init__(self) -> None:
         for name in ("chat_handler", "tokenizer", "lora_base"):
             if getattr(self, name) is not None:
-                raise UnsupportedError(f"{name} is not supported: use cyllama.LLM")
+                raise UnsupportedError(f"{name} is not supported; use cyllama.LLM")
 
     def settings(self) -> dict[str, Any]:
-        """The keyword arguments of `cyllama.LLM` that they stand for."""
+        """Return the keyword arguments of `cyllama.LLM`."""
         return {
             "n_gpu_layers": "all" if self.n_gpu_layers < 0 else self.n_gpu_layers or None,
             "n_ctx": self.n_ctx or None,
@@ -128,7 +126,7 @@ class LoadArguments:
         }
 
     def options(self) -> dict[str, Any]:
-        """The options of upstream that have no keyword of their own."""
+        """Return the options of upstream without a keyword of `cyllama.LLM`."""
         found: dict[str, Any] = {
             "spm-infill": self.spm_infill,
             "no-kv-offload": not self.offload_kqv,
@@ -158,19 +156,19 @@ def _override(name: str, value: bool | int | float | str) -> str:
 
 
 def request_fields(given: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
-    """The fields of a request out of the arguments of a call.
+    """Return the fields of a request for the arguments of a call.
 
     Parameters
     ----------
     given : mapping
         All arguments by name.
     seed : int, optional
-        If the call gives none.
+        The seed, if the call has none.
     """
-    _refuse_tail_free(given)
+    _reject_tail_free(given)
     grammar, bias, stop, most = given["grammar"], given["logit_bias"], given["stop"], given["max_tokens"]
     fields = {name: given[name] for name in SAME} | {
-        # what is below 0 means what 0 means here
+        # negative values mean 0
         "temperature": None if given["temperature"] is None else max(given["temperature"], 0),
         "top_k": None if given["top_k"] is None else max(given["top_k"], 0),
         "max_tokens": -1 if most is None or most < 0 else most,
@@ -184,14 +182,14 @@ def request_fields(given: Mapping[str, Any], seed: int | None) -> dict[str, Any]
 
 
 def loop_fields(given: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
-    """The fields of `TokenLoop` out of the arguments of `Llama.sample` and `Llama.generate`."""
-    _refuse_tail_free(given)
+    """Return the fields of `TokenLoop` for the arguments of `Llama.sample` and `Llama.generate`."""
+    _reject_tail_free(given)
     fields = {OLD_NAMES.get(name, name): value for name, value in given.items() if name not in WITHOUT_EFFECT}
     if fields.get("grammar") is not None:
         fields["grammar"] = fields["grammar"].text
     return {"seed": seed, **fields}
 
 
-def _refuse_tail_free(given: Mapping[str, Any]) -> None:
+def _reject_tail_free(given: Mapping[str, Any]) -> None:
     if given.get("tfs_z", 1.0) != 1.0:
-        raise UnsupportedError("tfs_z: llama.cpp has no tail free sampling any more")
+        raise UnsupportedError("tfs_z: llama.cpp has removed tail free sampling")

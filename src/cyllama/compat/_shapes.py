@@ -1,4 +1,4 @@
-"""Answers in the shapes of llama-cpp-python."""
+"""Responses in the form of llama-cpp-python."""
 
 from __future__ import annotations
 
@@ -8,42 +8,44 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["filled", "old_logprobs", "plain_parts", "the_file"]
+from cyllama.llama import Stream
+
+__all__ = ["chunk_dicts", "infill_completion", "legacy_logprobs", "matching_file"]
 
 
-def plain_parts(stream: Any, before: str = "") -> Iterator[dict[str, Any]]:
-    """The parts of a stream as dicts, with a text before the first one."""
+def chunk_dicts(stream: Stream[Any, Any], before: str = "") -> Iterator[dict[str, Any]]:
+    """Yield the chunks of a stream as dicts, with a text before the first one."""
     with stream:
-        for part in stream:
-            data = part.to_dict()
+        for chunk in stream:
+            data: dict[str, Any] = chunk.to_dict()
             for choice in data["choices"]:
                 if "text" in choice:
-                    choice["logprobs"] = old_logprobs(choice.get("logprobs"), 0)
+                    choice["logprobs"] = legacy_logprobs(choice.get("logprobs"), 0)
                     choice["text"], before = before + choice["text"], ""
             yield data
 
 
-def filled(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """What `LLM.infill` gives, as a completion."""
-    computed, made = answer["tokens_evaluated"], answer["tokens_predicted"]
-    reason = "length" if answer["stop_type"] == "limit" else "stop"
+def infill_completion(response: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the response of `LLM.infill` as a completion."""
+    computed, made = response["tokens_evaluated"], response["tokens_predicted"]
+    reason = "length" if response["stop_type"] == "limit" else "stop"
     return {
         "id": f"cmpl-{uuid.uuid4()}",
         "object": "text_completion",
         "created": int(time.time()),
-        "model": answer["model"],
-        "choices": [{"index": 0, "text": answer["content"], "finish_reason": reason, "logprobs": None}],
+        "model": response["model"],
+        "choices": [{"index": 0, "text": response["content"], "finish_reason": reason, "logprobs": None}],
         "usage": {"prompt_tokens": computed, "completion_tokens": made, "total_tokens": computed + made},
     }
 
 
-def old_logprobs(found: Mapping[str, Any] | None, offset: int) -> dict[str, Any] | None:
-    """Logarithms of probabilities in the form of OpenAI's first API.
+def legacy_logprobs(found: Mapping[str, Any] | None, offset: int) -> dict[str, Any] | None:
+    """Return logprobs in the form of OpenAI's first API.
 
     Parameters
     ----------
     found : mapping, optional
-        In the form for chats.
+        Logprobs in the form of chats.
     offset : int
         Characters before the first token.
     """
@@ -62,13 +64,13 @@ def old_logprobs(found: Mapping[str, Any] | None, offset: int) -> dict[str, Any]
     }
 
 
-def the_file(repo_id: str, pattern: str) -> str:
-    """The one file of a repository of the Hugging Face hub that fits a pattern; a name without wildcards as it is.
+def matching_file(repo_id: str, pattern: str) -> str:
+    """Return the file of a repository of the Hugging Face hub that matches a pattern.
 
     Raises
     ------
     ValueError
-        None fits, or several do.
+        None matches, or several do.
     """
     if not any(sign in pattern for sign in "*?["):
         return pattern
@@ -76,5 +78,5 @@ def the_file(repo_id: str, pattern: str) -> str:
 
     names = [name for name in list_repo_files(repo_id) if fnmatch.fnmatch(name, pattern)]
     if len(names) != 1:
-        raise ValueError(f"filename is {pattern!r}, which {len(names)} files of {repo_id} fit: {', '.join(names)}")
+        raise ValueError(f"filename is {pattern!r}, but {len(names)} files of {repo_id} match: {', '.join(names)}")
     return names[0]

@@ -1,1 +1,3 @@
-"""Adapters for other packages' interfaces; each module needs that package, and none is imported by cyllama itself."""
+"""Adapters for other packages. Each module needs its package; cyllama itself imports none of them."""
+
+__all__: list[str] = []

@@ -17,13 +17,15 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field
 
+from cyllama.llama import ChatChunk
+
 __all__ = ["ChatCyllama"]
 
 
 class ChatCyllama(BaseChatModel):
-    """A language model of this process.
+    """A chat model in this process.
 
-    The model is loaded when it is first asked, shared by all that name it with the same `settings`, and kept
+    The model is loaded on first use, kept, and shared by all objects with the same `model` and `settings`
     (`cyllama.pipelines.default_pool`).
 
     Attributes
@@ -31,10 +33,10 @@ class ChatCyllama(BaseChatModel):
     model : str
         A GGUF file, or a name of `cyllama.models`.
     settings : dict
-        How it is loaded, as of `cyllama.LLM`: ``{"n_ctx": 4096}``.
+        Options of `cyllama.LLM`: ``{"n_ctx": 4096}``.
     fields : dict
-        What each request says, as of `LLM.chat`: ``{"temperature": 0, "max_tokens": 100}``. Those of a single call are
-        given to it: ``model.invoke("Hello", seed=1, response_format=schema)``.
+        Options of each request, as of `LLM.chat`: ``{"temperature": 0, "max_tokens": 100}``. A call may add its own:
+        ``model.invoke("Hello", seed=1, response_format=schema)``.
     """
 
     model: str
@@ -56,7 +58,7 @@ class ChatCyllama(BaseChatModel):
         tool_choice: str | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Let it call tools, if its chat template knows them (else give `settings` a ``chat_template``)."""
+        """Return a model that may call tools; its chat template must support them."""
         choice = {"any": "required", None: None}.get(tool_choice, tool_choice)
         bound: Runnable[LanguageModelInput, AIMessage] = self.bind(
             tools=[convert_to_openai_tool(tool) for tool in tools],
@@ -73,15 +75,15 @@ class ChatCyllama(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         with self._loaded() as llm:
-            answer = llm.chat(_openai(messages), **self._request(stop, kwargs))
+            response = llm.chat(_openai(messages), **self._request(stop, kwargs))
         message = AIMessage(
-            content=answer.text,
+            content=response.text,
             tool_calls=[
                 tool_call(name=call["function"]["name"], args=json.loads(call["function"]["arguments"]), id=call["id"])
-                for call in answer.tool_calls
+                for call in response.tool_calls
             ],
-            usage_metadata=_usage(answer.usage),
-            response_metadata={"finish_reason": answer.finish_reason, "model_name": self.model},
+            usage_metadata=_usage(response.usage),
+            response_metadata={"finish_reason": response.finish_reason, "model_name": self.model},
         )
         return ChatResult(generations=[ChatGeneration(message=message)])
 
@@ -93,9 +95,9 @@ class ChatCyllama(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         request = {**self._request(stop, kwargs), "stream_options": {"include_usage": True}}
-        with self._loaded() as llm, llm.chat(_openai(messages), stream=True, **request) as parts:
-            for part in parts:
-                chunk = ChatGenerationChunk(message=_chunk(part))
+        with self._loaded() as llm, llm.chat(_openai(messages), stream=True, **request) as stream:
+            for part in stream:
+                chunk = ChatGenerationChunk(message=_message_chunk(part))
                 if run_manager is not None and part.text:
                     run_manager.on_llm_new_token(part.text, chunk=chunk)
                 yield chunk
@@ -121,8 +123,8 @@ def _usage(usage: Mapping[str, Any]) -> UsageMetadata:
     )
 
 
-def _chunk(part: Any) -> AIMessageChunk:
-    """A part of an answer."""
+def _message_chunk(part: ChatChunk) -> AIMessageChunk:
+    """Return a chunk in LangChain's form."""
     calls = [
         tool_call_chunk(
             name=call["function"].get("name"),

@@ -1,8 +1,7 @@
 """A plug-in for the package ``llm``: local models for its command line and its Python API.
 
-``llm -m cyllama/smollm2-135m-instruct "Please tell me the capital of France."``; ``llm cyllama add NAME FILE`` makes a
-GGUF file known under a name. Conversations, system prompts, schemas, options and embeddings work as with any other
-model.
+``llm -m cyllama/smollm2-135m-instruct "Please tell me the capital of France."``; ``llm cyllama add NAME FILE`` adds a
+GGUF file under a name. Conversations, system prompts, schemas, options and embeddings are supported.
 """
 
 from __future__ import annotations
@@ -23,24 +22,24 @@ from cyllama.errors import CyllamaError
 __all__ = ["CyllamaChat", "CyllamaEmbedding"]
 
 EMBEDDING = "minilm-l6"
-CHAT_MARK = "instruct"  # in the names of the registry's models for chats
+CHAT_MARK = "instruct"  # part of the names of chat models
 
 
 class CyllamaChat(llm.Model):
-    """A language model; loaded when it is first asked, and kept for the process."""
+    """A chat model; it is loaded on first use and kept."""
 
     can_stream = True
     supports_schema = True
 
     class Options(llm.Options):
-        """What a request may say."""
+        """Options of a request."""
 
-        max_tokens: int | None = Field(default=None, ge=1, description="tokens to write at most")
-        temperature: float | None = Field(default=None, ge=0, description="0 takes the likeliest token")
-        top_p: float | None = Field(default=None, ge=0, le=1, description="part of the probability to choose from")
-        top_k: int | None = Field(default=None, ge=0, description="how many tokens to choose from")
-        seed: int | None = Field(default=None, description="start of the random numbers")
-        n_ctx: int | None = Field(default=None, ge=1, description="tokens of context; loads the model anew")
+        max_tokens: int | None = Field(default=None, ge=1, description="the most generated tokens")
+        temperature: float | None = Field(default=None, ge=0, description="0 selects the most likely token")
+        top_p: float | None = Field(default=None, ge=0, le=1, description="cumulative probability of sampled tokens")
+        top_k: int | None = Field(default=None, ge=0, description="number of sampled tokens")
+        seed: int | None = Field(default=None, description="seed of the random numbers")
+        n_ctx: int | None = Field(default=None, ge=1, description="tokens of the context; reloads the model")
 
     def __init__(self, name: str, source: str) -> None:
         self.model_id = f"cyllama/{name}"
@@ -49,7 +48,7 @@ class CyllamaChat(llm.Model):
     def execute(
         self, prompt: llm.Prompt, stream: bool, response: llm.Response, conversation: llm.Conversation | None = None
     ) -> Iterator[str]:
-        """Answer, piece by piece."""
+        """Yield the chunks of the response."""
         from cyllama.pipelines import default_pool
 
         fields = {name: value for name, value in prompt.options.model_dump().items() if value is not None}
@@ -72,14 +71,14 @@ class CyllamaChat(llm.Model):
 
 
 class CyllamaEmbedding(EmbeddingModel):
-    """A model for vectors."""
+    """An embedding model."""
 
     def __init__(self, name: str) -> None:
         self.model_id = f"cyllama/{name}"
         self.source = name
 
     def embed_batch(self, items: Iterable[str | bytes], *, key: str | None = None) -> Iterator[list[float]]:
-        """Vectors of texts; a local model needs no key."""
+        """Yield the vectors of texts; the key is ignored."""
         from cyllama.pipelines import default_pool
 
         with default_pool().use("llm", self.source, embedding=True) as model:
@@ -94,29 +93,30 @@ def _messages(prompt: llm.Prompt) -> list[dict[str, str]]:
     ]
 
 
-def _kept() -> Path:
+def _added_path() -> Path:
     folder: Path = llm.user_dir()  # type: ignore[no-untyped-call]
     return folder / "cyllama.json"
 
 
 def _added() -> dict[str, str]:
-    """The files that were given names."""
-    path = _kept()
+    """Return the added files by name."""
+    path = _added_path()
     found: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     return found
 
 
 @llm.hookimpl
 def register_models(register: Callable[..., None]) -> None:
-    """Make the registry's chat models known, and the files that were added."""
-    known = {model.name: model.name for model in models.list() if model.engine == "llama" and CHAT_MARK in model.name}
+    """Register the chat models of cyllama.models and the added files."""
+    registry = models.list_models()
+    known = {model.name: model.name for model in registry if model.engine == "llama" and CHAT_MARK in model.name}
     for name, source in {**known, **_added()}.items():
         register(CyllamaChat(name, source))
 
 
 @llm.hookimpl
 def register_embedding_models(register: Callable[..., None]) -> None:
-    """Make the registry's model for vectors known."""
+    """Register the embedding model."""
     register(CyllamaEmbedding(EMBEDDING))
 
 
@@ -132,7 +132,7 @@ def register_commands(cli: click.Group) -> None:
     @click.argument("name")
     @click.argument("file", type=click.Path(exists=True, dir_okay=False, resolve_path=True))
     def add(name: str, file: str) -> None:
-        """Make a GGUF file known as cyllama/NAME."""
-        with atomic_path(_kept()) as temporary:
+        """Add a GGUF file as cyllama/NAME."""
+        with atomic_path(_added_path()) as temporary:
             Path(temporary).write_text(json.dumps({**_added(), name: file}, indent=1))
         click.echo(f"cyllama/{name}")

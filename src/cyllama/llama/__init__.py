@@ -1,10 +1,12 @@
-"""Text: llama.cpp's own API, under upstream's names.
+"""Text: `LLM` for applications, and llama.cpp's own API under upstream's names.
 
-:func:`simple` is the shortest way from a prompt to a text; the classes are thin handles on llama.cpp's.
+The classes of the low level are thin handles on llama.cpp's; :func:`simple` shows their use.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from cyllama._native._gguf import GGUFContext, TensorInfo
+from cyllama._native._tensors import TensorType
 from cyllama.llama._adapter import ControlVector, LlamaAdapterLora, load_control_vector
 from cyllama.llama._backend import (
     ggml_time_us,
@@ -54,11 +56,9 @@ from cyllama.llama._enums import (
     RopeScalingType,
     RopeType,
     SplitMode,
-    TensorType,
     TokenAttr,
     VocabType,
 )
-from cyllama.llama._gguf import GGUFContext, TensorInfo
 from cyllama.llama._memory import LlamaMemory
 from cyllama.llama._model import (
     LlamaModel,
@@ -85,21 +85,56 @@ from cyllama.llama.params import (
 from cyllama.llama.simple import SimpleResult, simple
 
 if TYPE_CHECKING:
-    from cyllama.llama.estimate import DeviceMemory, MemoryEstimate, estimate_memory
-    from cyllama.llama.gguf_files import gguf_merge, gguf_split
-    from cyllama.llama.measures import BenchResult, Perplexity, bench, perplexity
+    from cyllama.llama._async import AsyncStream
+    from cyllama.llama._chat_request import message_list
+    from cyllama.llama._gguf_split import gguf_merge, gguf_split
+    from cyllama.llama._message_types import ChatMessageDict, Messages, ResponseFormat, Tool, ToolDict
+    from cyllama.llama._properties import ModelProperties, Slot
+    from cyllama.llama._request_types import ChatOptions, CompletionOptions, InfillOptions, LLMOptionsDict
+    from cyllama.llama._validation import check_limits
+    from cyllama.llama.benchmark import BenchResult, Perplexity, bench, perplexity
+    from cyllama.llama.imatrix import read_imatrix
+    from cyllama.llama.llm import LLM
+    from cyllama.llama.memory_estimate import DeviceMemory, MemoryEstimate, estimate_memory
+    from cyllama.llama.options import LLMOptions
+    from cyllama.llama.responses import (
+        ChatChunk,
+        ChatCompletion,
+        Completion,
+        CompletionChunk,
+        Infill,
+        Record,
+        RerankResult,
+        Timings,
+        ToolCall,
+        Usage,
+    )
+    from cyllama.llama.streaming import RawResponse, Stream
 
 __all__ = [
+    "LLM",
+    "AsyncStream",
     "AttentionType",
     "BenchResult",
+    "ChatChunk",
+    "ChatCompletion",
+    "ChatMessageDict",
+    "ChatOptions",
     "CommonParams",
     "CommonSampler",
+    "Completion",
+    "CompletionChunk",
+    "CompletionOptions",
     "ContextType",
     "ControlVector",
     "DeviceMemory",
     "FileType",
     "FlashAttnType",
     "GGUFContext",
+    "Infill",
+    "InfillOptions",
+    "LLMOptions",
+    "LLMOptionsDict",
     "LazyMode",
     "LlamaAdapterLora",
     "LlamaBatch",
@@ -116,23 +151,37 @@ __all__ = [
     "LlamaVocab",
     "LoadMode",
     "MemoryEstimate",
+    "Messages",
+    "ModelProperties",
     "NumaStrategy",
     "Perplexity",
     "PoolingType",
     "ProcessType",
+    "RawResponse",
+    "Record",
+    "RerankResult",
+    "ResponseFormat",
     "RopeScalingType",
     "RopeType",
     "SimpleResult",
+    "Slot",
     "Speculative",
     "SplitMode",
+    "Stream",
     "TensorInfo",
     "TensorType",
+    "Timings",
     "TokenAttr",
     "TokenDataArray",
+    "Tool",
+    "ToolCall",
+    "ToolDict",
     "Trainer",
     "TrainingResult",
+    "Usage",
     "VocabType",
     "bench",
+    "check_limits",
     "common_batch_add",
     "common_batch_clear",
     "common_context_params_to_llama",
@@ -173,30 +222,58 @@ __all__ = [
     "llama_time_us",
     "llama_version",
     "load_control_vector",
+    "message_list",
     "perplexity",
+    "read_imatrix",
     "simple",
     "speculative_types",
     "string_process_escapes",
+    "system_info",
     "training_windows",
+    "version",
 ]
 
-# Imported when they are first asked for: they need the scheduler, or are for few programs.
-_LATER = {
-    "BenchResult": "measures",
-    "DeviceMemory": "estimate",
-    "MemoryEstimate": "estimate",
-    "Perplexity": "measures",
-    "bench": "measures",
-    "estimate_memory": "estimate",
-    "gguf_merge": "gguf_files",
-    "gguf_split": "gguf_files",
-    "perplexity": "measures",
-}
+# Names by their module, which is imported on first use: `import cyllama.llama` stays cheap for the low level.
+_LAZY = {
+    name: module
+    for module, names in {
+        "_async": ("AsyncStream",),
+        "_chat_request": ("message_list",),
+        "_message_types": ("ChatMessageDict", "Messages", "ResponseFormat", "Tool", "ToolDict"),
+        "_properties": ("ModelProperties", "Slot"),
+        "_request_types": ("ChatOptions", "CompletionOptions", "InfillOptions", "LLMOptionsDict"),
+        "_validation": ("check_limits",),
+        "benchmark": ("BenchResult", "Perplexity", "bench", "perplexity"),
+        "_gguf_split": ("gguf_merge", "gguf_split"),
+        "imatrix": ("read_imatrix",),
+        "llm": ("LLM",),
+        "memory_estimate": ("DeviceMemory", "MemoryEstimate", "estimate_memory"),
+        "options": ("LLMOptions",),
+        "responses": (
+            "ChatChunk", "ChatCompletion", "Completion", "CompletionChunk", "Infill", "Record", "RerankResult",
+            "Timings", "ToolCall", "Usage",
+        ),
+        "streaming": ("RawResponse", "Stream"),
+    }.items()
+    for name in names
+}  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+def version() -> str:
+    """Return the version of llama.cpp."""
+    return llama_version()
+
+
+def system_info() -> str:
+    """Return the features of the CPU and of the backends that llama.cpp uses."""
+    return llama_print_system_info()
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    value: object = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value

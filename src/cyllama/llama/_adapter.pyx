@@ -18,10 +18,10 @@ from cyllama.llama cimport libllama as lib
 from cyllama.llama._model cimport LlamaModel
 
 from cyllama.errors import ModelLoadError
-from cyllama.llama._gguf import GGUFContext
+from cyllama._native._gguf import GGUFContext
 
 
-@cython.no_gc_clear  # freeing needs the fields, the parent above all
+@cython.no_gc_clear  # __dealloc__ uses the fields, the parent first of all
 cdef class LlamaAdapterLora(Handle):
     """A LoRA adapter of a model; used with :meth:`LlamaContext.set_adapters_lora`.
 
@@ -36,7 +36,7 @@ cdef class LlamaAdapterLora(Handle):
     ------
     FileNotFoundError
     ModelLoadError
-        Not an adapter, or one of another model.
+        The file is not an adapter, or belongs to another model.
 
     Notes
     -----
@@ -101,7 +101,7 @@ cdef class LlamaAdapterLora(Handle):
         return self
 
     def metadata(self) -> dict:
-        """Scalar metadata of the file as strings, by key.
+        """Return the scalar metadata of the file as strings, by key.
 
         Source: ``llama_adapter_meta_key_by_index``, ``llama_adapter_meta_val_str_by_index``, llama.h.
         """
@@ -113,7 +113,7 @@ cdef class LlamaAdapterLora(Handle):
         return values
 
     def meta_val_str(self, key: str) -> str | None:
-        """One scalar of the metadata, or None. Source: ``llama_adapter_meta_val_str``, llama.h."""
+        """Return one scalar of the metadata, or None. Source: ``llama_adapter_meta_val_str``, llama.h."""
         self._check()
         cdef bytearray buffer = bytearray(65536)
         cdef int n = lib.llama_adapter_meta_val_str(self._ptr, key.encode(), buffer, len(buffer))
@@ -130,7 +130,7 @@ cdef class LlamaAdapterLora(Handle):
 
     @property
     def alora_invocation_tokens(self) -> list[int]:
-        """Tokens that switch an aLoRA on; empty for others.
+        """Tokens that activate an aLoRA adapter; empty for other adapters.
 
         Source: ``llama_adapter_get_alora_invocation_tokens``, llama.h.
         """
@@ -142,7 +142,7 @@ cdef class LlamaAdapterLora(Handle):
 
 @dataclass(frozen=True)
 class ControlVector:
-    """Directions to steer a model with, for :meth:`LlamaContext.set_adapter_cvec`.
+    """A control vector, for :meth:`LlamaContext.set_adapter_cvec`.
 
     Attributes
     ----------
@@ -158,7 +158,7 @@ MAX_WIDTH = 1 << 20
 
 
 def _check_directions(path: object) -> None:
-    """Refuse what makes the engine write outside its memory, or fail without saying why."""
+    """Reject tensors that make the engine write out of bounds or fail without a message."""
     with GGUFContext.from_file(path) as file:
         tensors = file.tensors()
     if not tensors:
@@ -174,7 +174,7 @@ def _check_directions(path: object) -> None:
 
 
 def load_control_vector(vectors: list) -> ControlVector:
-    """Load control vectors, scale and add them.
+    """Load control vectors and return their weighted sum.
 
     Parameters
     ----------

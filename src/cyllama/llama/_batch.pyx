@@ -1,4 +1,4 @@
-"""Batches: what one decode() processes."""
+"""Batches: the input of one decode() call."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ cdef int MAX_SHORT = 8
 
 
 def token_array(tokens) -> np.ndarray:
-    """`tokens` as a contiguous int32 array; TypeError for anything but integers."""
+    """Return `tokens` as a contiguous int32 array; TypeError for other types than integers."""
     found = np.asarray(tokens)
     if found.ndim != 1:
         raise TypeError(f"tokens have {found.ndim} dimensions, expected 1")
@@ -23,7 +23,7 @@ def token_array(tokens) -> np.ndarray:
     return np.ascontiguousarray(found, np.int32)
 
 
-@cython.no_gc_clear  # freeing needs the fields, the parent above all
+@cython.no_gc_clear  # __dealloc__ uses the fields, the parent first of all
 cdef class LlamaBatch(Handle):
     """Tokens or embeddings for :meth:`LlamaContext.decode`.
 
@@ -32,9 +32,9 @@ cdef class LlamaBatch(Handle):
     n_tokens : int
         Capacity, 1 to 4,194,304.
     embd : int
-        0 for token ids, else the width of the embeddings that are given instead.
+        0 for token ids, otherwise the width of the embeddings.
     n_seq_max : int
-        Most sequences that one token can belong to.
+        Maximum number of sequences that one token can belong to.
 
     Notes
     -----
@@ -65,7 +65,7 @@ cdef class LlamaBatch(Handle):
 
     @classmethod
     def from_tokens(cls, tokens: list, pos0: int = 0, seq_id: int = 0, logits_all: bool = False) -> LlamaBatch:
-        """A batch with one sequence of tokens at positions `pos0` and on; the last one gets an output."""
+        """Return a batch with one sequence of tokens from position `pos0`; the last token has an output."""
         found = token_array(tokens)
         if not len(found):
             raise ValueError("tokens is empty, expected at least one")
@@ -90,7 +90,7 @@ cdef class LlamaBatch(Handle):
         return 0
 
     cdef int _place(self, int i, int pos, object seq_ids, bint logits) except -1:
-        """Position, sequences and output flag of entry `i`."""
+        """Set position, sequences and output flag of entry `i`."""
         cdef int s
         n = len(seq_ids)
         if not 1 <= n <= self.n_seq_max:
@@ -111,18 +111,18 @@ cdef class LlamaBatch(Handle):
         Parameters
         ----------
         token : int
-            Id of the vocabulary (checked against the model by ``decode``).
+            Token id. ``decode`` checks it against the vocabulary.
         pos : int
             Position in its sequences, 0 or more.
         seq_ids : sequence of int
-            Sequences it belongs to.
+            Sequences that the token belongs to.
         logits : bool
-            Whether its output is wanted.
+            Whether to compute the token's output.
 
         Raises
         ------
         ValueError
-            The batch is full, or is one of embeddings.
+            The batch is full, or contains embeddings.
         IndexError
             A negative token or sequence id.
         """
@@ -139,13 +139,13 @@ cdef class LlamaBatch(Handle):
         self._batch.n_tokens += 1
 
     def add_sequence(self, tokens: list, pos0: int = 0, seq_id: int = 0, logits_all: bool = False) -> None:
-        """Add tokens of one sequence at positions `pos0` and on; the last one, or all, get an output.
+        """Add tokens of one sequence from position `pos0`; the last token, or each, has an output.
 
         Parameters
         ----------
         tokens : sequence of int or int32 array, shape (n,)
         """
-        # A list of one token is what a generation loop gives each time: NumPy would take longer than all the rest.
+        # Fast path without NumPy: a generation loop passes a list of one token.
         cdef list short_list = tokens if type(tokens) is list and len(tokens) <= MAX_SHORT else None
         cdef const lib.llama_token[::1] view
         cdef int n, first, i
@@ -174,7 +174,7 @@ cdef class LlamaBatch(Handle):
         self._batch.n_tokens += n
 
     def set_batch(self, tokens: list, n_past: int = 0, logits_all: bool = False) -> None:
-        """Replace the content by one sequence (0) of tokens at positions `n_past` and on."""
+        """Replace the content by tokens of sequence 0 from position `n_past`."""
         self.clear()
         self.add_sequence(tokens, n_past, 0, logits_all)
 
@@ -203,19 +203,19 @@ cdef class LlamaBatch(Handle):
         self._batch.n_tokens += n
 
     def set_last_logits_to_true(self) -> None:
-        """Ask for the output of the last token. ValueError for an empty batch."""
+        """Request the output of the last token. ValueError for an empty batch."""
         self._check()
         if self._batch.n_tokens == 0:
             raise ValueError("the batch is empty")
         self._batch.logits[self._batch.n_tokens - 1] = True
 
     def clear(self) -> None:
-        """Empty the batch; its memory is kept."""
+        """Remove all tokens; the memory is kept."""
         self._check()
         self._batch.n_tokens = 0
 
     cdef int _check_for(self, LlamaContext ctx, bint encode) except -1:
-        """What the engine would assert is checked here: sizes, ids, sequences."""
+        """Check the sizes, ids and sequences that the engine asserts."""
         cdef int i, s, limit
         cdef int n = self._batch.n_tokens
         cdef int n_vocab = ctx.model.n_vocab
@@ -236,7 +236,7 @@ cdef class LlamaBatch(Handle):
                 raise IndexError(f"token {i} of the batch is {self._batch.token[i]}, expected 0 to {n_vocab - 1}")
             if n_positions and self._batch.pos[i] >= n_positions:
                 raise ValueError(f"token {i} of the batch is at position {self._batch.pos[i]}, expected 0 to "
-                                 f"{n_positions - 1}: the model has learned no more positions")
+                                 f"{n_positions - 1}: the model has no weights for more positions")
             for s in range(self._batch.n_seq_id[i]):
                 if not 0 <= self._batch.seq_id[i][s] < n_seq:
                     raise IndexError(f"token {i} of the batch is in sequence {self._batch.seq_id[i][s]}, expected 0 to "
@@ -244,7 +244,7 @@ cdef class LlamaBatch(Handle):
         return 0
 
     cdef bytearray _output_flags(self, bint output_all):
-        """One byte for each token: whether it has an output."""
+        """Return one byte for each token: whether it has an output."""
         cdef int i
         flags = bytearray(self._batch.n_tokens)
         for i in range(self._batch.n_tokens):
@@ -252,14 +252,14 @@ cdef class LlamaBatch(Handle):
         return flags
 
 
-@cython.no_gc_clear  # freeing needs the fields, the parent above all
+@cython.no_gc_clear  # __dealloc__ uses the fields, the parent first of all
 cdef class LlamaBatchExt(Handle):
     """A batch whose entries can carry a token, an embedding, or both (for :meth:`LlamaContext.process`).
 
     Parameters
     ----------
     context : LlamaContext
-        The context that will process it; kept open.
+        The context that processes the batch; kept open.
 
     Notes
     -----
@@ -289,7 +289,7 @@ cdef class LlamaBatchExt(Handle):
         return len(self._outputs)
 
     def clear(self) -> None:
-        """Empty the batch. Source: ``llama_batch_ext_clear``, llama.h."""
+        """Remove all entries. Source: ``llama_batch_ext_clear``, llama.h."""
         self._check()
         lib.llama_batch_ext_clear(self._ptr)
         self._outputs = bytearray()
@@ -301,7 +301,7 @@ cdef class LlamaBatchExt(Handle):
                       -2: f"{what} is not valid for this model", -3: "the sequence id is not valid"}
             if code == -2 and len(self._outputs) < lib.llama_n_batch(self._context._ptr):
                 raise ValueError(reason[-2] + "; call clear() before the batch is used again")
-            raise ValueError(reason.get(code, f"the engine refused {what} ({code})"))
+            raise ValueError(reason.get(code, f"the engine rejected {what} ({code})"))
         self._outputs.append(False)
         self._placed.append(False)
         return code
@@ -320,20 +320,20 @@ cdef class LlamaBatchExt(Handle):
         return idx
 
     def add(self, seq_id: int = 0) -> int:
-        """Add an entry without token or embedding; its index. Source: ``llama_batch_ext_add``, llama.h."""
+        """Add an entry without token or embedding; return its index. Source: ``llama_batch_ext_add``, llama.h."""
         self._check()
         self._context._check_seq(seq_id, False)
         return self._added(lib.llama_batch_ext_add(self._ptr, seq_id), "the entry")
 
     def add_token(self, token: int, seq_id: int = 0) -> int:
-        """Add a token; its index. IndexError for an id out of range. Source: ``llama_batch_ext_add_token``."""
+        """Add a token; return its index. IndexError for an invalid id. Source: ``llama_batch_ext_add_token``."""
         self._check()
         self._context._check_seq(seq_id, False)
         self._context.model._check_token(token)
         return self._added(lib.llama_batch_ext_add_token(self._ptr, seq_id, token), "the token")
 
     def add_embd(self, rows: np.ndarray, seq_id: int = 0) -> int:
-        """Add an embedding (float32, shape (n_embd,) or (n_rows, n_embd)); its index.
+        """Add an embedding (float32, shape (n_embd,) or (n_rows, n_embd)); return its index.
 
         Source: ``llama_batch_ext_add_embd``, llama.h.
         """
@@ -349,13 +349,13 @@ cdef class LlamaBatchExt(Handle):
             raise ValueError(f"the embedding has {found.size} values, expected {width}")
 
     def add_seq(self, idx: int, seq_id: int) -> None:
-        """Let entry `idx` belong to one more sequence. Source: ``llama_batch_ext_add_seq``, llama.h."""
+        """Add entry `idx` to another sequence. Source: ``llama_batch_ext_add_seq``, llama.h."""
         self._index(idx)
         self._context._check_seq(seq_id, False)
         lib.llama_batch_ext_add_seq(self._ptr, idx, seq_id)
 
     def set_pos(self, idx: int, pos: int | list) -> None:
-        """Position of entry `idx`; of an embedding in an M-RoPE model four of them.
+        """Set the position of entry `idx`; an embedding of an M-RoPE model has four.
 
         Source: ``llama_batch_ext_set_pos``, llama.h.
         """
@@ -372,7 +372,7 @@ cdef class LlamaBatchExt(Handle):
         self._placed[idx] = True
 
     def set_embd_token(self, idx: int, rows: np.ndarray) -> None:
-        """Give the token at `idx` an embedding as well. Source: ``llama_batch_ext_set_embd_token``, llama.h."""
+        """Add an embedding to the token at `idx`. Source: ``llama_batch_ext_set_embd_token``, llama.h."""
         self._index(idx)
         found = np.ascontiguousarray(np.atleast_2d(rows), np.float32)
         self._check_width(found)
@@ -380,7 +380,7 @@ cdef class LlamaBatchExt(Handle):
             raise ValueError(f"the engine refused the embedding of entry {idx}")
 
     def set_output(self, idx: int, value: bool = True) -> None:
-        """Whether the output of entry `idx` is wanted.
+        """Set whether the output of entry `idx` is computed.
 
         Source: ``llama_batch_ext_set_output_logits``, ``llama_batch_ext_set_output_embd`` (the same for now), llama.h.
         """
@@ -390,7 +390,7 @@ cdef class LlamaBatchExt(Handle):
         self._outputs[idx] = value
 
     cdef int _missing_position(self) except? -2:
-        """The first entry without a position, or -1."""
+        """Return the first entry without a position, or -1."""
         return self._placed.find(b"\0")
 
     cdef bytearray _output_flags(self, bint output_all):

@@ -1,4 +1,4 @@
-"""The parts of upstream's `common` library that the original API names."""
+"""Bindings of upstream's `common` library: parameters, tokenization, sampling, JSON schemas."""
 
 import difflib
 import json
@@ -19,21 +19,31 @@ from cyllama.llama._context cimport LlamaContext
 from cyllama.llama._model cimport LlamaModel, fill_kv_overrides
 
 from cyllama.errors import EngineError, GrammarError
-from cyllama.llama import _enums
 from cyllama.llama._batch import token_array
-from cyllama.llama._enums import enum_value
+from cyllama._native._tensors import TensorType
+from cyllama._params import enum_value
+from cyllama.llama._enums import (
+    AttentionType,
+    FlashAttnType,
+    LazyMode,
+    LoadMode,
+    NumaStrategy,
+    PoolingType,
+    RopeScalingType,
+    SplitMode,
+)
 from cyllama.llama._sampler import check_grammar
 from cyllama.llama._vocab import LlamaVocab
 from cyllama.llama.params import LlamaContextParams, LlamaModelParams
-from cyllama.llama.schemas import check_schema
+from cyllama.llama._json_schema import check_schema
 
 lib.silence_common_log()
 
-# Fields whose value is one of upstream's enums: names are taken as well as numbers.
+# Fields whose value is one of upstream's enums: names and numbers are accepted.
 _ENUM_FIELDS = {
-    "split_mode": "SplitMode", "load_mode": "LoadMode", "lazy_mode": "LazyMode", "numa": "NumaStrategy",
-    "rope_scaling_type": "RopeScalingType", "pooling_type": "PoolingType", "attention_type": "AttentionType",
-    "flash_attn_type": "FlashAttnType", "cache_type_k": "TensorType", "cache_type_v": "TensorType",
+    "split_mode": SplitMode, "load_mode": LoadMode, "lazy_mode": LazyMode, "numa": NumaStrategy,
+    "rope_scaling_type": RopeScalingType, "pooling_type": PoolingType, "attention_type": AttentionType,
+    "flash_attn_type": FlashAttnType, "cache_type_k": TensorType, "cache_type_v": TensorType,
 }
 
 
@@ -60,11 +70,11 @@ class _Section:
 
 
 cdef class CommonParams:
-    """Upstream's ``common_params``: what its programs take on the command line.
+    """Upstream's ``common_params``: the command line options of its programs.
 
     Fields have upstream's names; nested structs are attributes: ``params.cpuparams.n_threads``,
     ``params.sampling.temp``, ``params.speculative.draft.n_max``. ``params.model`` is the path of the model.
-    An unknown name raises AttributeError with the nearest one, a value that does not fit TypeError or ValueError.
+    An unknown name raises AttributeError with the nearest one, an invalid value TypeError or ValueError.
 
     Beside the plain fields there are ``tensor_split`` (list of float), ``antiprompt`` (list of str), ``kv_overrides``
     (dict), ``lora_adapters`` and ``control_vectors`` (lists of (path, scale)), ``cpuparams.mask`` and
@@ -82,7 +92,7 @@ cdef class CommonParams:
             setattr(self, name, value)
 
     def field_names(self) -> list[str]:
-        """Names of all fields, nested ones with a dot."""
+        """Return the names of all fields, nested ones with a dot."""
         names = [bytes(name).decode() for name in lib.field_names(self._params)]
         return sorted([*names, *_LISTS])
 
@@ -96,7 +106,7 @@ cdef class CommonParams:
         self.set_path(name, value)
 
     def get_path(self, path: str) -> object:
-        """The field with this dotted name."""
+        """Return the field with this dotted name."""
         if path in _LISTS:
             return _LISTS[path][0](self)
         value = self._get(path)
@@ -105,7 +115,7 @@ cdef class CommonParams:
                 return _Section(self, path)
             raise AttributeError(self._unknown(path))
         if path in _ENUM_FIELDS:
-            return getattr(_enums, _ENUM_FIELDS[path])(value)
+            return _ENUM_FIELDS[path](value)
         return value
 
     def set_path(self, path: str, value: object) -> None:
@@ -114,7 +124,7 @@ cdef class CommonParams:
             _LISTS[path][1](self, value)
             return
         if path in _ENUM_FIELDS:
-            value = enum_value(getattr(_enums, _ENUM_FIELDS[path]), value, path)
+            value = enum_value(_ENUM_FIELDS[path], value, path)
         self._set(path, value)
 
     def _unknown(self, path: str) -> str:
@@ -158,7 +168,7 @@ cdef class CommonParams:
         return 0
 
     def to_dict(self) -> dict:
-        """All fields by their dotted names."""
+        """Return all fields by their dotted names."""
         return {name: self.get_path(name) for name in self.field_names()}
 
     def __repr__(self) -> str:
@@ -342,7 +352,7 @@ _LISTS = {
 
 
 def common_model_params_to_llama(params: CommonParams) -> LlamaModelParams:
-    """The model's part of the parameters. Source: same name, common/common.h."""
+    """Return the model parameters. Source: same name, common/common.h."""
     cdef CommonParams p = <CommonParams?> params
     cdef llama.llama_model_params c_params = lib.common_model_params_to_llama(p._params)
     return LlamaModelParams(
@@ -362,7 +372,7 @@ def common_model_params_to_llama(params: CommonParams) -> LlamaModelParams:
 
 
 def common_context_params_to_llama(params: CommonParams) -> LlamaContextParams:
-    """The context's part of the parameters; thread counts that were not set follow the process's budget.
+    """Return the context parameters; thread counts that are not set follow :func:`cyllama.get_threads`.
 
     Source: same name, common/common.h.
     """
@@ -401,7 +411,7 @@ def common_context_params_to_llama(params: CommonParams) -> LlamaContextParams:
 
 
 def common_params_get_system_info(params: CommonParams) -> str:
-    """Threads and features, as upstream's programs print them. Source: same name, common/common.h."""
+    """Return threads and CPU features, as upstream's programs print them. Source: same name, common/common.h."""
     cdef CommonParams p = <CommonParams?> params
     return lib.common_params_get_system_info(p._params).decode("utf-8", "replace")
 
@@ -420,17 +430,17 @@ def _vocab(owner) -> LlamaVocab:
 
 def common_tokenize(owner: LlamaContext | LlamaModel | LlamaVocab, text: str, add_special: bool,
                     parse_special: bool = False) -> list[int]:
-    """Tokens of a text; see :meth:`LlamaVocab.tokenize`. Source: same name, common/common.h."""
+    """Tokenize a text; see :meth:`LlamaVocab.tokenize`. Source: same name, common/common.h."""
     return _vocab(owner).tokenize(text, add_special, parse_special)
 
 
 def common_token_to_piece(owner: LlamaContext | LlamaModel | LlamaVocab, token: int, special: bool = True) -> str:
-    """One token as text; see :meth:`LlamaVocab.token_to_piece`. Source: same name, common/common.h."""
+    """Return the text of a token; see :meth:`LlamaVocab.token_to_piece`. Source: same name, common/common.h."""
     return _vocab(owner).token_to_piece(token, 0, special)
 
 
 def common_detokenize(owner: LlamaContext | LlamaModel | LlamaVocab, tokens: list, special: bool = True) -> str:
-    """The text of tokens; see :meth:`LlamaVocab.detokenize`. Source: same name, common/common.h."""
+    """Return the text of tokens; see :meth:`LlamaVocab.detokenize`. Source: same name, common/common.h."""
     return _vocab(owner).detokenize(tokens, False, special)
 
 
@@ -440,12 +450,12 @@ def common_batch_add(batch: object, token: int, pos: int, seq_ids: list, logits:
 
 
 def common_batch_clear(batch: object) -> None:
-    """Empty a batch; see :meth:`LlamaBatch.clear`."""
+    """Clear a batch; see :meth:`LlamaBatch.clear`."""
     batch.clear()
 
 
 def string_process_escapes(text: str) -> str:
-    r"""Return a text with what ``\n``, ``\t``, ``\x41`` and their like in it stand for; all else stays as it is.
+    r"""Replace the escape sequences ``\n``, ``\t``, ``\x41``, ... in a text.
 
     Notes
     -----
@@ -457,7 +467,7 @@ def string_process_escapes(text: str) -> str:
 
 
 def json_schema_to_grammar(schema: dict | str) -> str:
-    """A GBNF grammar that allows exactly the JSON of a schema.
+    """Return a GBNF grammar for the JSON values that a schema allows.
 
     Parameters
     ----------
@@ -467,7 +477,7 @@ def json_schema_to_grammar(schema: dict | str) -> str:
     Raises
     ------
     GrammarError
-        The schema is not JSON, or has something that cannot become a grammar.
+        The schema is not valid JSON, or contains a keyword that the converter does not support.
 
     Notes
     -----
@@ -492,9 +502,9 @@ def json_schema_to_grammar(schema: dict | str) -> str:
 
 # ------------------------------------------------------------------------------------------- sampler
 
-@cython.no_gc_clear  # freeing needs the fields, the parent above all
+@cython.no_gc_clear  # __dealloc__ uses the fields, the parent first of all
 cdef class CommonSampler(Handle):
-    """Upstream's ready-made sampler: a chain from ``params.sampling``, with grammar and history.
+    """Upstream's sampler: a chain from ``params.sampling``, with grammar and history.
 
     Parameters
     ----------
@@ -525,7 +535,7 @@ cdef class CommonSampler(Handle):
         for pair in c_params.logit_bias:
             model._check_token(pair.token)
         check_range(params.get_path("sampling.mirostat"), "sampling.mirostat", 0, 2)
-        for name in ("n_prev", "penalty_last_n", "dry_penalty_last_n"):  # memory is taken for them
+        for name in ("n_prev", "penalty_last_n", "dry_penalty_last_n"):  # they allocate memory
             check_range(params.get_path(f"sampling.{name}"), f"sampling.{name}", -1, 2**24)
         start_call()
         try:
@@ -550,7 +560,7 @@ cdef class CommonSampler(Handle):
         return 0
 
     def accept(self, token: int, is_generated: bool = True) -> None:
-        """Tell the sampler that `token` was chosen; GrammarError when the grammar does not allow it.
+        """Accept `token`; GrammarError if the grammar does not allow it.
 
         Source: ``common_sampler_accept``, common/sampling.h.
         """
@@ -598,7 +608,7 @@ cdef class CommonSampler(Handle):
         return token
 
     def sample_and_accept_n(self, ctx: LlamaContext, idxs: list, draft: list, grammar_first: bool = False) -> list[int]:
-        """Sample and accept tokens as long as they agree with `draft`; at least one.
+        """Sample and accept tokens while they match `draft`; at least one token.
 
         Parameters
         ----------
@@ -636,12 +646,12 @@ cdef class CommonSampler(Handle):
         return result
 
     def reset(self) -> None:
-        """Forget what was accepted. Source: ``common_sampler_reset``, common/sampling.h."""
+        """Reset the sampler. Source: ``common_sampler_reset``, common/sampling.h."""
         self._check()
         lib.common_sampler_reset(self._ptr)
 
     def clone(self) -> CommonSampler:
-        """A copy with its state. Source: ``common_sampler_clone``, common/sampling.h."""
+        """Return a copy with the same state. Source: ``common_sampler_clone``, common/sampling.h."""
         self._check()
         cdef lib.common_sampler * c_copy = lib.common_sampler_clone(self._ptr)
         cdef CommonSampler other = CommonSampler(self.model, CommonParams())
@@ -651,7 +661,7 @@ cdef class CommonSampler(Handle):
 
     @property
     def last(self) -> int | None:
-        """The last accepted token, or None. Source: ``common_sampler_last``, common/sampling.h."""
+        """Return the last accepted token, or None. Source: ``common_sampler_last``, common/sampling.h."""
         self._check()
         try:
             return lib.common_sampler_last(self._ptr)
@@ -660,24 +670,24 @@ cdef class CommonSampler(Handle):
 
     @property
     def seed(self) -> int:
-        """The seed in use. Source: ``common_sampler_get_seed``, common/sampling.h."""
+        """Return the seed. Source: ``common_sampler_get_seed``, common/sampling.h."""
         self._check()
         return lib.common_sampler_get_seed(self._ptr)
 
     def prev_str(self, ctx: LlamaContext, n: int) -> str:
-        """Text of the last `n` accepted tokens. Source: ``common_sampler_prev_str``, common/sampling.h."""
+        """Return the text of the last `n` accepted tokens. Source: ``common_sampler_prev_str``, common/sampling.h."""
         self._check()
         check_range(n, "n", 0, 2**31 - 1)
         (<LlamaContext?> ctx)._check()
         return lib.common_sampler_prev_str(self._ptr, (<LlamaContext> ctx)._ptr, n).decode("utf-8", "replace")
 
     def candidates(self) -> tuple[np.ndarray, np.ndarray]:
-        """Ids (int32) and probabilities (float32) after the last :meth:`sample`, most likely first; copies.
+        """Return ids (int32) and probabilities (float32) after :meth:`sample`, most likely first, as copies.
 
         Empty before the first sample, also of a clone. Source: ``common_sampler_get_candidates``, common/sampling.h.
         """
         self._check()
-        if not self._sampled:  # there are none, and a clone's would be those of the original
+        if not self._sampled:  # a clone would return the candidates of the original
             return np.empty(0, np.int32), np.empty(0, np.float32)
         cdef llama.llama_token_data_array * c_array = lib.common_sampler_get_candidates(self._ptr, True)
         cdef size_t i

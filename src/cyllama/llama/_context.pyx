@@ -6,6 +6,8 @@ cimport cython
 from libc.string cimport memcpy
 
 from cyllama._native cimport libggml as ggml
+from cyllama._native._c_memory cimport CMemory
+from cyllama._native.libfields cimport set_enum
 from cyllama._native._core cimport engine_error, start_call
 from cyllama._native._handle cimport CallState, Handle, check_range
 from cyllama._native._tensors cimport ask_about_tensor
@@ -15,28 +17,22 @@ from cyllama.llama._batch cimport LlamaBatch, LlamaBatchExt
 from cyllama.llama._model cimport LlamaModel
 
 from cyllama._native import _core
+from cyllama._native.memory import total_memory
+from cyllama._cancel import AnyCancel
 from cyllama.errors import ContextFullError, DecodeError, EngineError, OutOfMemoryError, UnsupportedError
-from cyllama.llama._enums import (
-    AttentionType,
-    ContextType,
-    FlashAttnType,
-    PoolingType,
-    ProcessType,
-    RopeScalingType,
-    TensorType,
-    enum_value,
-)
+from cyllama._params import checked, enum_value
+from cyllama.llama._enums import PoolingType, ProcessType
 from cyllama.llama.params import LlamaContextParams
 
 
 cdef bint _poll(void * data) noexcept nogil:
-    """Abort callback of every context: asks the running call."""
+    """Abort callback of every context: polls the running call."""
     cdef void * call = (<LlamaContext> data)._call
     return call != NULL and (<CallState> call).poll()
 
 
 cdef bint _eval(ggml.ggml_tensor * tensor, bint ask, void * data) noexcept with gil:
-    """Evaluation callback: `params.cb_eval(name, op, shape, values)`; `values` is None when it is asked."""
+    """Evaluation callback: `params.cb_eval(name, op, shape, values)`; `values` is None in the query before it."""
     cdef LlamaContext ctx = <LlamaContext> data
     if ctx._eval_error is not None:
         return not ask
@@ -48,7 +44,7 @@ cdef bint _eval(ggml.ggml_tensor * tensor, bint ask, void * data) noexcept with 
 
 
 cdef object _copy_rows(const float * source, size_t n_rows, size_t width):
-    """float32 rows, copied once."""
+    """Return a copy of float32 rows."""
     cdef size_t n = n_rows * width * sizeof(float)
     rows = np.empty((n_rows, width), np.float32)
     cdef float[:, ::1] view
@@ -61,27 +57,17 @@ cdef object _copy_rows(const float * source, size_t n_rows, size_t width):
     return rows
 
 
-def _total_memory() -> int:
-    """Bytes of memory and swap of this machine, 0 where that is not known."""
-    try:
-        with open("/proc/meminfo") as f:
-            lines = dict(line.split(":", 1) for line in f)
-        return sum(int(lines[key].split()[0]) for key in ("MemTotal", "SwapTotal")) * 1024
-    except (OSError, KeyError, ValueError):
-        return 0
-
-
 cdef int _check_fits(LlamaModel model, lib.llama_context_params * c_params) except -1:
-    """A cache that cannot fit would be promised by the kernel and end the process later."""
+    """Reject a cache that cannot fit: the kernel would overcommit it and kill the process later."""
     cdef int n_head = lib.llama_model_n_head(model._ptr)
     if n_head <= 0 or lib.llama_model_is_recurrent(model._ptr):
         return 0
     n_ctx = c_params.n_ctx or lib.llama_model_n_ctx_train(model._ptr)
     row = lib.llama_model_n_embd(model._ptr) // n_head * max(1, lib.llama_model_n_head_kv(model._ptr))
     bits = sum(8 * ggml.ggml_type_size(t) / ggml.ggml_blck_size(t) for t in (c_params.type_k, c_params.type_v))
-    # a shared window or hybrid layers need less; half is still refused only when it is hopeless
+    # an upper bound: sliding windows and hybrid layers need less, so it is compared with twice the memory
     needed = int(n_ctx * lib.llama_model_n_layer(model._ptr) * row * bits / 8)
-    total = _total_memory()
+    total = total_memory(swap=True)
     if total and needed > 2 * total:
         raise OutOfMemoryError(
             f"n_ctx is {n_ctx}: its KV cache needs {needed / 2**30:.1f} GiB, this machine has {total / 2**30:.1f} GiB",
@@ -89,102 +75,32 @@ cdef int _check_fits(LlamaModel model, lib.llama_context_params * c_params) exce
     return 0
 
 
-cdef int _fill_counts(object params, lib.llama_context_params * c_params) except -1:
-    for name, low in (("n_ctx", 0), ("n_batch", 1), ("n_ubatch", 1), ("n_seq_max", 1), ("n_rs_seq", 0),
-                      ("n_outputs_max", 0), ("n_outputs_max_per_seq", 0), ("yarn_orig_ctx", 0)):
-        value = getattr(params, name)
-        if value is not None:
-            check_range(value, name, low, 2**31 - 512)
-    for name in ("n_threads", "n_threads_batch"):
-        if getattr(params, name) is not None:
-            check_range(getattr(params, name), name, 1, 512)
+include "LlamaContextParams.pxi"
+
+
+cdef int _fill(object params, lib.llama_context_params * c_params) except -1:
+    """Write `params` over the engine's defaults."""
+    values = checked(params, LlamaContextParams)
+    c_params[0] = lib.llama_context_default_params()
+    c_params.n_threads = c_params.n_threads_batch = _core.get_threads()
+    fill_LlamaContextParams(values, c_params, None)
     if params.n_seq_max is not None:
         check_range(params.n_seq_max, "n_seq_max", 1, lib.llama_max_parallel_sequences())
-        c_params.n_seq_max = params.n_seq_max
-    if params.n_ctx is not None:
-        c_params.n_ctx = params.n_ctx
-    if params.n_batch is not None:
-        c_params.n_batch = params.n_batch
+    if params.n_batch is not None and params.n_ubatch is None:
         c_params.n_ubatch = min(c_params.n_ubatch, c_params.n_batch)
-    if params.n_ubatch is not None:
-        c_params.n_ubatch = params.n_ubatch
-    if params.n_rs_seq is not None:
-        c_params.n_rs_seq = params.n_rs_seq
-    if params.n_outputs_max is not None:
-        c_params.n_outputs_max = params.n_outputs_max
-    if params.n_outputs_max_per_seq is not None:
-        c_params.n_outputs_max_per_seq = params.n_outputs_max_per_seq
-    if params.yarn_orig_ctx is not None:
-        c_params.yarn_orig_ctx = params.yarn_orig_ctx
-    c_params.n_threads = _core.get_threads() if params.n_threads is None else params.n_threads
-    c_params.n_threads_batch = _core.get_threads() if params.n_threads_batch is None else params.n_threads_batch
     return 0
 
 
-cdef int _fill_kinds(object params, lib.llama_context_params * c_params) except -1:
-    if params.ctx_type is not None:
-        c_params.ctx_type = <lib.llama_context_type> <int> enum_value(ContextType, params.ctx_type, "ctx_type")
-    if params.rope_scaling_type is not None:
-        c_params.rope_scaling_type = <lib.llama_rope_scaling_type> <int> enum_value(
-            RopeScalingType, params.rope_scaling_type, "rope_scaling_type")
-    if params.pooling_type is not None:
-        c_params.pooling_type = <lib.llama_pooling_type> <int> enum_value(
-            PoolingType, params.pooling_type, "pooling_type")
-    if params.attention_type is not None:
-        c_params.attention_type = <lib.llama_attention_type> <int> enum_value(
-            AttentionType, params.attention_type, "attention_type")
-    if params.flash_attn_type is not None:
-        c_params.flash_attn_type = <lib.llama_flash_attn_type> <int> enum_value(
-            FlashAttnType, params.flash_attn_type, "flash_attn_type")
-    if params.type_k is not None:
-        c_params.type_k = <ggml.ggml_type> <int> enum_value(TensorType, params.type_k, "type_k")
-    if params.type_v is not None:
-        c_params.type_v = <ggml.ggml_type> <int> enum_value(TensorType, params.type_v, "type_v")
-    return 0
+class _AbortSignal:
+    """An abort callback as an event."""
+
+    def __init__(self, callback) -> None:
+        self.is_set = callback
 
 
-cdef int _fill_numbers(object params, lib.llama_context_params * c_params) except -1:
-    if params.rope_freq_base is not None:
-        c_params.rope_freq_base = params.rope_freq_base
-    if params.rope_freq_scale is not None:
-        c_params.rope_freq_scale = params.rope_freq_scale
-    if params.yarn_ext_factor is not None:
-        c_params.yarn_ext_factor = params.yarn_ext_factor
-    if params.yarn_attn_factor is not None:
-        c_params.yarn_attn_factor = params.yarn_attn_factor
-    if params.yarn_beta_fast is not None:
-        c_params.yarn_beta_fast = params.yarn_beta_fast
-    if params.yarn_beta_slow is not None:
-        c_params.yarn_beta_slow = params.yarn_beta_slow
-    if params.embeddings is not None:
-        c_params.embeddings = params.embeddings
-    if params.offload_kqv is not None:
-        c_params.offload_kqv = params.offload_kqv
-    if params.no_perf is not None:
-        c_params.no_perf = params.no_perf
-    if params.op_offload is not None:
-        c_params.op_offload = params.op_offload
-    if params.swa_full is not None:
-        c_params.swa_full = params.swa_full
-    if params.kv_unified is not None:
-        c_params.kv_unified = params.kv_unified
-    return 0
-
-
-class _EitherSignal:
-    """An abort callback and a `cancel` object as one."""
-
-    def __init__(self, callback, cancel) -> None:
-        self.callback = callback
-        self.cancel = cancel
-
-    def is_set(self) -> bool:
-        return bool(self.callback()) or (self.cancel is not None and self.cancel.is_set())
-
-
-@cython.no_gc_clear  # freeing needs the fields, the parent above all
+@cython.no_gc_clear  # __dealloc__ uses the fields, the parent first of all
 cdef class LlamaContext(Handle):
-    """A context: the KV cache of a model and what is computed with it.
+    """A context: the KV cache of a model, its computations and their outputs.
 
     Parameters
     ----------
@@ -195,9 +111,9 @@ cdef class LlamaContext(Handle):
     Raises
     ------
     EngineError
-        The engine refuses the parameters; its reason is in ``log``.
+        The engine rejects the parameters; ``log`` has its message.
     OutOfMemoryError
-        The KV cache cannot fit into this machine's memory.
+        The KV cache does not fit in the memory of this machine.
 
     Notes
     -----
@@ -206,23 +122,17 @@ cdef class LlamaContext(Handle):
     """
 
     def __cinit__(self, LlamaModel model not None, params=None):
-        cdef lib.llama_context_params c_params = lib.llama_context_default_params()
+        cdef lib.llama_context_params c_params
         model._check()
         self.model = model
         self.params = LlamaContextParams() if params is None else params
-        if not isinstance(self.params, LlamaContextParams):
-            raise TypeError(f"params is {params!r}, expected LlamaContextParams")
         _core.load_backends()
-        _fill_counts(self.params, &c_params)
-        _fill_kinds(self.params, &c_params)
-        _fill_numbers(self.params, &c_params)
+        _fill(self.params, &c_params)
         if self.params.ctx_other is not None:
             self._other = <LlamaContext?> self.params.ctx_other
             (<LlamaContext> self._other)._check()
             c_params.ctx_other = (<LlamaContext> self._other)._ptr
         if self.params.cb_eval is not None:
-            if not callable(self.params.cb_eval):
-                raise TypeError(f"cb_eval is {self.params.cb_eval!r}, expected a callable")
             self._eval_callback = self.params.cb_eval
             c_params.cb_eval = <ggml.ggml_backend_sched_eval_callback> _eval
             c_params.cb_eval_user_data = <void *> self
@@ -266,7 +176,7 @@ cdef class LlamaContext(Handle):
     # ---------------------------------------------------------------------------------- checks
 
     cdef int _check_seq(self, object seq_id, bint any_allowed) except -1:
-        """`seq_id` is one of this context's sequences, or -1 where that means any."""
+        """Check that `seq_id` is a sequence of this context, or -1 if `any_allowed`."""
         if isinstance(seq_id, bool) or not hasattr(seq_id, "__index__"):
             raise TypeError(f"seq_id is {seq_id!r}, expected an integer")
         n = lib.llama_n_seq_max(self._ptr)
@@ -275,7 +185,7 @@ cdef class LlamaContext(Handle):
         return 0
 
     cdef int _check_output(self, object i) except -1:
-        """Output `i` (a batch index, or negative from the end) exists."""
+        """Check that output `i` exists (a batch index, or negative from the end)."""
         check_range(i, "the index of an output", -2**31, 2**31 - 1)
         if self._n_outputs < 0:
             raise DecodeError("no output yet: call decode() first", engine="llama")
@@ -317,8 +227,8 @@ cdef class LlamaContext(Handle):
         raise engine_error(DecodeError, what, "llama", function, code)
 
     cdef object _stop_signal(self, object cancel):
-        """`cancel`, or with an abort callback an object that asks both."""
-        return cancel if self._abort is None else _EitherSignal(self._abort, cancel)
+        """Return `cancel`, combined with the abort callback if there is one."""
+        return cancel if self._abort is None else AnyCancel(_AbortSignal(self._abort), cancel)
 
     # ---------------------------------------------------------------------------------- compute
 
@@ -330,20 +240,20 @@ cdef class LlamaContext(Handle):
         batch : LlamaBatch
             1 to ``n_batch`` tokens.
         cancel : object with ``is_set()``, optional
-            Looked at every 50 ms, as is Ctrl-C.
+            Polled every 50 ms, like Ctrl-C.
 
         Raises
         ------
         ContextFullError
-            No room in the KV cache; the memory is as it was before.
+            The KV cache is full; the memory is unchanged.
         DecodeError
-            The engine refuses the batch, for example positions that do not follow the cache's.
+            The engine rejects the batch, for example because positions do not continue those of the cache.
         IndexError
             A token or sequence id is out of range.
         ValueError
             The batch is empty or has more than ``n_batch`` tokens.
         CancelledError
-            What was processed until then stays in the memory; remove it or clear the memory.
+            The tokens processed until then stay in the memory; remove them or clear the memory.
 
         Notes
         -----
@@ -394,7 +304,7 @@ cdef class LlamaContext(Handle):
         return 0
 
     cdef bint _all_outputs(self) noexcept:
-        """Whether the engine overrides the flags of the batch and outputs every token."""
+        """Return whether the engine overrides the flags of the batch and outputs every token."""
         return self._embeddings and lib.llama_get_pooling_type(self._ptr) != lib.LLAMA_POOLING_TYPE_NONE
 
     def process(self, batch: LlamaBatchExt, process_type: int | str = "decode", *,
@@ -446,7 +356,7 @@ cdef class LlamaContext(Handle):
     # ---------------------------------------------------------------------------------- outputs
 
     cdef object _rows(self, const float * source, size_t n_rows, size_t width):
-        """Copy rows of the context; no call may write them meanwhile."""
+        """Copy rows of the context; no other call may run meanwhile."""
         self._begin()
         try:
             return _copy_rows(source, n_rows, width)
@@ -455,17 +365,17 @@ cdef class LlamaContext(Handle):
 
     @property
     def n_outputs(self) -> int:
-        """Number of outputs of the last batch."""
+        """Return the number of outputs of the last batch."""
         self._check()
         return max(self._n_outputs, 0)
 
     def get_logits(self) -> np.ndarray:
-        """Logits of all outputs of the last batch: float32, shape (n_outputs, n_vocab), a copy.
+        """Return a copy of the logits of the last batch: float32, shape (n_outputs, n_vocab).
 
         Raises
         ------
         DecodeError
-            Nothing has been decoded, or the model gives no logits.
+            Nothing has been decoded, or the model has no logits.
 
         Notes
         -----
@@ -480,7 +390,7 @@ cdef class LlamaContext(Handle):
         return self._rows(c_logits, self._n_outputs, self.model.n_vocab)
 
     def get_logits_ith(self, i: int = -1) -> np.ndarray:
-        """Logits of one token: float32, shape (n_vocab,), a copy.
+        """Return a copy of the logits of one token: float32, shape (n_vocab,).
 
         Parameters
         ----------
@@ -504,7 +414,7 @@ cdef class LlamaContext(Handle):
         return self._rows(c_logits, 1, self.model.n_vocab)[0]
 
     def get_embeddings(self) -> np.ndarray:
-        """Embeddings of all outputs: float32, shape (n_outputs, n_embd_out), a copy; without pooling only.
+        """Return a copy of all embeddings, without pooling only: float32, shape (n_outputs, n_embd_out).
 
         Source: ``llama_get_embeddings``, llama.h.
         """
@@ -518,7 +428,7 @@ cdef class LlamaContext(Handle):
         return self._rows(c_rows, self._n_outputs, lib.llama_model_n_embd_out(self.model._ptr))
 
     def get_embeddings_ith(self, i: int = -1) -> np.ndarray:
-        """Embedding of one token: float32, shape (n_embd_out,), a copy; `i` as in :meth:`get_logits_ith`.
+        """Return a copy of the embedding of one token: float32, shape (n_embd_out,); `i` as in :meth:`get_logits_ith`.
 
         Source: ``llama_get_embeddings_ith``, llama.h.
         """
@@ -531,7 +441,7 @@ cdef class LlamaContext(Handle):
         return self._rows(c_row, 1, lib.llama_model_n_embd_out(self.model._ptr))[0]
 
     def get_embeddings_seq(self, seq_id: int = 0) -> np.ndarray:
-        """Pooled embedding of a sequence: float32, shape (n_embd_out,), or (n_cls_out,) for rerankers; a copy.
+        """Return a copy of the pooled embedding: float32, shape (n_embd_out,), or (n_cls_out,) for rerankers.
 
         Raises
         ------
@@ -556,7 +466,7 @@ cdef class LlamaContext(Handle):
     # ------------------------------------------------------------------------ backend sampling
 
     def set_sampler(self, seq_id: int, sampler: Handle | None) -> bool:
-        """Let the backend run a sampler chain for a sequence; None takes it away.
+        """Set the sampler chain that the backend runs for a sequence; None removes it.
 
         Returns
         -------
@@ -595,19 +505,19 @@ cdef class LlamaContext(Handle):
 
     @property
     def backend_samplers(self) -> dict:
-        """Sampler chains that run in the backend, by sequence id."""
+        """Return the sampler chains that run in the backend, by sequence id."""
         self._check()
         return dict(self._samplers)
 
     def get_sampled_token_ith(self, i: int = -1) -> int | None:
-        """Token that the backend sampled for output `i`, or None. Source: ``llama_get_sampled_token_ith``."""
+        """Return the token that the backend sampled for `i`, or None. Source: ``llama_get_sampled_token_ith``."""
         self._idle()
         self._check_output(i)
         token = lib.llama_get_sampled_token_ith(self._ptr, i)
         return None if token == lib.LLAMA_TOKEN_NULL else token
 
     def get_sampled_probs_ith(self, i: int = -1) -> np.ndarray | None:
-        """Probabilities after the backend's sampling: float32, shape (n,), a copy, or None.
+        """Return a copy of the probabilities after the backend's sampling: float32, shape (n,), or None.
 
         Source: ``llama_get_sampled_probs_ith``, ``llama_get_sampled_probs_count_ith``, llama.h.
         """
@@ -619,7 +529,7 @@ cdef class LlamaContext(Handle):
         return self._rows(c_row, 1, lib.llama_get_sampled_probs_count_ith(self._ptr, i))[0]
 
     def get_sampled_logits_ith(self, i: int = -1) -> np.ndarray | None:
-        """Logits after the backend's sampling: float32, shape (n,), a copy, or None.
+        """Return a copy of the logits after the backend's sampling: float32, shape (n,), or None.
 
         Source: ``llama_get_sampled_logits_ith``, ``llama_get_sampled_logits_count_ith``, llama.h.
         """
@@ -631,7 +541,7 @@ cdef class LlamaContext(Handle):
         return self._rows(c_row, 1, lib.llama_get_sampled_logits_count_ith(self._ptr, i))[0]
 
     def get_sampled_candidates_ith(self, i: int = -1) -> np.ndarray | None:
-        """Token ids that belong to the sampled probabilities: int32, shape (n,), a copy, or None.
+        """Return a copy of the token ids of the sampled probabilities: int32, shape (n,), or None.
 
         Source: ``llama_get_sampled_candidates_ith``, ``llama_get_sampled_candidates_count_ith``, llama.h.
         """
@@ -646,55 +556,55 @@ cdef class LlamaContext(Handle):
     # ---------------------------------------------------------------------------------- settings
 
     def n_ctx(self) -> int:
-        """Context size in tokens, as it really is. Source: ``llama_n_ctx``, llama.h."""
+        """Return the actual context size in tokens. Source: ``llama_n_ctx``, llama.h."""
         self._check()
         return lib.llama_n_ctx(self._ptr)
 
     def n_ctx_seq(self) -> int:
-        """Context size of one sequence in tokens. Source: ``llama_n_ctx_seq``, llama.h."""
+        """Return the context size of one sequence in tokens. Source: ``llama_n_ctx_seq``, llama.h."""
         self._check()
         return lib.llama_n_ctx_seq(self._ptr)
 
     def n_batch(self) -> int:
-        """Most tokens of one decode(). Source: ``llama_n_batch``, llama.h."""
+        """Return the maximum number of tokens of a decode() call. Source: ``llama_n_batch``, llama.h."""
         self._check()
         return lib.llama_n_batch(self._ptr)
 
     def n_ubatch(self) -> int:
-        """Most tokens computed at once. Source: ``llama_n_ubatch``, llama.h."""
+        """Return the maximum number of tokens computed at once. Source: ``llama_n_ubatch``, llama.h."""
         self._check()
         return lib.llama_n_ubatch(self._ptr)
 
     def n_seq_max(self) -> int:
-        """Most sequences at the same time. Source: ``llama_n_seq_max``, llama.h."""
+        """Return the maximum number of sequences. Source: ``llama_n_seq_max``, llama.h."""
         self._check()
         return lib.llama_n_seq_max(self._ptr)
 
     def n_rs_seq(self) -> int:
-        """Recurrent-state snapshots of each sequence. Source: ``llama_n_rs_seq``, llama.h."""
+        """Return the number of recurrent-state snapshots of each sequence. Source: ``llama_n_rs_seq``, llama.h."""
         self._check()
         return lib.llama_n_rs_seq(self._ptr)
 
     @property
     def pooling_type(self) -> PoolingType:
-        """How embeddings are pooled."""
+        """Kind of pooling of embeddings."""
         self._check()
         return PoolingType(<int> lib.llama_get_pooling_type(self._ptr))
 
     def n_threads(self) -> int:
-        """Threads for generation. Source: ``llama_n_threads``, llama.h."""
+        """Return the number of threads for generation. Source: ``llama_n_threads``, llama.h."""
         self._check()
         return lib.llama_n_threads(self._ptr)
 
     def n_threads_batch(self) -> int:
-        """Threads for prompts. Source: ``llama_n_threads_batch``, llama.h."""
+        """Return the number of threads for prompts. Source: ``llama_n_threads_batch``, llama.h."""
         self._check()
         return lib.llama_n_threads_batch(self._ptr)
 
     def set_n_threads(self, n_threads: int, n_threads_batch: int | None = None) -> None:
         """Set the threads for generation and for prompts (default: the same), 1 to 512.
 
-        The process's budget (:func:`cyllama.set_threads`) still holds. Source: ``llama_set_n_threads``, llama.h.
+        The limit of :func:`cyllama.set_threads` still applies. Source: ``llama_set_n_threads``, llama.h.
         """
         check_range(n_threads, "n_threads", 1, 512)
         if n_threads_batch is not None:
@@ -706,7 +616,7 @@ cdef class LlamaContext(Handle):
             self._end()
 
     def attach_threadpool(self, threadpool: ThreadPool, threadpool_batch: ThreadPool | None = None) -> None:
-        """Compute with thread pools of the caller's. Source: ``llama_attach_threadpool``, llama.h."""
+        """Compute with the thread pools of the caller. Source: ``llama_attach_threadpool``, llama.h."""
         self._attach(threadpool, threadpool_batch)
 
     def _attach(self, ThreadPool threadpool not None, ThreadPool threadpool_batch) -> None:
@@ -738,7 +648,7 @@ cdef class LlamaContext(Handle):
         self._threadpools = None
 
     def set_embeddings(self, embeddings: bool) -> None:
-        """Whether embeddings come out as well. Source: ``llama_set_embeddings``, llama.h."""
+        """Set whether embeddings are computed as well. Source: ``llama_set_embeddings``, llama.h."""
         self._begin()
         try:
             lib.llama_set_embeddings(self._ptr, embeddings)
@@ -748,12 +658,12 @@ cdef class LlamaContext(Handle):
 
     @property
     def causal_attn(self) -> bool:
-        """Whether a token attends to the past only. Source: ``llama_get_causal_attn``, llama.h."""
+        """Return whether a token attends to earlier tokens only. Source: ``llama_get_causal_attn``, llama.h."""
         self._check()
         return lib.llama_get_causal_attn(self._ptr)
 
     def set_causal_attn(self, causal_attn: bool) -> None:
-        """Whether a token attends to the past only. Source: ``llama_set_causal_attn``, llama.h."""
+        """Set whether a token attends to earlier tokens only. Source: ``llama_set_causal_attn``, llama.h."""
         self._begin()
         try:
             lib.llama_set_causal_attn(self._ptr, causal_attn)
@@ -761,7 +671,7 @@ cdef class LlamaContext(Handle):
             self._end()
 
     def perf(self) -> dict:
-        """Timings since the last reset: ``load``, ``prompt``, ``generation`` in seconds, ``n_prompt``,
+        """Return the timings since the last reset: ``load``, ``prompt``, ``generation`` in seconds, ``n_prompt``,
         ``n_generated`` in tokens, ``n_reused`` graphs. Source: ``llama_perf_context``, llama.h.
         """
         self._check()
@@ -770,15 +680,15 @@ cdef class LlamaContext(Handle):
                 "n_prompt": data.n_p_eval, "n_generated": data.n_eval, "n_reused": data.n_reused}
 
     def perf_reset(self) -> None:
-        """Start the timings anew. Source: ``llama_perf_context_reset``, llama.h."""
+        """Reset the timings. Source: ``llama_perf_context_reset``, llama.h."""
         self._check()
         lib.llama_perf_context_reset(self._ptr)
 
     def set_abort_callback(self, callback: object | None) -> None:
-        """Stop computations when ``callback()`` is true; None takes it away.
+        """Stop computations when ``callback()`` returns true; None removes the callback.
 
-        Looked at every 50 ms, beside `cancel` of the call. The call then raises CancelledError.
-        Source: ``llama_set_abort_callback``, llama.h (the context has one from the beginning; it asks this one).
+        Polled every 50 ms, in addition to `cancel` of the call. The call then raises CancelledError.
+        Source: ``llama_set_abort_callback``, llama.h (every context has one, which calls this callback).
         """
         if callback is not None and not callable(callback):
             raise TypeError(f"callback is {callback!r}, expected a callable or None")
@@ -788,7 +698,7 @@ cdef class LlamaContext(Handle):
     # ---------------------------------------------------------------------------------- adapters
 
     def set_adapters_lora(self, adapters: list) -> None:
-        """Use these LoRA adapters from now on, and no others.
+        """Replace the LoRA adapters of the context.
 
         Parameters
         ----------
@@ -831,14 +741,14 @@ cdef class LlamaContext(Handle):
             handle._n_children += 1
 
     def set_adapter_cvec(self, data: np.ndarray | None, il_start: int = 1, il_end: int | None = None) -> None:
-        """Use a control vector, or none.
+        """Set the control vector; None removes it.
 
         Parameters
         ----------
         data : float32 array, shape (n_layers, n_embd), or None
             Row 0 belongs to layer 1.
         il_start, il_end : int
-            Layers it applies to, both inclusive; default: all.
+            First and last layer that it applies to; default: all.
 
         Raises
         ------
@@ -871,7 +781,7 @@ cdef class LlamaContext(Handle):
         finally:
             self._end()
         if code != 0:
-            raise engine_error(EngineError, "the control vector was refused", "llama", "llama_set_adapter_cvec", code)
+            raise engine_error(EngineError, "control vector rejected", "llama", "llama_set_adapter_cvec", code)
 
     @property
     def memory(self):
@@ -881,6 +791,6 @@ cdef class LlamaContext(Handle):
 
     @property
     def state(self):
-        """Saving and loading: :class:`LlamaState`."""
+        """State to save and load: :class:`LlamaState`."""
         from cyllama.llama._state import LlamaState
         return LlamaState(self)

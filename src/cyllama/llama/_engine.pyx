@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 cimport cython
+from libc.stdint cimport uint8_t
 from libcpp cimport bool as cbool
 from libcpp.map cimport map as cmap
 from libcpp.string cimport string
@@ -18,7 +19,7 @@ from cyllama._native import _core
 from cyllama.errors import EngineError, ModelLoadError, OutOfMemoryError
 from cyllama.llama._enums import PoolingType
 
-lib.hear_projector(log_hook, <void *> <const char *> b"llava")
+lib.set_projector_log(log_hook, <void *> <const char *> b"llava")
 
 
 cdef cbool _poll(void * state) noexcept nogil:
@@ -51,17 +52,33 @@ cdef vector[string] _options(object options) except *:
 
 
 cdef common_params _parsed(object options) except *:
-    """Upstream's parser throws for whatever is wrong."""
+    """Parse options with upstream's parser.
+
+    Raises
+    ------
+    ValueError
+    """
     cdef vector[string] c_options = _options(options)
     start_call()
     try:
         return lib.parse_options(c_options)
     except (EngineError, ValueError) as error:
+        if reason := _template_error():
+            raise ValueError(f"chat_template is not valid{reason}") from None
         raise ValueError(_with_value(str(error), list(options))) from None
 
 
+def _template_error() -> str:
+    """Return the reason why a chat template was rejected, as the end of a message; empty if none was."""
+    text = lib.take_template_error().decode("utf-8", "replace").strip()
+    return f": {text[-500:]}" if text else ""
+
+
 def _with_value(text: str, options: list[str]) -> str:
-    """Upstream names the option and, of a number, the function of the standard library that could not read it."""
+    """Return the message of a parser error with the option's value.
+
+    Upstream names the option and, for a number, the function of the standard library that failed.
+    """
     found = re.match(r'error while handling argument "(.+?)": (.*?)\s*\n\nusage:\n(.*?)\n\n', text, re.DOTALL)
     if found is None or found[1] not in options[:-1]:
         return text
@@ -70,18 +87,18 @@ def _with_value(text: str, options: list[str]) -> str:
         why = "expected an integer"
     elif why in ("stof", "stod"):
         why = "expected a number"
-    value = [options[i + 1] for i, word in enumerate(options[:-1]) if word == found[1]][-1]  # after those by default
+    value = [options[i + 1] for i, word in enumerate(options[:-1]) if word == found[1]][-1]  # the last one counts
     return f"{found[1]} is {value!r}: {why}\n{found[3].strip()}"
 
 
 def engine_options() -> list[dict[str, object]]:
-    """The options of :class:`Engine`, from upstream's own parser.
+    """Return the options of :class:`Engine`, read from upstream's parser.
 
     Returns
     -------
     list of dict
-        ``names`` (such as ``["-c", "--ctx-size"]``), ``help``, ``values`` (how many follow the name) and ``negated``
-        (whether it switches off what another one switches on).
+        ``names`` (such as ``["-c", "--ctx-size"]``), ``help``, ``values`` (number of values after the name) and
+        ``negated`` (whether the option switches off what another one switches on).
 
     Notes
     -----
@@ -99,13 +116,14 @@ def engine_options() -> list[dict[str, object]]:
 
 
 def engine_fields() -> list[dict[str, object]]:
-    """The fields of a completion request, from upstream's own schema.
+    """Return the fields of a completion request, read from upstream's schema.
 
     Returns
     -------
     list of dict
-        ``names`` (the field, then its other names), ``help``, ``kind`` (``"integer"``, ``"number"``, ``"flag"``, or
-        ``""`` for others), and ``limits`` (least and most, both possible; None: none, or upstream refuses it itself).
+        ``names`` (the field, then its aliases), ``help``, ``kind`` (``"integer"``, ``"number"``, ``"flag"``, or
+        ``""`` for others), and ``limits`` (minimum and maximum, inclusive; None: no limits, or upstream rejects values
+        itself).
 
     Notes
     -----
@@ -123,20 +141,20 @@ def engine_fields() -> list[dict[str, object]]:
 
 
 def engine_memory(options: Sequence[str]) -> dict[str, object]:
-    """What a model with these options of :class:`Engine` would take, without loading it.
+    """Estimate the memory of a model with these options of :class:`Engine`, without loading it.
 
     Returns
     -------
     dict
-        ``n_ctx``, ``n_ctx_train`` (tokens) and ``devices``: for each that is used, the host last, ``name``, ``host``
-        and bytes of ``model``, ``context``, ``compute``, ``projector``, ``free``, ``total``.
+        ``n_ctx``, ``n_ctx_train`` (tokens) and ``devices``: for each device that is used, the host last, ``name``,
+        ``host`` and bytes of ``model``, ``context``, ``compute``, ``projector``, ``free``, ``total``.
 
     Raises
     ------
     ValueError
-        An option that there is not, or a value that does not fit, in upstream's words.
+        An option is unknown, or its value is invalid; the message is upstream's.
     ModelLoadError
-        The file is no model, or cannot have such a context.
+        The file is not a model, or the context cannot be created.
 
     Notes
     -----
@@ -148,11 +166,11 @@ def engine_memory(options: Sequence[str]) -> dict[str, object]:
     start_call()
     try:
         with nogil:
-            need = lib.need_of(params)
+            need = lib.estimate_memory(params)
     except OutOfMemoryError:
         raise
     except EngineError as error:
-        raise engine_error(ModelLoadError, str(error), "llama", "no_alloc", None) from None
+        raise engine_error(ModelLoadError, error.message, "llama", "no_alloc", None) from None
     return {
         "n_ctx": need.n_ctx,
         "n_ctx_train": need.n_ctx_train,
@@ -179,22 +197,22 @@ cdef class Engine(Handle):
     Parameters
     ----------
     options : sequence of str
-        As on the command line of ``llama-server``: ``["--model", "model.gguf", "--ctx-size", "4096"]``. Neither
-        environment variables nor configuration files count.
+        As on the command line of ``llama-server``: ``["--model", "model.gguf", "--ctx-size", "4096"]``. Environment
+        variables and configuration files are ignored.
     progress : callable, optional
-        Called with the part that is loaded, 0 to 1; False cancels.
+        Called with the fraction loaded, 0 to 1; False cancels.
     cancel : object with ``is_set()``, optional
-        Stops the loading.
+        Stops loading.
 
     Raises
     ------
     ValueError
-        An option that there is not, or a value that does not fit, in upstream's words.
+        An option is unknown, or its value is invalid; the message is upstream's.
     ModelLoadError, OutOfMemoryError, CancelledError
 
     Notes
     -----
-    Releases the GIL while loading. Thread safety: requests may be made from many threads.
+    Releases the GIL while loading. Thread safety: many threads may make requests.
     Source: ``server_context``, tools/server/server-context.h.
     """
 
@@ -215,7 +233,8 @@ cdef class Engine(Handle):
                 loaded = self._ptr.load(hooks)
             state.finish()
             if not loaded:
-                raise engine_error(ModelLoadError, "the model cannot be loaded", "llama", "load_model", None)
+                reason = _template_error()
+                raise engine_error(ModelLoadError, f"the model cannot be loaded{reason}", "llama", "load_model", None)
         except BaseException:
             self._free()
             raise
@@ -241,18 +260,18 @@ cdef class Engine(Handle):
 
     @property
     def failure(self) -> str | None:
-        """Why the scheduler has ended, if it has: a failed assertion, or no memory."""
+        """Error that ended the scheduler (a failed assertion, or no memory), or None."""
         self._check()
         return bytes(self._ptr.failure()).decode("utf-8", "replace") or None
 
     @property
     def pooling_type(self) -> PoolingType:
-        """How the vectors of tokens become one: that of the model, or what was asked for."""
+        """Pooling of token embeddings: the model's, or the one set by an option."""
         self._check()
         return PoolingType(self._ptr.pooling())
 
     def control_texts(self) -> list[str]:
-        """What the control tokens of the vocabulary are written like: ``<|im_end|>``, ``</s>``, ...
+        """Return the texts of the vocabulary's control tokens: ``<|im_end|>``, ``</s>``, ...
 
         Notes
         -----
@@ -263,8 +282,8 @@ cdef class Engine(Handle):
         return [(<bytes> text).decode("utf-8", "replace") for text in texts]
 
     def request(self, route: str, body: bytes = b"", params: Mapping[str, str] | None = None, *,
-                cancel: object | None = None) -> EngineResponse:
-        """Make a request and wait for the answer, or for the first part of it if it is streamed.
+                files: Sequence[Sequence[bytes | memoryview]] = (), cancel: object | None = None) -> EngineResponse:
+        """Make a request and wait for the response, or for the first part of a stream.
 
         Parameters
         ----------
@@ -273,7 +292,11 @@ cdef class Engine(Handle):
         body : bytes
             JSON.
         params : mapping, optional
-            What stands in a path or in a query, such as ``{"id_slot": "0", "action": "save"}``.
+            Parameters of the path and the query, such as ``{"id_slot": "0", "action": "save"}``.
+        files : sequence of sequence of contiguous bytes-like object, optional
+            Encoded images (PNM, PNG, JPEG) and audio (WAV, FLAC, MP3), each as the buffers that it consists of.
+            ``attachment:N`` in `body`, in place of a media URL or of base64, takes the N-th one; each may be taken
+            once. They are copied once.
         cancel : object with ``is_set()``, optional
             Stops the request within 50 ms.
 
@@ -284,43 +307,62 @@ cdef class Engine(Handle):
         Raises
         ------
         ValueError
-            What upstream calls an invalid argument.
+            Upstream rejects an argument.
         EngineError, CancelledError, ClosedError
 
         Notes
         -----
         Releases the GIL. Thread safety: any thread. Source: ``server_routes``, tools/server/server-context.h.
         """
-        return EngineResponse(self, route, body, params, cancel=cancel)
+        return EngineResponse(self, route, body, params, files=files, cancel=cancel)
+
+
+cdef vector[vector[uint8_t]] _joined(object files) except *:
+    """Copy files, each given as several buffers."""
+    cdef vector[vector[uint8_t]] found
+    cdef const uint8_t[::1] view
+    cdef size_t size
+    for buffers in files:
+        size = 0
+        for buffer in buffers:
+            size += len(buffer)
+        found.push_back(vector[uint8_t]())
+        found.back().reserve(size)
+        for buffer in buffers:
+            view = buffer
+            if view.shape[0]:
+                found.back().insert(found.back().end(), &view[0], &view[0] + view.shape[0])
+    return found
 
 
 @cython.no_gc_clear
 cdef class EngineResponse(Handle):
-    """The answer to a request: whole, or in parts (``for part in response``).
+    """The response to a request: complete, or a stream of parts (``for part in response``).
 
-    Closing it, or dropping it, cancels what is not finished.
+    Closing or dropping it cancels an unfinished request.
     """
 
     cdef lib.exchange * _ptr
     cdef bint _ended
 
-    def __cinit__(self, Engine engine, str route, body, params=None, *, cancel=None):
+    def __cinit__(self, Engine engine, str route, body, params=None, *, files=(), cancel=None):
         self._ptr = NULL
         engine._check()
         cdef string c_route = route.encode()
         if not lib.has_route(c_route):
-            raise ValueError(f"route is {route!r}, there is none of that name")
+            raise ValueError(f"route is {route!r}, expected the name of a handler of llama.cpp's server")
         if not isinstance(body, bytes):
             raise TypeError(f"body is {body!r}, expected bytes")
         cdef string c_body = body
         cdef cmap[string, string] c_params
         for key, value in (params or {}).items():
             c_params[<bytes> str(key).encode()] = <bytes> str(value).encode()
+        cdef vector[vector[uint8_t]] c_files = _joined(files)
         cdef CallState state = CallState(cancel)
         cdef lib.engine_hooks hooks = hooks_of(state)
         state.finish()
         start_call()
-        self._ptr = new lib.exchange(engine._ptr[0], c_route, c_body, c_params)
+        self._ptr = new lib.exchange(engine._ptr[0], c_route, c_body, c_params, c_files)
         self._opened("EngineResponse", engine)
         try:
             with nogil:
@@ -333,7 +375,7 @@ cdef class EngineResponse(Handle):
             raise
 
     def __init__(self, engine: Engine, route: str, body: bytes, params: Mapping[str, str] | None = None, *,
-                 cancel: object | None = None) -> None:
+                 files: Sequence[Sequence[bytes | memoryview]] = (), cancel: object | None = None) -> None:
         pass
 
     def __dealloc__(self):
@@ -348,19 +390,19 @@ cdef class EngineResponse(Handle):
 
     @property
     def status(self) -> int:
-        """As of HTTP: 200, or what kind of error it is."""
+        """HTTP status code."""
         self._check()
         return self._ptr.status()
 
     @property
     def is_stream(self) -> bool:
-        """Whether it comes in parts."""
+        """Whether the response is a stream of parts."""
         self._check()
         return self._ptr.is_stream()
 
     @property
     def data(self) -> bytes:
-        """The whole answer, JSON; of a stream, an error that came before its first part."""
+        """The complete response, JSON; for a stream, an error that occurred before its first part."""
         self._check()
         return self._ptr.data()
 
@@ -371,7 +413,7 @@ cdef class EngineResponse(Handle):
         ------
         EngineError, CancelledError, ClosedError
         InUseError
-            Another thread waits for a part.
+            Another thread is waiting for a part.
 
         Notes
         -----

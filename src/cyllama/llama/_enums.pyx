@@ -1,6 +1,5 @@
 """Upstream's enums as Python enums; every value comes from the header."""
 
-import difflib
 from enum import IntEnum, IntFlag
 
 from cyllama._native cimport libggml as ggml
@@ -101,38 +100,3 @@ NumaStrategy = IntEnum("NumaStrategy", {
     "ISOLATE": <int> ggml.GGML_NUMA_STRATEGY_ISOLATE, "NUMACTL": <int> ggml.GGML_NUMA_STRATEGY_NUMACTL,
     "MIRROR": <int> ggml.GGML_NUMA_STRATEGY_MIRROR,
 })
-
-
-def _tensor_types() -> dict[str, int]:
-    names = {}
-    for i in range(<int> ggml.GGML_TYPE_COUNT):
-        name = ggml.ggml_type_name(<ggml.ggml_type> i)
-        if name != NULL and ggml.ggml_blck_size(<ggml.ggml_type> i) > 0:
-            names[name.decode().upper()] = i
-    return names
-
-
-TensorType = IntEnum("TensorType", _tensor_types())
-
-
-def enum_value(enum, value, what: str) -> int:
-    """The C value of an enum given as a member, as its number or by name.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Names `what`, the value, and the values there are.
-    """
-    names = ", ".join(member.name.lower() for member in enum)
-    if isinstance(value, str):
-        name = value.upper().replace("-", "_")
-        if name in enum.__members__:
-            return int(enum[name])
-        near = difflib.get_close_matches(name, enum.__members__, 1)
-        hint = f"; did you mean {near[0].lower()!r}?" if near else ""
-        raise ValueError(f"{what} is {value!r}, expected one of: {names}{hint}")
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{what} is {value!r}, expected one of: {names}")
-    if value not in set(enum):
-        raise ValueError(f"{what} is {value}, expected one of: {names}")
-    return int(value)

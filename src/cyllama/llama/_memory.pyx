@@ -21,7 +21,7 @@ cdef class LlamaMemory:
 
     Notes
     -----
-    Thread safety: as the context, one thread at a time.
+    Thread safety: that of the context, one thread at a time.
     """
 
     cdef readonly LlamaContext context
@@ -43,7 +43,7 @@ cdef class LlamaMemory:
         return 0
 
     def clear(self, data: bool = True) -> None:
-        """Forget all sequences; `data` also zeroes the buffers. Source: ``llama_memory_clear``, llama.h."""
+        """Remove all sequences; `data` also zeroes the buffers. Source: ``llama_memory_clear``, llama.h."""
         cdef bint c_data = data
         cdef lib.llama_memory_t memory = self._begin()
         try:
@@ -58,7 +58,7 @@ cdef class LlamaMemory:
         Returns
         -------
         bool
-            False when only a part was asked for and the model cannot remove a part (recurrent models).
+            False if the model cannot remove a part of a sequence (recurrent models).
 
         Notes
         -----
@@ -77,7 +77,7 @@ cdef class LlamaMemory:
         Raises
         ------
         UnsupportedError
-            A part was asked for, and the sequences have buffers of their own (``kv_unified`` is False).
+            The range is a part of the sequence, and each sequence has its own buffer (``kv_unified`` is False).
 
         Notes
         -----
@@ -100,7 +100,7 @@ cdef class LlamaMemory:
             self.context._end()
 
     def seq_keep(self, seq_id: int) -> None:
-        """Remove all other sequences. Source: ``llama_memory_seq_keep``, llama.h."""
+        """Remove all sequences but this one. Source: ``llama_memory_seq_keep``, llama.h."""
         self._check_range(seq_id, False, -1, -1)
         cdef lib.llama_memory_t memory = self._begin()
         try:
@@ -109,12 +109,12 @@ cdef class LlamaMemory:
             self.context._end()
 
     def seq_add(self, seq_id: int, p0: int, p1: int, delta: int) -> None:
-        """Move positions [p0, p1) of a sequence by `delta`.
+        """Shift positions [p0, p1) of a sequence by `delta`.
 
         Raises
         ------
         UnsupportedError
-            The positions of this model cannot be moved.
+            This model does not support shifting positions.
 
         Notes
         -----
@@ -151,19 +151,19 @@ cdef class LlamaMemory:
 
     def _check_shift(self) -> None:
         if not self.can_shift():
-            raise UnsupportedError("the positions of this model cannot be moved")
+            raise UnsupportedError("this model does not support shifting positions")
 
     def seq_pos_min(self, seq_id: int) -> int:
-        """Smallest position of a sequence in the memory, -1 when it is empty. Source: ``llama_memory_seq_pos_min``."""
+        """Return the smallest position of a sequence, -1 if it is empty. Source: ``llama_memory_seq_pos_min``."""
         self._check_range(seq_id, False, -1, -1)
         return lib.llama_memory_seq_pos_min(lib.llama_get_memory(self.context._ptr), seq_id)
 
     def seq_pos_max(self, seq_id: int) -> int:
-        """Largest position of a sequence in the memory, -1 when it is empty. Source: ``llama_memory_seq_pos_max``."""
+        """Return the largest position of a sequence, -1 if it is empty. Source: ``llama_memory_seq_pos_max``."""
         self._check_range(seq_id, False, -1, -1)
         return lib.llama_memory_seq_pos_max(lib.llama_get_memory(self.context._ptr), seq_id)
 
     def can_shift(self) -> bool:
-        """Whether positions can be moved. Source: ``llama_memory_can_shift``, llama.h."""
+        """Return whether positions can be shifted. Source: ``llama_memory_can_shift``, llama.h."""
         self.context._check_memory()
         return lib.llama_memory_can_shift(lib.llama_get_memory(self.context._ptr))

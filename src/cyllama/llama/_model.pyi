@@ -1,9 +1,9 @@
 import os
 from typing import Any, Final
 
+from cyllama._native._gguf import GGUFContext
 from cyllama._native._handle import Handle
 from cyllama.llama._enums import FileType, RopeType
-from cyllama.llama._gguf import GGUFContext
 from cyllama.llama.params import LlamaModelParams
 
 

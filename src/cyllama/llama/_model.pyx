@@ -1,4 +1,4 @@
-"""The model: loading, what it is, and saving."""
+"""The model: loading, properties and saving."""
 
 import os
 from dataclasses import replace
@@ -10,48 +10,24 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.string cimport memcpy
 
 from cyllama._native cimport libggml as ggml
+from cyllama._native._c_memory cimport CMemory
+from cyllama._native.libfields cimport set_enum
 from cyllama._native._core cimport engine_error, log_hook, start_call
 from cyllama._native._files cimport CFile
 from cyllama._native._handle cimport CallState, check_range, path_bytes, progress_call
 from cyllama.llama cimport libllama as lib
-from cyllama.llama._gguf cimport GGUFContext
+from cyllama._native._gguf cimport GGUFContext
 
 from cyllama._native import _core
 from cyllama._native.files import atomic_path
 from cyllama.errors import ModelLoadError, UnsupportedError
-from cyllama.llama._enums import FileType, LazyMode, LoadMode, RopeType, SplitMode, TensorType, enum_value
+from cyllama._params import checked
+from cyllama._native._tensors import TensorType
+from cyllama.llama._enums import FileType, LoadMode, RopeType
 from cyllama.llama.params import LlamaModelParams
 
 _core.check_abi(__name__, (ggml.ggml_version().decode(), sizeof(ggml.ggml_tensor), ggml.GGML_MAX_NAME))
 lib.llama_log_set(log_hook, <void *> <const char *> b"llama")
-
-
-@cython.no_gc_clear  # __dealloc__ frees what the list names
-cdef class _Buffers:
-    """Memory that a C parameter struct points to; freed with this object."""
-
-    cdef list _keep
-    cdef list _addresses
-
-    def __cinit__(self):
-        self._keep = []
-        self._addresses = []
-
-    cdef void * alloc(self, size_t count, size_t size) except NULL:
-        cdef void * p = PyMem_Calloc(count, size)
-        if p == NULL:
-            raise MemoryError()
-        self._addresses.append(<size_t> p)
-        return p
-
-    cdef const char * text(self, str value) except NULL:
-        raw = value.encode()
-        self._keep.append(raw)
-        return raw
-
-    def __dealloc__(self):
-        for address in self._addresses:
-            PyMem_Free(<void *> <size_t> address)
 
 
 cdef ggml.ggml_backend_dev_t _device(str name) except NULL:
@@ -106,7 +82,7 @@ cdef int fill_kv_overrides(object overrides, lib.llama_model_kv_override * c_lis
     return 0
 
 
-cdef int _fill_lists(object params, lib.llama_model_params * c_params, _Buffers buffers) except -1:
+cdef int _fill_lists(object params, lib.llama_model_params * c_params, CMemory memory) except -1:
     cdef ggml.ggml_backend_dev_t * c_devices
     cdef lib.llama_model_tensor_buft_override * c_bufts
     cdef lib.llama_model_kv_override * c_overrides
@@ -114,67 +90,46 @@ cdef int _fill_lists(object params, lib.llama_model_params * c_params, _Buffers 
     cdef size_t i
     if params.devices is not None:
         names = list(params.devices)
-        c_devices = <ggml.ggml_backend_dev_t *> buffers.alloc(len(names) + 1, sizeof(ggml.ggml_backend_dev_t))
+        c_devices = <ggml.ggml_backend_dev_t *> memory.alloc(len(names) + 1, sizeof(ggml.ggml_backend_dev_t))
         for i, name in enumerate(names):
             c_devices[i] = _device(name)
         c_params.devices = c_devices
     if params.tensor_buft_overrides is not None:
         pairs = list(params.tensor_buft_overrides)
-        c_bufts = <lib.llama_model_tensor_buft_override *> buffers.alloc(
+        c_bufts = <lib.llama_model_tensor_buft_override *> memory.alloc(
             len(pairs) + 1, sizeof(lib.llama_model_tensor_buft_override))
         for i, (pattern, name) in enumerate(pairs):
-            c_bufts[i].pattern = buffers.text(pattern)
+            c_bufts[i].pattern = memory.text(pattern)
             c_bufts[i].buft = _buffer_type(name)
         c_params.tensor_buft_overrides = c_bufts
     if params.tensor_split is not None:
         split = [float(x) for x in params.tensor_split]
         if len(split) > lib.llama_max_devices():
             raise ValueError(f"tensor_split has {len(split)} values, expected {lib.llama_max_devices()} at most")
-        c_split = <float *> buffers.alloc(lib.llama_max_devices(), sizeof(float))
+        c_split = <float *> memory.alloc(lib.llama_max_devices(), sizeof(float))
         for i, share in enumerate(split):
             c_split[i] = share
         c_params.tensor_split = c_split
     if params.kv_overrides is not None:
         overrides = dict(params.kv_overrides)
-        c_overrides = <lib.llama_model_kv_override *> buffers.alloc(
+        c_overrides = <lib.llama_model_kv_override *> memory.alloc(
             len(overrides) + 1, sizeof(lib.llama_model_kv_override))
         fill_kv_overrides(overrides, c_overrides)
         c_params.kv_overrides = c_overrides
     return 0
 
 
-cdef _Buffers _fill(object params, lib.llama_model_params * c_params):
-    """`params` over the engine's defaults; the result must live as long as `c_params` is used."""
-    if not isinstance(params, LlamaModelParams):
-        raise TypeError(f"params is {params!r}, expected LlamaModelParams")
-    cdef _Buffers buffers = _Buffers()
+include "LlamaModelParams.pxi"
+
+
+cdef CMemory _fill(object params, lib.llama_model_params * c_params):
+    """Write `params` over the engine's defaults; the result must live as long as `c_params` is used."""
+    cdef CMemory memory = CMemory()
+    values = checked(params, LlamaModelParams)
     c_params[0] = lib.llama_model_default_params()
-    if params.n_gpu_layers is not None:
-        check_range(params.n_gpu_layers, "n_gpu_layers", -2**31, 2**31 - 1)
-        c_params.n_gpu_layers = params.n_gpu_layers
-    if params.split_mode is not None:
-        c_params.split_mode = <lib.llama_split_mode> <int> enum_value(SplitMode, params.split_mode, "split_mode")
-    if params.load_mode is not None:
-        c_params.load_mode = <lib.llama_load_mode> <int> enum_value(LoadMode, params.load_mode, "load_mode")
-    if params.lazy_mode is not None:
-        c_params.lazy_mode = <lib.llama_lazy_mode> <int> enum_value(LazyMode, params.lazy_mode, "lazy_mode")
-    if params.main_gpu is not None:
-        check_range(params.main_gpu, "main_gpu", -1, 2**31 - 1)
-        c_params.main_gpu = params.main_gpu
-    if params.vocab_only is not None:
-        c_params.vocab_only = params.vocab_only
-    if params.check_tensors is not None:
-        c_params.check_tensors = params.check_tensors
-    if params.use_extra_bufts is not None:
-        c_params.use_extra_bufts = params.use_extra_bufts
-    if params.no_host is not None:
-        c_params.no_host = params.no_host
-    if params.no_alloc is not None:
-        c_params.no_alloc = params.no_alloc
-    if params.load_mtp is not None:
-        c_params.load_mtp = params.load_mtp
-    _fill_lists(params, c_params, buffers)
-    return buffers
+    fill_LlamaModelParams(values, c_params, memory)
+    _fill_lists(params, c_params, memory)
+    return memory
 
 
 def _check_magic(raw: bytes) -> None:
@@ -188,7 +143,7 @@ def _check_magic(raw: bytes) -> None:
 
 
 cdef class _TensorSource:
-    """The function that gives the weights, asked from C."""
+    """The callable that returns the weights, called from C."""
 
     cdef object give
     cdef object error
@@ -221,23 +176,23 @@ cdef void _set_tensor_nogil(ggml.ggml_tensor * tensor, void * data) noexcept nog
     _set_tensor(tensor, data)
 
 
-@cython.no_gc_clear  # freeing needs the fields, the parent above all
+@cython.no_gc_clear  # __dealloc__ uses the fields, the parent first of all
 cdef class LlamaModel(Handle):
     """A model: weights and vocabulary.
 
     Parameters
     ----------
     path_model : str, bytes or os.PathLike
-        A GGUF file; of a split model its first part.
+        A GGUF file; for a split model, its first part.
     params : LlamaModelParams, optional
     cancel : object with ``is_set()``, optional
-        Such as ``threading.Event``; looked at while loading. Ctrl-C stops the loading too.
+        Such as ``threading.Event``; polled while loading, like Ctrl-C.
 
     Raises
     ------
     FileNotFoundError, IsADirectoryError, PermissionError
     ModelLoadError
-        Not a model, truncated, or refused by the engine; the engine's reason is in ``log``.
+        The file is not a model, is truncated, or the engine rejects it; ``log`` has the engine's message.
     CancelledError
         `cancel` was set, or the progress callback returned False.
 
@@ -302,7 +257,7 @@ cdef class LlamaModel(Handle):
         return 0
 
     cdef int _check_token(self, object token) except -1:
-        """`token` is an id of the vocabulary; IndexError otherwise."""
+        """Check that `token` is an id of the vocabulary; IndexError otherwise."""
         if isinstance(token, bool) or not hasattr(token, "__index__"):
             raise TypeError(f"token is {token!r}, expected an integer")
         if not 0 <= token < self.n_vocab:
@@ -312,7 +267,7 @@ cdef class LlamaModel(Handle):
     @classmethod
     def from_splits(cls, paths: list, params: LlamaModelParams | None = None, *,
                     cancel: object | None = None) -> LlamaModel:
-        """Load a split model whose parts have any names, in their order.
+        """Load a split model from a list of its parts, in order, whatever their names.
 
         Notes
         -----
@@ -324,13 +279,13 @@ cdef class LlamaModel(Handle):
         for raw in raws:
             _check_magic(raw)
         cdef LlamaModel self = LlamaModel.__new__(LlamaModel)
-        cdef _Buffers buffers
+        cdef CMemory memory
         cdef lib.llama_model_params c_params
         cdef size_t c_n = len(raws)
         cdef const char ** c_paths
         cdef CallState state = self._prepare(params, cancel, &c_params)
-        buffers = self._buffers
-        c_paths = <const char **> buffers.alloc(c_n, sizeof(char *))
+        memory = self._buffers
+        c_paths = <const char **> memory.alloc(c_n, sizeof(char *))
         for i, raw in enumerate(raws):
             c_paths[i] = raw
         self.path_model = os.fsdecode(raws[0])
@@ -343,7 +298,7 @@ cdef class LlamaModel(Handle):
     @classmethod
     def from_user(cls, metadata: GGUFContext, set_tensor_data: object, params: LlamaModelParams | None = None, *,
                   cancel: object | None = None) -> LlamaModel:
-        """Make a model out of metadata and a function that gives the weights.
+        """Create a model from metadata and a function that returns the weights.
 
         Parameters
         ----------
@@ -393,7 +348,7 @@ cdef class LlamaModel(Handle):
     @classmethod
     def from_fileobj(cls, fileobj, params: LlamaModelParams | None = None, *,
                      cancel: object | None = None) -> LlamaModel:
-        """Load a model from an open binary file, from its present position (so it may lie inside a larger file).
+        """Load a model from the current position of an open binary file, which may be a larger file.
 
         Parameters
         ----------
@@ -523,13 +478,13 @@ cdef class LlamaModel(Handle):
 
     @property
     def ftype(self) -> FileType:
-        """Quantisation of the file."""
+        """Quantization of the file."""
         self._check()
         return FileType(<int> lib.llama_model_ftype(self._ptr))
 
     @property
     def ftype_name(self) -> str:
-        """Quantisation of the file in upstream's words, such as ``"Q4_K - Medium"``."""
+        """Quantization of the file, as upstream prints it, such as ``"Q4_K - Medium"``."""
         self._check()
         return lib.llama_ftype_name(lib.llama_model_ftype(self._ptr)).decode()
 
@@ -583,7 +538,7 @@ cdef class LlamaModel(Handle):
         return lib.llama_model_is_diffusion(self._ptr)
 
     def token_is_eog(self, token: int) -> bool:
-        """Whether `token` ends the generation (end of text, end of turn). IndexError for an id out of range."""
+        """Return whether `token` ends the generation (end of text, end of turn). IndexError for an id out of range."""
         self._check()
         self._check_token(token)
         return lib.llama_vocab_is_eog(self._vocab_ptr, token)
@@ -591,7 +546,7 @@ cdef class LlamaModel(Handle):
     # -------------------------------------------------------------------------------- metadata
 
     def metadata(self) -> dict:
-        """Scalar metadata of the file as strings, by key. Arrays are left out, see :class:`GGUFContext`.
+        """Return the scalar metadata as strings, by key, without arrays (see :class:`GGUFContext`).
 
         Source: ``llama_model_meta_key_by_index``, ``llama_model_meta_val_str_by_index``, llama.h.
         """
@@ -604,12 +559,12 @@ cdef class LlamaModel(Handle):
         return values
 
     def meta_val_str(self, key: str) -> str | None:
-        """One scalar of the metadata as a string, or None. Source: ``llama_model_meta_val_str``, llama.h."""
+        """Return one scalar of the metadata as a string, or None. Source: ``llama_model_meta_val_str``, llama.h."""
         self._check()
         return _meta(self._ptr, key.encode(), -1, False)
 
     def chat_template(self, name: str | None = None) -> str | None:
-        """The chat template of the file (Jinja), or None; `name` picks a special one such as ``tool_use``.
+        """Return the chat template (Jinja), or None; `name` selects one such as ``tool_use``.
 
         Source: ``llama_model_chat_template``, llama.h.
         """
@@ -629,7 +584,7 @@ cdef class LlamaModel(Handle):
         OSError
             The file cannot be written.
         EngineError
-            The engine cannot save this architecture.
+            The engine does not support saving this architecture.
 
         Notes
         -----
@@ -664,7 +619,7 @@ cdef bint _has_position_table(const lib.llama_model * model) except -1:
 
 
 cdef object _meta(const lib.llama_model * model, const char * key, int i, bint of_key):
-    """A key or a value of the metadata, by key or by index; grows the buffer as needed."""
+    """Return a key or a value of the metadata, by key or by index; grows the buffer as needed."""
     cdef bytearray buffer
     cdef char * c_buffer
     cdef int needed = 0
@@ -702,7 +657,7 @@ _META_KEYS = {
 
 
 def llama_model_meta_key_str(name: str) -> str:
-    """Key under which a model file keeps the sampling setting its makers advise (``"temp"``, ``"top_p"``, ...).
+    """Return the metadata key of a recommended sampling setting (``"temp"``, ``"top_p"``, ...).
 
     Source: ``llama_model_meta_key_str``, llama.h.
     """
@@ -712,7 +667,7 @@ def llama_model_meta_key_str(name: str) -> str:
 
 
 def llama_chat_builtin_templates() -> list:
-    """Names of the chat templates that the engine knows without Jinja. Source: same name, llama.h."""
+    """Return the names of the chat templates that the engine renders without Jinja. Source: same name, llama.h."""
     cdef int n = lib.llama_chat_builtin_templates(NULL, 0)
     cdef const char ** c_names = <const char **> PyMem_Calloc(n, sizeof(char *))
     if c_names == NULL:
@@ -725,7 +680,7 @@ def llama_chat_builtin_templates() -> list:
 
 
 def llama_chat_apply_template(tmpl: str | None, messages: list, add_assistant: bool = True) -> str:
-    """Render `messages` with a template that the engine knows without Jinja.
+    """Render `messages` with a built-in template, without Jinja.
 
     Parameters
     ----------
@@ -733,12 +688,12 @@ def llama_chat_apply_template(tmpl: str | None, messages: list, add_assistant: b
         Name of a built-in template, or a Jinja text that is recognised as one of them; None is chatml.
     messages : list of dict or of (role, content)
     add_assistant : bool
-        End with the tokens that begin the assistant's answer.
+        End with the tokens that begin the assistant's message.
 
     Raises
     ------
     UnsupportedError
-        The template is not one of those known.
+        The template is not a built-in one.
 
     Notes
     -----

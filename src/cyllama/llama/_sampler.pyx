@@ -1,4 +1,4 @@
-"""Samplers: from logits to a token."""
+"""Samplers: select a token from logits."""
 
 import math
 import re
@@ -11,6 +11,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint32_t
 from libc.string cimport memset
 
+from cyllama._native._c_memory cimport CMemory
 from cyllama._native._core cimport engine_error, start_call
 from cyllama._native._handle cimport Handle, check_range
 from cyllama.llama cimport libllama as lib
@@ -22,12 +23,15 @@ from cyllama._native import _core
 from cyllama.errors import EngineError, GrammarError, UnsupportedError
 from cyllama.llama._batch import token_array
 from cyllama.llama.params import LlamaSamplerChainParams
+from cyllama._params import checked
+
+include "LlamaSamplerChainParams.pxi"
 
 # Upstream's names of samplers that select a token; a chain must end with one.
 SELECTING = frozenset({"greedy", "dist", "mirostat", "mirostat-v2", "adaptive-p"})
 
 
-# What a grammar consists of: comments, literals, character classes, repetitions, rules, parentheses.
+# The elements of a grammar: comments, literals, character classes, repetitions, rules, parentheses.
 _GRAMMAR_PART = re.compile(
     r'#[^\n]*|"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]|\{\s*(?P<low>\d*)\s*,\s*(?P<high>\d+)\s*\}|(?P<rule>::=)|[()]',
     re.DOTALL)
@@ -36,7 +40,7 @@ MAX_GRAMMAR_RULES = 10_000  # the engine's search for left recursion is recursiv
 
 
 def check_grammar(grammar: str) -> None:
-    """Refuse what would end or hang the engine's grammar parser.
+    """Reject grammars that would crash or hang the engine's parser.
 
     Raises
     ------
@@ -69,7 +73,7 @@ def check_grammar(grammar: str) -> None:
 
 
 cdef double _number(object value, str what, double low, double high) except? -1.5:
-    """`value` as a finite number in [low, high]."""
+    """Return `value` as a finite number in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
         raise TypeError(f"{what} is {value!r}, expected a number")
     if not math.isfinite(value) or not low <= value <= high:
@@ -78,7 +82,7 @@ cdef double _number(object value, str what, double low, double high) except? -1.
 
 
 cdef uint32_t _seed(object seed) except? 1:
-    """A seed for C; None is a random one."""
+    """Return a seed for C; None is a random seed."""
     if seed is None:
         return lib.LLAMA_DEFAULT_SEED
     check_range(seed, "seed", 0, 2**32 - 1)
@@ -265,12 +269,12 @@ cdef lib.llama_sampler * _make_custom(_Custom custom) except NULL:
     return c_sampler
 
 
-@cython.no_gc_clear  # freeing needs the fields, the parent above all
+@cython.no_gc_clear  # __dealloc__ uses the fields, the parent first of all
 cdef class LlamaSampler(Handle):
     """A chain of samplers.
 
-    It is filled with ``add_...`` methods and must end with one that selects a token: greedy, dist, mirostat,
-    mirostat_v2 or adaptive_p. A number out of the range that a sampler can use raises ValueError.
+    The ``add_...`` methods append samplers. The last one must select a token: greedy, dist, mirostat,
+    mirostat_v2 or adaptive_p. A number out of range raises ValueError.
 
     Parameters
     ----------
@@ -284,10 +288,7 @@ cdef class LlamaSampler(Handle):
     def __cinit__(self, params=None):
         cdef lib.llama_sampler_chain_params c_params = lib.llama_sampler_chain_default_params()
         self.params = LlamaSamplerChainParams() if params is None else params
-        if not isinstance(self.params, LlamaSamplerChainParams):
-            raise TypeError(f"params is {params!r}, expected LlamaSamplerChainParams")
-        if self.params.no_perf is not None:
-            c_params.no_perf = self.params.no_perf
+        fill_LlamaSamplerChainParams(checked(self.params, LlamaSamplerChainParams), &c_params, None)
         self._kept = []
         self._custom = []
         self._ptr = lib.llama_sampler_chain_init(c_params)
@@ -324,13 +325,13 @@ cdef class LlamaSampler(Handle):
         self._add(lib.llama_sampler_init_greedy(), "greedy")
 
     def add_dist(self, seed: int | None = None) -> None:
-        """Select at random by probability; seed 0 to 2**32 - 1, None: random. Source: ``llama_sampler_init_dist``."""
+        """Sample by probability; seed 0 to 2**32 - 1, None: random. Source: ``llama_sampler_init_dist``."""
         self._check()
         self._add(lib.llama_sampler_init_dist(_seed(seed)), "dist")
 
     def add_mirostat(self, n_vocab: int, seed: int | None = None, tau: float = 5.0, eta: float = 0.1,
                      m: int = 100) -> None:
-        """Mirostat 1.0: target surprise `tau`, learning rate `eta`, `m` tokens for the estimate.
+        """Add Mirostat 1.0: target surprise `tau`, learning rate `eta`, `m` tokens for the estimate.
 
         Source: ``llama_sampler_init_mirostat``, llama.h.
         """
@@ -341,7 +342,7 @@ cdef class LlamaSampler(Handle):
             n_vocab, _seed(seed), _number(tau, "tau", 0, 1e6), _number(eta, "eta", 0, 1e6), m), "mirostat")
 
     def add_mirostat_v2(self, seed: int | None = None, tau: float = 5.0, eta: float = 0.1) -> None:
-        """Mirostat 2.0. Source: ``llama_sampler_init_mirostat_v2``, llama.h."""
+        """Add Mirostat 2.0. Source: ``llama_sampler_init_mirostat_v2``, llama.h."""
         self._check()
         self._add(lib.llama_sampler_init_mirostat_v2(
             _seed(seed), _number(tau, "tau", 0, 1e6), _number(eta, "eta", 0, 1e6)), "mirostat_v2")
@@ -376,7 +377,7 @@ cdef class LlamaSampler(Handle):
         self._add(lib.llama_sampler_init_min_p(_number(p, "p", 0, 1), min_keep), "min_p")
 
     def add_typical(self, p: float, min_keep: int = 1) -> None:
-        """Locally typical sampling. Source: ``llama_sampler_init_typical``, llama.h."""
+        """Add locally typical sampling. Source: ``llama_sampler_init_typical``, llama.h."""
         self._check()
         check_range(min_keep, "min_keep", 0, 2**31 - 1)
         self._add(lib.llama_sampler_init_typical(_number(p, "p", 0, 1), min_keep), "typical")
@@ -387,14 +388,14 @@ cdef class LlamaSampler(Handle):
         self._add(lib.llama_sampler_init_temp(_number(t, "t", -1e6, 1e6)), "temp")
 
     def add_temp_ext(self, t: float, delta: float, exponent: float) -> None:
-        """Dynamic temperature, `t` - `delta` to `t` + `delta` by entropy. Source: ``llama_sampler_init_temp_ext``."""
+        """Add dynamic temperature, `t` ± `delta` by entropy. Source: ``llama_sampler_init_temp_ext``."""
         self._check()
         self._add(lib.llama_sampler_init_temp_ext(
             _number(t, "t", -1e6, 1e6), _number(delta, "delta", 0, 1e6), _number(exponent, "exponent", 0, 1e6)),
             "temp_ext")
 
     def add_xtc(self, p: float, t: float, min_keep: int = 1, seed: int | None = None) -> None:
-        """With probability `p` leave out all above threshold `t` but the last. Source: ``llama_sampler_init_xtc``."""
+        """With probability `p`, remove all above threshold `t` but the last. Source: ``llama_sampler_init_xtc``."""
         self._check()
         check_range(min_keep, "min_keep", 0, 2**31 - 1)
         self._add(lib.llama_sampler_init_xtc(
@@ -409,7 +410,7 @@ cdef class LlamaSampler(Handle):
 
     def add_penalties(self, n_vocab: int, last_n: int, repeat: float = 1.0, freq: float = 0.0,
                       present: float = 0.0) -> None:
-        """Penalise tokens among the last `last_n`; `repeat` above 0 (1: off), `freq` and `present` (0: off).
+        """Penalize tokens among the last `last_n`; `repeat` above 0 (1: off), `freq` and `present` (0: off).
 
         Source: ``llama_sampler_init_penalties``, llama.h.
         """
@@ -422,7 +423,7 @@ cdef class LlamaSampler(Handle):
 
     def add_dry(self, vocab: LlamaVocab, multiplier: float, base: float = 1.75, allowed_length: int = 2,
                 last_n: int = 1024, breakers: list = ("\n", ":", '"', "*")) -> None:
-        """Don't repeat yourself: penalise continuing a repetition longer than `allowed_length` tokens.
+        """Add DRY ("don't repeat yourself"): penalize repetitions longer than `allowed_length` tokens.
 
         Source: ``llama_sampler_init_dry``, llama.h.
         """
@@ -469,19 +470,19 @@ cdef class LlamaSampler(Handle):
             PyMem_Free(c_biases)
 
     def add_infill(self, vocab: LlamaVocab) -> None:
-        """For fill-in-the-middle; after top_k and top_p. Source: ``llama_sampler_init_infill``, llama.h."""
+        """Add fill-in-the-middle sampling; use it after top_k and top_p. Source: ``llama_sampler_init_infill``."""
         self._check()
         (<LlamaVocab?> vocab)._check_typed()
         self._add(lib.llama_sampler_init_infill((<LlamaVocab> vocab)._ptr), "infill")
         self._kept.append(vocab)
 
     def add_grammar(self, vocab: LlamaVocab, grammar: str, root: str = "root") -> None:
-        """Allow only what a GBNF grammar allows.
+        """Add a GBNF grammar: remove tokens that it does not allow.
 
         Raises
         ------
         GrammarError
-            The grammar cannot be parsed; the parser's words are in the message.
+            The grammar cannot be parsed; the message has the parser's error.
 
         Notes
         -----
@@ -492,7 +493,7 @@ cdef class LlamaSampler(Handle):
 
     def add_grammar_lazy_patterns(self, vocab: LlamaVocab, grammar: str, root: str = "root",
                                   trigger_patterns: list = (), trigger_tokens: list = ()) -> None:
-        """A grammar that begins to hold when the output matches a pattern or has a token.
+        """Add a grammar that applies after the output matches a pattern or contains a token.
 
         Raises and notes as :meth:`add_grammar`. Source: ``llama_sampler_init_grammar_lazy_patterns``, llama.h.
         """
@@ -586,18 +587,18 @@ cdef class LlamaSampler(Handle):
                 for i in range(lib.llama_sampler_chain_n(self._ptr))]
 
     def chain_get(self, i: int) -> str:
-        """Name of sampler `i`. IndexError out of range. Source: ``llama_sampler_chain_get``, llama.h."""
+        """Return the name of sampler `i`. IndexError if there is none. Source: ``llama_sampler_chain_get``, llama.h."""
         names = self.names
         if not 0 <= i < len(names):
             raise IndexError(f"i is {i}, expected 0 to {len(names) - 1}")
         return names[i]
 
     def chain_remove(self, i: int) -> None:
-        """Take sampler `i` out of the chain and free it; the same as :meth:`remove`."""
+        """Remove sampler `i` from the chain and free it; the same as :meth:`remove`."""
         self.remove(i)
 
     def remove(self, i: int) -> None:
-        """Take sampler `i` out of the chain and free it. Source: ``llama_sampler_chain_remove``, llama.h."""
+        """Remove sampler `i` from the chain and free it. Source: ``llama_sampler_chain_remove``, llama.h."""
         self._check()
         n = lib.llama_sampler_chain_n(self._ptr)
         if not 0 <= i < n:
@@ -606,7 +607,7 @@ cdef class LlamaSampler(Handle):
         lib.llama_sampler_free(lib.llama_sampler_chain_remove(self._ptr, i))
 
     def clone(self) -> LlamaSampler:
-        """A copy of the chain with its state. Source: ``llama_sampler_clone``, llama.h."""
+        """Return a copy of the chain with its state. Source: ``llama_sampler_clone``, llama.h."""
         self._check()
         cdef lib.llama_sampler * c_copy
         c_copy = lib.llama_sampler_clone(self._ptr)
@@ -622,7 +623,7 @@ cdef class LlamaSampler(Handle):
         return other
 
     def copy_from(self, other: LlamaSampler) -> None:
-        """Take the state of another chain of the same samplers. Source: ``llama_sampler_copy``, llama.h."""
+        """Copy the state from another chain of the same samplers. Source: ``llama_sampler_copy``, llama.h."""
         self._check()
         (<LlamaSampler?> other)._check()
         if self.names != other.names:
@@ -632,11 +633,11 @@ cdef class LlamaSampler(Handle):
         lib.llama_sampler_copy((<LlamaSampler> other)._ptr, self._ptr)
 
     def copy_to(self, other: LlamaSampler) -> None:
-        """Give the state to another chain of the same samplers. Source: ``llama_sampler_copy``, llama.h."""
+        """Copy the state to another chain of the same samplers. Source: ``llama_sampler_copy``, llama.h."""
         (<LlamaSampler?> other).copy_from(self)
 
     def accept(self, token: int) -> None:
-        """Tell the samplers that `token` was chosen.
+        """Accept `token`: update the state of the samplers.
 
         Raises
         ------
@@ -698,7 +699,7 @@ cdef class LlamaSampler(Handle):
 
         Notes
         -----
-        Releases the GIL. A chain of the greedy sampler alone reads the logits directly.
+        Releases the GIL. A chain of only the greedy sampler reads the logits directly.
         Source: ``llama_sampler_sample``, llama.h.
         """
         return self._sample(ctx, idx)
@@ -736,7 +737,7 @@ cdef class LlamaSampler(Handle):
         return token
 
     def apply(self, array: TokenDataArray) -> None:
-        """Run the chain over candidates, in place. Releases the GIL. Source: ``llama_sampler_apply``, llama.h."""
+        """Apply the chain to candidates, in place. Releases the GIL. Source: ``llama_sampler_apply``, llama.h."""
         self._apply(array)
 
     def _apply(self, TokenDataArray array not None) -> None:
@@ -769,7 +770,7 @@ cdef class LlamaSampler(Handle):
         array.sorted = result.sorted
 
     def reset(self) -> None:
-        """Forget what was accepted. Source: ``llama_sampler_reset``, llama.h."""
+        """Reset the state of the samplers. Source: ``llama_sampler_reset``, llama.h."""
         self._begin()
         try:
             with nogil:
@@ -786,7 +787,7 @@ cdef class LlamaSampler(Handle):
         return None if seed == lib.LLAMA_DEFAULT_SEED else seed
 
     def perf(self) -> dict:
-        """``sample`` in seconds and ``n_sample`` since the last reset. Source: ``llama_perf_sampler``, llama.h."""
+        """Return ``sample`` in seconds and ``n_sample`` since the last reset. Source: ``llama_perf_sampler``."""
         self._check()
         cdef lib.llama_perf_sampler_data data = lib.llama_perf_sampler(self._ptr)
         return {"sample": data.t_sample_ms / 1e3, "n_sample": data.n_sample}
@@ -801,7 +802,7 @@ cdef class LlamaSampler(Handle):
             self._end()
 
     def perf_reset(self) -> None:
-        """Start the timings anew. Source: ``llama_perf_sampler_reset``, llama.h."""
+        """Reset the timings. Source: ``llama_perf_sampler_reset``, llama.h."""
         self._check()
         lib.llama_perf_sampler_reset(self._ptr)
 

@@ -1,4 +1,4 @@
-"""Drafting tokens for speculative decoding."""
+"""Speculative decoding: draft tokens."""
 
 cimport cython
 from libcpp.string cimport string
@@ -17,15 +17,15 @@ from cyllama.llama._batch import token_array
 
 
 def speculative_types() -> list[str]:
-    """Kinds of drafting that upstream knows. Source: ``common_speculative_all_types_str``, common/speculative.h."""
+    """Return the supported kinds of drafting. Source: ``common_speculative_all_types_str``, common/speculative.h."""
     return [name.strip() for name in lib.common_speculative_all_types_str().decode().split(",")]
 
 
-@cython.no_gc_clear  # freeing needs the fields, the parent above all
+@cython.no_gc_clear  # __dealloc__ uses the fields, the parent first of all
 cdef class Speculative(Handle):
-    """Drafts tokens that the target model then only has to verify.
+    """A drafter: proposes tokens that the target model verifies in one batch.
 
-    The kinds that look for repetitions in the text itself (``ngram-...``) need no second model.
+    The ``ngram-...`` kinds search the text for repetitions and need no draft model.
 
     Parameters
     ----------
@@ -36,13 +36,13 @@ cdef class Speculative(Handle):
     params : CommonParams, optional
         Its ``speculative`` part is read.
     draft : LlamaContext, optional
-        A context of the smaller model, for ``draft-simple``; kept open. It has the target's vocabulary and as many
-        sequences. The caller feeds it with :meth:`process` and removes refused tokens from its memory.
+        A context of the smaller model, for ``draft-simple``; kept open. It needs the target's vocabulary and number of
+        sequences. The caller feeds it with :meth:`process` and removes rejected tokens from its memory.
 
     Raises
     ------
     ValueError
-        An unknown kind, or one without the draft context it needs.
+        The kind is unknown, or its draft context is missing.
     EngineError
         The draft model does not fit the target. Kinds such as ``draft-mtp`` need models made for them.
 
@@ -141,7 +141,7 @@ cdef class Speculative(Handle):
         self._lengths[seq_id] = c_prompt.size()
 
     def process(self, LlamaBatch batch not None) -> None:
-        """Tell the draft model what the target decoded; the kinds that search the text need no such call.
+        """Decode the target's batch with the draft model; not needed for the ``ngram-...`` kinds.
 
         Parameters
         ----------
@@ -182,7 +182,7 @@ cdef class Speculative(Handle):
                                "common_speculative_process", None)
 
     def draft(self, tokens: list, last: int, seq_id: int = 0, n_max: int | None = None) -> list[int]:
-        """Draft what may follow.
+        """Draft the next tokens.
 
         Parameters
         ----------
@@ -191,12 +191,12 @@ cdef class Speculative(Handle):
         last : int
             The token sampled last.
         n_max : int, optional
-            Most tokens to draft.
+            Maximum number of tokens to draft.
 
         Returns
         -------
         list of int
-            Possibly empty.
+            The drafted tokens; may be empty.
 
         Notes
         -----
@@ -213,7 +213,7 @@ cdef class Speculative(Handle):
         if n_max is not None:
             check_range(n_max, "n_max", 0, 2**15)
             c_max = n_max
-        if c_tokens.size() < <size_t> self._lengths.get(seq_id, 0):  # the engine asserts that a text only grows
+        if c_tokens.size() < <size_t> self._lengths.get(seq_id, 0):  # the engine asserts this
             self.begin(tokens, seq_id)
         self._lengths[seq_id] = c_tokens.size()
         start_call()
@@ -229,7 +229,7 @@ cdef class Speculative(Handle):
         return list(result)[:n_max] if n_max is not None else result
 
     def accept(self, n_accepted: int, seq_id: int = 0) -> None:
-        """Say how many drafted tokens were right. Source: ``common_speculative_accept``, common/speculative.h."""
+        """Set how many drafted tokens were accepted. Source: ``common_speculative_accept``, common/speculative.h."""
         self._check()
         self.target._check_seq(seq_id, False)
         check_range(n_accepted, "n_accepted", 0, 2**16 - 1)

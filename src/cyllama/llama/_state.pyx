@@ -1,4 +1,4 @@
-"""Saving and loading the state of a context."""
+"""Save and load the state of a context."""
 
 import os
 import struct
@@ -17,7 +17,7 @@ from cyllama.errors import EngineError
 
 
 def _saved_tokens(raw: bytes, magic: int, version: int) -> int:
-    """Number of tokens that a state file says it holds; the engine believes it, so it is checked here."""
+    """Return the number of tokens in the header of a state file, which the engine does not check."""
     size = os.path.getsize(raw)
     with open(raw, "rb") as f:
         head = f.read(12)
@@ -30,7 +30,7 @@ def _saved_tokens(raw: bytes, magic: int, version: int) -> int:
 
 
 cdef class LlamaState:
-    """The state of a context (KV cache, and what belongs to it) as bytes and as files.
+    """The state of a context (KV cache and outputs) as bytes and files.
 
     A state that cannot be restored raises EngineError and leaves the memory of the context (or of the
     sequence) empty. Files are written atomically.
@@ -42,7 +42,7 @@ cdef class LlamaState:
 
     Notes
     -----
-    Every method releases the GIL. Thread safety: as the context, one thread at a time.
+    Every method releases the GIL. Thread safety: that of the context, one thread at a time.
     """
 
     cdef readonly LlamaContext context
@@ -52,7 +52,7 @@ cdef class LlamaState:
         self.context._check_memory()
 
     def _prefix(self) -> bytes:
-        """Return what each whole state of this model begins with: the name of the architecture, after its length.
+        """Return the first bytes of each whole state of this model: length and name of the architecture.
 
         It is compared before the engine reads a state, because the engine allocates the length that it finds there,
         up to 4 GiB.
@@ -61,7 +61,7 @@ cdef class LlamaState:
         return struct.pack("<I", len(name)) + name
 
     cdef int _clear(self, int seq_id) except -1:
-        """After a failed load nothing half-read stays."""
+        """Clear the memory after a failed load."""
         cdef lib.llama_memory_t memory = lib.llama_get_memory(self.context._ptr)
         if seq_id < 0:
             lib.llama_memory_clear(memory, True)
@@ -70,7 +70,7 @@ cdef class LlamaState:
         return 0
 
     def size(self) -> int:
-        """Size of the state in bytes at present. Source: ``llama_state_get_size``, llama.h."""
+        """Return the current size of the state in bytes. Source: ``llama_state_get_size``, llama.h."""
         cdef size_t n
         self.context._begin()
         try:
@@ -81,7 +81,7 @@ cdef class LlamaState:
         return n
 
     def get_data(self) -> bytes:
-        """The whole state. Source: ``llama_state_get_data``, llama.h."""
+        """Return the whole state. Source: ``llama_state_get_data``, llama.h."""
         data = bytearray(self.size())
         cdef uint8_t[::1] view = data
         cdef uint8_t * c_view
@@ -100,7 +100,7 @@ cdef class LlamaState:
         return bytes(data[:n])
 
     def set_data(self, data: bytes) -> int:
-        """Restore a whole state; the number of bytes read. EngineError when it is not one of this model.
+        """Restore a whole state; return the number of bytes read. EngineError for a state of another model.
 
         Source: ``llama_state_set_data``, llama.h.
         """
@@ -127,7 +127,7 @@ cdef class LlamaState:
                 else:
                     n = lib.llama_state_seq_set_data_ext(self.context._ptr, c_data, size, seq_id, flags)
         except EngineError as e:
-            # the reading of a state is one of the assertions known to leave the context whole
+            # a failed assertion while a state is read leaves the context usable
             if not e.aborted:
                 raise
         finally:
@@ -140,15 +140,15 @@ cdef class LlamaState:
         return n
 
     def save_file(self, path: str | bytes | os.PathLike, tokens: list = ()) -> None:
-        """Write the state and the tokens it stands for. Source: ``llama_state_save_file``, llama.h."""
+        """Write the state and its tokens. Source: ``llama_state_save_file``, llama.h."""
         self._save(path, tokens, -1)
 
     def load_file(self, path: str | bytes | os.PathLike) -> list:
-        """Restore the state from a file; the tokens saved with it. Source: ``llama_state_load_file``, llama.h."""
+        """Restore the state from a file; return its tokens. Source: ``llama_state_load_file``, llama.h."""
         return self._load(path, -1)
 
     def seq_size(self, seq_id: int, flags: int = 0) -> int:
-        """Size of one sequence's state in bytes.
+        """Return the size of one sequence's state in bytes.
 
         Source: ``llama_state_seq_get_size``, ``llama_state_seq_get_size_ext``, llama.h.
         """
@@ -169,7 +169,7 @@ cdef class LlamaState:
         return n
 
     def seq_get_data(self, seq_id: int, flags: int = 0) -> bytes:
-        """One sequence's state. `flags`: 1 only partial states (sliding window, recurrent).
+        """Return one sequence's state. `flags`: 1 only partial states (sliding window, recurrent).
 
         Source: ``llama_state_seq_get_data``, ``llama_state_seq_get_data_ext``, llama.h.
         """
@@ -198,7 +198,7 @@ cdef class LlamaState:
         return bytes(data[:n])
 
     def seq_set_data(self, data: bytes, seq_id: int, flags: int = 0) -> int:
-        """Restore one sequence's state into sequence `seq_id`; the number of bytes read.
+        """Restore one sequence's state into sequence `seq_id`; return the number of bytes read.
 
         Source: ``llama_state_seq_set_data``, ``llama_state_seq_set_data_ext``, llama.h.
         """
@@ -215,7 +215,7 @@ cdef class LlamaState:
         self._save(path, tokens, seq_id)
 
     def seq_load_file(self, path: str | bytes | os.PathLike, seq_id: int) -> list:
-        """Restore a sequence's state from a file into `seq_id`; the tokens saved with it.
+        """Restore a sequence's state from a file into `seq_id`; return its tokens.
 
         Source: ``llama_state_seq_load_file``, llama.h.
         """

@@ -1,4 +1,4 @@
-"""Chat templates: how a model wants a conversation to be written."""
+"""Chat templates: render a conversation as a prompt."""
 
 cimport cython
 from libcpp.pair cimport pair
@@ -31,7 +31,7 @@ cdef class ChatTemplate(Handle):
     Raises
     ------
     UnsupportedError
-        The model has none, and none is given.
+        The model has no template, and none is given.
     ValueError
         It cannot be parsed.
 
@@ -78,18 +78,18 @@ cdef class ChatTemplate(Handle):
         return self._ptr.source().decode("utf-8", "replace")
 
     def apply(self, messages: list, add_generation_prompt: bool = True) -> str:
-        """A conversation as the model wants it.
+        """Render a conversation as a prompt.
 
         Parameters
         ----------
         messages : sequence of (role, content)
         add_generation_prompt : bool
-            End where the model's answer begins.
+            End with the tokens that begin the assistant's message.
 
         Raises
         ------
         ValueError
-            The template refuses the conversation, for example two messages of one role in a row.
+            The template rejects the conversation, for example two messages of one role in a row.
 
         Notes
         -----

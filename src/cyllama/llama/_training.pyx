@@ -1,4 +1,4 @@
-"""Training: changing the weights of a model."""
+"""Train the weights of a model."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,9 @@ from cyllama.llama cimport libllama as lib
 from cyllama.llama._context cimport LlamaContext
 
 from cyllama.errors import EngineError, UnsupportedError
-from cyllama.llama._enums import LoadMode, TensorType, enum_value
+from cyllama._params import enum_value
+from cyllama._native._tensors import TensorType
+from cyllama.llama._enums import LoadMode
 
 cdef dict OPTIMIZERS = {
     "adamw": <int> ggml.GGML_OPT_OPTIMIZER_TYPE_ADAMW,
@@ -26,7 +28,7 @@ cdef dict OPTIMIZERS = {
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How well a model predicted some tokens.
+    """Loss and accuracy over some tokens.
 
     Attributes
     ----------
@@ -46,7 +48,7 @@ class TrainingResult:
 
 
 cdef class _Filter:
-    """The question which tensors to train, asked from C."""
+    """The callable that selects the tensors to train, called from C."""
 
     cdef object ask
     cdef object error
@@ -68,7 +70,7 @@ cdef cbool _filter_nogil(const ggml.ggml_tensor * tensor, void * data) noexcept 
 
 
 def training_windows(tokens: np.ndarray, n_ctx: int, stride: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a long text into windows and what is to be predicted in them.
+    """Split a long text into windows of tokens and labels.
 
     Parameters
     ----------
@@ -92,9 +94,9 @@ def training_windows(tokens: np.ndarray, n_ctx: int, stride: int | None = None) 
     return tokens[starts], tokens[starts + 1]
 
 
-@cython.no_gc_clear  # freeing needs the fields, the parent above all
+@cython.no_gc_clear  # __dealloc__ uses the fields, the parent first of all
 cdef class Trainer(Handle):
-    """Trains the F32 weights of a context's model, except the token embeddings.
+    """A trainer of the F32 weights of a context's model, except the token embeddings.
 
     Parameters
     ----------
@@ -106,18 +108,18 @@ cdef class Trainer(Handle):
     learning_rate, beta1, beta2, eps, weight_decay : float
         Of the optimizer; sgd has a learning rate and a weight decay only. May be changed between epochs.
     param_filter : callable, optional
-        ``param_filter(name)`` says whether a tensor is trained; default: each.
+        ``param_filter(name)`` returns whether a tensor is trained; default: all.
 
     Raises
     ------
     UnsupportedError
-        The context or the model cannot be trained, and why.
+        The context or the model does not support training; the message has the reason.
     ValueError
         A parameter is out of range.
 
     Notes
     -----
-    All contexts of the model see the new weights; :meth:`LlamaModel.save_to_file` keeps them.
+    All contexts of the model use the new weights; :meth:`LlamaModel.save_to_file` keeps them.
     Thread safety: one thread at a time. Source: ``llama_opt_init``, llama.h.
     """
 
@@ -189,28 +191,28 @@ cdef class Trainer(Handle):
 
     def epoch(self, tokens: np.ndarray, labels: np.ndarray, n_train: int | None = None, *,
               callback: object | None = None, cancel: object | None = None) -> tuple[TrainingResult, TrainingResult]:
-        """Train with the first windows, then measure with the others. The context's memory is cleared.
+        """Train on the first windows and evaluate on the others. The context's memory is cleared.
 
         Parameters
         ----------
         tokens, labels : int32 arrays, shape (n_windows, n_ctx)
             As of :func:`training_windows`.
         n_train : int, optional
-            Windows to train with; default: all.
+            Number of windows to train on; default: all.
         callback : callable, optional
-            Called with the part done, 0.0 to 1.0, after each window; False cancels.
+            Called with the fraction done, 0.0 to 1.0, after each window; False cancels.
         cancel : object with ``is_set()``, optional
-            Looked at between windows, as is Ctrl-C; the steps done until then stay.
+            Polled between windows, like Ctrl-C; completed steps are kept.
 
         Returns
         -------
         TrainingResult, TrainingResult
-            Of training (before each step) and of the measurement.
+            Of the training (before each step) and of the evaluation.
 
         Raises
         ------
         ValueError, IndexError
-            The arrays have other shapes, or a token is not in the vocabulary.
+            The arrays have the wrong shape, or a token is not in the vocabulary.
         CancelledError
 
         Notes
@@ -243,7 +245,7 @@ cdef class Trainer(Handle):
             self._end()
 
     def _run(self, rows: np.ndarray, wanted: np.ndarray, n_train: int, CallState state) -> tuple:
-        # One window at a time, so that a stop falls between two of them and the engine has nothing to clean up.
+        # One window at a time, so that a cancelled call stops between two windows.
         cdef int64_t n_ctx = rows.shape[1]
         cdef int64_t c_train
         cdef Py_ssize_t i
@@ -285,7 +287,7 @@ cdef object _result(ggml.ggml_opt_result_t result):
 
 
 cdef int _check_trainable(LlamaContext context) except -1:
-    """What the engine would assert, or crash on."""
+    """Check the conditions that the engine asserts or needs."""
     cdef unsigned int n_ctx = lib.llama_n_ctx(context._ptr)
     cdef unsigned int n_batch = min(lib.llama_n_batch(context._ptr), n_ctx)
     cdef unsigned int n_ubatch = min(lib.llama_n_ubatch(context._ptr), n_batch)
@@ -309,7 +311,7 @@ cdef int _check_trainable(LlamaContext context) except -1:
 
 
 def _windows(LlamaContext context, values, what: str) -> np.ndarray:
-    """int32, C-contiguous, shape (n, n_ctx), all in the vocabulary."""
+    """Return int32 windows, C-contiguous, shape (n, n_ctx), all ids in the vocabulary."""
     found = np.asarray(values)
     n_ctx = lib.llama_n_ctx(context._ptr)
     if found.dtype.kind not in "iu" or found.ndim != 2 or found.shape[1] != n_ctx or len(found) == 0:

@@ -1,4 +1,4 @@
-"""The vocabulary: text to tokens and back."""
+"""The vocabulary: tokenize and detokenize."""
 
 import numpy as np
 
@@ -69,16 +69,16 @@ cdef class LlamaVocab:
     # -------------------------------------------------------------------------- text and tokens
 
     def tokenize(self, text: str | bytes, add_special: bool = True, parse_special: bool = False) -> list[int]:
-        """Tokens of a text.
+        """Tokenize a text.
 
         Parameters
         ----------
         text : str or bytes
             Bytes are taken as UTF-8 and need not be valid. Less than 2 GiB.
         add_special : bool
-            Add the tokens that begin and end a text, where the model is made so.
+            Add the tokens that begin and end a text, if the model uses them.
         parse_special : bool
-            Read special tokens in the text (``<|im_end|>``) as such. Leave it off for text of users.
+            Parse special tokens in the text (``<|im_end|>``). Do not use it for untrusted text.
 
         Notes
         -----
@@ -127,20 +127,20 @@ cdef class LlamaVocab:
         return bytes(buffer[:n])
 
     def token_to_bytes(self, token: int, lstrip: int = 0, special: bool = False) -> bytes:
-        """The bytes of one token; a character may be spread over several tokens.
+        """Return the bytes of one token; a character may need several tokens.
 
         Parameters
         ----------
         token : int
         lstrip : int
-            Leading spaces to leave out, 0 or more.
+            Number of leading spaces to remove.
         special : bool
-            Show special tokens; they are empty otherwise.
+            Render special tokens; they are empty otherwise.
 
         Raises
         ------
         IndexError
-            An id out of range.
+            The token id is out of range.
 
         Notes
         -----
@@ -152,19 +152,19 @@ cdef class LlamaVocab:
         return self._piece(token, lstrip, special)
 
     def token_to_piece(self, token: int, lstrip: int = 0, special: bool = False) -> str:
-        """One token as text; bytes that are no whole character become U+FFFD. See :meth:`token_to_bytes`."""
+        """Return the text of one token; incomplete characters become U+FFFD. See :meth:`token_to_bytes`."""
         return self.token_to_bytes(token, lstrip, special).decode("utf-8", "replace")
 
     def detokenize_bytes(self, tokens: list, remove_special: bool = False, unparse_special: bool = False) -> bytes:
-        """The bytes of a list of tokens.
+        """Return the bytes of a list of tokens.
 
         Parameters
         ----------
         tokens : sequence of int or int32 array, shape (n,)
         remove_special : bool
-            Leave out the tokens that begin and end a text, where the model is made so.
+            Remove the tokens that begin and end a text, if the model uses them.
         unparse_special : bool
-            Show special tokens.
+            Render special tokens.
 
         Notes
         -----
@@ -201,37 +201,37 @@ cdef class LlamaVocab:
             capacity = -n
 
     def detokenize(self, tokens: list, remove_special: bool = False, unparse_special: bool = False) -> str:
-        """The text of a list of tokens; see :meth:`detokenize_bytes`."""
+        """Return the text of a list of tokens; see :meth:`detokenize_bytes`."""
         return self.detokenize_bytes(tokens, remove_special, unparse_special).decode("utf-8", "replace")
 
     # ------------------------------------------------------------------------------- one token
 
     def get_text(self, token: int) -> str:
-        """How the vocabulary writes the token (``Ġhello``). Source: ``llama_vocab_get_text``, llama.h."""
+        """Return the token's entry in the vocabulary (``Ġhello``). Source: ``llama_vocab_get_text``, llama.h."""
         self._check_typed()
         self.model._check_token(token)
         return lib.llama_vocab_get_text(self._ptr, token).decode("utf-8", "replace")
 
     def get_score(self, token: int) -> float:
-        """Score of the token, meaningful for some kinds of vocabulary. Source: ``llama_vocab_get_score``."""
+        """Return the score of the token, meaningful for some kinds of vocabulary. Source: ``llama_vocab_get_score``."""
         self._check_typed()
         self.model._check_token(token)
         return lib.llama_vocab_get_score(self._ptr, token)
 
     def get_attr(self, token: int) -> TokenAttr:
-        """Attributes of the token. Source: ``llama_vocab_get_attr``, llama.h."""
+        """Return the attributes of the token. Source: ``llama_vocab_get_attr``, llama.h."""
         self._check_typed()
         self.model._check_token(token)
         return TokenAttr(<int> lib.llama_vocab_get_attr(self._ptr, token))
 
     def is_eog(self, token: int) -> bool:
-        """Whether the token ends a generation. Source: ``llama_vocab_is_eog``, llama.h."""
+        """Return whether the token ends a generation. Source: ``llama_vocab_is_eog``, llama.h."""
         self._check_typed()
         self.model._check_token(token)
         return lib.llama_vocab_is_eog(self._ptr, token)
 
     def is_control(self, token: int) -> bool:
-        """Whether the token is a control token. Source: ``llama_vocab_is_control``, llama.h."""
+        """Return whether the token is a control token. Source: ``llama_vocab_is_control``, llama.h."""
         self._check_typed()
         self.model._check_token(token)
         return lib.llama_vocab_is_control(self._ptr, token)
@@ -336,7 +336,7 @@ cdef class LlamaVocab:
 
     @property
     def suppress_tokens(self) -> list[int]:
-        """Tokens that the model says should never be generated. Source: ``llama_vocab_get_suppress_tokens``."""
+        """Tokens that the model marks as never to be generated. Source: ``llama_vocab_get_suppress_tokens``."""
         self._check()
         cdef int32_t n = 0
         cdef const lib.llama_token * c_tokens = lib.llama_vocab_get_suppress_tokens(self._ptr, &n)

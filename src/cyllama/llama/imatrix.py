@@ -1,4 +1,4 @@
-"""Importance matrices: how much each column of the weights matters, as llama-imatrix has measured it."""
+"""Importance matrices: the importance of each column of the weights, as llama-imatrix measures it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cyllama.llama._gguf import GGUFContext
+from cyllama._native._gguf import GGUFContext
 
 __all__ = ["read_imatrix"]
 
@@ -24,19 +24,19 @@ def read_imatrix(
     Parameters
     ----------
     path : str or path
-        A GGUF file that llama-imatrix has written.
+        A GGUF file of llama-imatrix.
     include, exclude : sequence of str
-        Parts of names: only such tensors, or all but them.
+        Parts of names: only these tensors, or all but these.
 
     Returns
     -------
     dict of str to ndarray
-        float32, for each tensor the mean square of what its columns are multiplied with; 1 where nothing was measured.
+        float32, for each tensor the mean square of the inputs of its columns; 1 where nothing was measured.
 
     Raises
     ------
     ValueError
-        It holds no importance matrix.
+        The file contains no importance matrix.
     FileNotFoundError, ModelLoadError
 
     Notes
@@ -65,5 +65,5 @@ def read_imatrix(
             means = np.divide(sums, counts, out=np.ones_like(sums), where=counts > 0)
             found[tensor] = means.reshape(-1)
     if not found:
-        raise ValueError(f"{os.fspath(path)} holds no importance matrix for such tensors")
+        raise ValueError(f"{os.fspath(path)} contains no importance matrix for these tensors")
     return found

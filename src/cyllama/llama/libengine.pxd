@@ -1,5 +1,5 @@
 # shim_engine.hpp: llama.cpp's server in this process.
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from libcpp cimport bool
 from libcpp.map cimport map
 from libcpp.string cimport string
@@ -54,7 +54,7 @@ cdef extern from "shim_engine.hpp" namespace "cyllama" nogil:
 
     cdef cppclass exchange:
         exchange(const engine & owner, const string & route, const string & body,
-                 const map[string, string] & params) except +translate_exception
+                 const map[string, string] & params, vector[vector[uint8_t]] & files) except +translate_exception
         void run(engine_hooks & hooks) except +translate_exception
         bool is_stream()
         int status()
@@ -62,8 +62,9 @@ cdef extern from "shim_engine.hpp" namespace "cyllama" nogil:
         bool next(string & part, engine_hooks & hooks) except +translate_exception
 
     common_params parse_options(const vector[string] & options) except +translate_exception
-    memory_need need_of(const common_params & given) except +translate_exception
+    string take_template_error()
+    memory_need estimate_memory(const common_params & given) except +translate_exception
     vector[option_info] known_options() except +translate_exception
     vector[field_info] known_fields() except +translate_exception
     bool has_route(const string & route)
-    void hear_projector(ggml_log_callback hook, void * data)
+    void set_projector_log(ggml_log_callback hook, void * data)

@@ -24,7 +24,7 @@ from cyllama._native.libggml cimport (
     ggml_type,
 )
 from cyllama._native.libexceptions cimport translate_exception
-from cyllama.llama.libgguf cimport gguf_context
+from cyllama._native.libgguf cimport gguf_context
 
 
 cdef extern from "llama.h" nogil:

@@ -10,6 +10,7 @@
 #include "llama-cpp.h"
 #include "mtmd-helper.h"
 #include "mtmd.h"
+#include "server-common.h"
 #include "server-context.h"
 #include "server-schema.h"
 #include "src/llama-ext.h"
@@ -26,7 +27,14 @@
 
 namespace cyllama {
 
-// What Python hears during one call: both may take the GIL, neither throws.
+// Why a chat template was refused since the last call; empty if none was (patch 22 of llama.cpp).
+inline std::string take_template_error() {
+    std::string text;
+    std::swap(text, chat_template_error());
+    return text;
+}
+
+// Callbacks into Python during one call: both may take the GIL, neither throws.
 struct engine_hooks {
     bool (*poll)(void * state)                 = nullptr; // true: stop
     bool (*progress)(float part, void * state) = nullptr; // false: stop
@@ -65,11 +73,11 @@ inline const std::map<std::string, route_t> & engine_routes() {
     return routes;
 }
 
-[[noreturn]] inline void refuse_to_end() {
-    throw std::invalid_argument("options that print a text and end are not for a library");
+[[noreturn]] inline void reject_exiting_option() {
+    throw std::invalid_argument("options that print a text and exit are not supported in a library");
 }
 
-// Upstream's own parser; what is wrong is thrown. Neither the environment nor configuration files count.
+// Parse options with upstream's parser. Throws for invalid ones; ignores the environment and configuration files.
 inline common_params parse_options(const std::vector<std::string> & options) {
     common_params       params;
     auto                context = common_params_parser_init(params, LLAMA_EXAMPLE_SERVER);
@@ -77,7 +85,7 @@ inline common_params parse_options(const std::vector<std::string> & options) {
     for (auto & option : context.options) {
         for (const std::string name : option.args) {
             if (name == "--version" || name == "--cache-list" || name == "--list-devices") { // these call exit()
-                option.handler_void = [](common_params &) { refuse_to_end(); };
+                option.handler_void = [](common_params &) { reject_exiting_option(); };
             }
         }
     }
@@ -86,7 +94,7 @@ inline common_params parse_options(const std::vector<std::string> & options) {
     }
     common_params_parse_ex((int) argv.size(), argv.data(), context, false);
     if (params.usage || params.completion) {
-        refuse_to_end();
+        reject_exiting_option();
     }
     return params;
 }
@@ -114,8 +122,8 @@ inline std::vector<option_info> known_options() {
     return found;
 }
 
-// One field of a request, with its other names. Values beyond its limits become the nearest without a word;
-// where upstream itself refuses them, none are told here.
+// A field of a request, with its aliases. Upstream silently clamps values to these limits; `limited` is false for
+// fields whose values upstream rejects itself.
 struct field_info {
     std::vector<std::string> names;
     std::string              help;
@@ -126,7 +134,7 @@ struct field_info {
 };
 
 template <typename T>
-inline bool tell_number(const server_schema::field & field, field_info & found) {
+inline bool describe_number(const server_schema::field & field, field_info & found) {
     const auto * number = dynamic_cast<const server_schema::field_num<T> *>(&field);
     if (!number) {
         return false;
@@ -140,8 +148,8 @@ inline bool tell_number(const server_schema::field & field, field_info & found) 
 }
 
 template <typename... T>
-inline void tell_kind(const server_schema::field & field, field_info & found) {
-    if (!(tell_number<T>(field, found) || ...) && dynamic_cast<const server_schema::field_bool *>(&field)) {
+inline void describe_kind(const server_schema::field & field, field_info & found) {
+    if (!(describe_number<T>(field, found) || ...) && dynamic_cast<const server_schema::field_bool *>(&field)) {
         found.kind = "flag";
     }
 }
@@ -154,13 +162,13 @@ inline std::vector<field_info> known_fields() {
         field_info info;
         info.names.assign(field->name.begin(), field->name.end());
         info.help = field->desc;
-        tell_kind<int8_t, uint8_t, int16_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t, float, double>(*field, info);
+        describe_kind<int8_t, uint8_t, int16_t, uint16_t, int32_t, uint32_t, int64_t, uint64_t, float, double>(*field, info);
         found.push_back(std::move(info));
     }
     return found;
 }
 
-// The settings as the server's main program completes them.
+// Complete the settings as the server's main program does.
 inline common_params completed(common_params params) {
     params.endpoint_slots = params.endpoint_metrics = true;
     if (params.embedding && params.n_batch > params.n_ubatch) {
@@ -179,7 +187,7 @@ inline common_params completed(common_params params) {
     return params;
 }
 
-// What a model and its context would take of a device, in bytes.
+// Memory of a model and its context on a device, in bytes.
 struct device_need {
     std::string name;
     bool        host = false;
@@ -191,7 +199,7 @@ struct memory_need {
     uint32_t                 n_ctx = 0, n_ctx_train = 0;
 };
 
-// What the projector takes: its weights, and the buffers of its largest picture.
+// Add the projector's memory: its weights, and the buffers for its largest image.
 inline void add_projector(const common_params & params, const std::vector<ggml_backend_dev_t> & devices,
                           memory_need & found) {
     mtmd_context_params mparams = mtmd_context_params_default();
@@ -203,15 +211,15 @@ inline void add_projector(const common_params & params, const std::vector<ggml_b
     const auto usage = mtmd_get_memory_usage(params.mmproj.path.c_str(), mparams);
     for (const auto & [device, bytes] : usage.backend_mem_usage) {
         size_t i = 0;
-        while (i + 1 < devices.size() && devices[i] != device) { // one that the model does not use: the host
+        while (i + 1 < devices.size() && devices[i] != device) { // a device that the model does not use counts as the host
             ++i;
         }
         found.devices[i].projector += bytes;
     }
 }
 
-// Reads the header of the file alone, and lays everything out without allocating it.
-inline memory_need need_of(const common_params & given) {
+// Read only the file's header, and lay out model and context without allocating them.
+inline memory_need estimate_memory(const common_params & given) {
     common_params params  = completed(given);
     auto          mparams = common_model_params_to_llama(params);
     mparams.no_alloc      = true;
@@ -222,7 +230,7 @@ inline memory_need need_of(const common_params & given) {
     }
     llama_context_ptr context(llama_init_from_model(model.get(), common_context_params_to_llama(params)));
     if (!context) {
-        throw std::runtime_error("the model cannot have such a context");
+        throw std::runtime_error("the context cannot be created");
     }
     memory_need found;
     found.n_ctx       = llama_n_ctx(context.get());
@@ -257,8 +265,8 @@ inline memory_need need_of(const common_params & given) {
     return found;
 }
 
-// Where the projector's messages go.
-inline void hear_projector(ggml_log_callback hook, void * data) { mtmd_helper_log_set(hook, data); }
+// Send the projector's log messages to `hook`.
+inline void set_projector_log(ggml_log_callback hook, void * data) { mtmd_helper_log_set(hook, data); }
 
 class engine {
   public:
@@ -274,7 +282,7 @@ class engine {
         }
     }
 
-    // False when it cannot be loaded, or was stopped.
+    // Return false if loading failed, or was stopped.
     bool load(engine_hooks & hooks) {
         context_.set_state_callback([&hooks](server_state, json state) {
             if (hooks.progress && state.contains("value")) {
@@ -300,7 +308,7 @@ class engine {
             return false;
         }
         routes_.update_meta(context_);
-        learn(context_.get_llama_context());
+        read_model(context_.get_llama_context());
         loop_ = std::thread([this] { run(); });
         return true;
     }
@@ -311,18 +319,18 @@ class engine {
 
     enum llama_pooling_type pooling() const { return pooling_; }
 
-    // What the vocabulary's control tokens are written like.
+    // Texts of the vocabulary's control tokens.
     std::vector<std::string> control_texts() const { return control_texts_; }
 
-    // Why the loop has ended, or an empty string.
+    // The error that ended the loop, or an empty string.
     std::string failure() const {
         std::lock_guard<std::mutex> lock(mutex_);
         return failure_;
     }
 
   private:
-    // What is asked later, when a server that sleeps may have no model.
-    void learn(const llama_context * context) {
+    // Keep what is requested later, when a sleeping server may have no model.
+    void read_model(const llama_context * context) {
         pooling_                  = llama_pooling_type(context);
         const llama_vocab * vocab = llama_model_get_vocab(llama_get_model(context));
         for (llama_token token = 0; token < llama_vocab_n_tokens(vocab); ++token) {
@@ -362,22 +370,27 @@ class engine {
     std::vector<std::string> control_texts_;
 };
 
-// One request and what becomes of it.
+// A request and its response.
 class exchange {
   public:
+    // files: media that `body` refers to as "attachment:N"; they are moved
     exchange(const engine & owner, const std::string & route, const std::string & body,
-             const std::map<std::string, std::string> & params)
-        : owner_(owner), handler_(owner.handler(route)), should_stop_([this] { return asks_stop(); }),
-          request_{params, {}, "/" + route, "", body, {}, should_stop_} {}
+             const std::map<std::string, std::string> & params, std::vector<raw_buffer> & files)
+        : owner_(owner), handler_(owner.handler(route)), should_stop_([this] { return should_stop(); }),
+          request_{params, {}, "/" + route, "", body, {}, should_stop_}, files_(std::move(files)) {}
 
     exchange(const exchange &)             = delete;
     exchange & operator=(const exchange &) = delete;
 
-    // Compute the answer, or the first part of a stream.
+    // Compute the response, or the first part of a stream.
     void run(engine_hooks & hooks) {
         bound call(*this, hooks);
         check();
-        response_ = handler_(request_);
+        {
+            lent files(files_);
+            response_ = handler_(request_);
+        }
+        std::vector<raw_buffer>().swap(files_);
         check();
     }
 
@@ -407,7 +420,13 @@ class exchange {
         ~bound() { target.hooks_ = nullptr; }
     };
 
-    bool asks_stop() const { return hooks_ && hooks_->poll && hooks_->poll(hooks_->state); }
+    // Lends the files to the handler that this thread calls.
+    struct lent {
+        explicit lent(std::vector<raw_buffer> & files) { request_attachments() = &files; }
+        ~lent() { request_attachments() = nullptr; }
+    };
+
+    bool should_stop() const { return hooks_ && hooks_->poll && hooks_->poll(hooks_->state); }
 
     void check() const {
         const std::string why = owner_.failure();
@@ -420,7 +439,8 @@ class exchange {
     const server_http_context::handler_t & handler_;
     std::function<bool()>                  should_stop_;
     server_http_req                        request_;
-    server_http_res_ptr                    response_; // before the request goes: it looks at it
+    std::vector<raw_buffer>                files_;
+    server_http_res_ptr                    response_; // destroyed before request_, which it refers to
     engine_hooks *                         hooks_ = nullptr;
 };
 

@@ -1,4 +1,4 @@
-"""A completion in one call, with nothing but the low-level API."""
+"""A completion in one call, as an example of the low-level API."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cyllama._cancel import Cancel
 from cyllama.llama._batch import LlamaBatch
 from cyllama.llama._context import LlamaContext
 from cyllama.llama._model import LlamaModel
@@ -19,7 +20,7 @@ __all__ = ["SimpleResult", "simple"]
 
 @dataclass(frozen=True)
 class SimpleResult:
-    """What :func:`simple` gives.
+    """The result of :func:`simple`.
 
     Attributes
     ----------
@@ -30,7 +31,7 @@ class SimpleResult:
     n_prompt : int
         Tokens of the prompt.
     seconds : float
-        Time of the generation, without loading and without the prompt.
+        Time of the generation, without loading and the prompt.
     """
 
     text: str
@@ -40,7 +41,7 @@ class SimpleResult:
 
     @property
     def n_decoded(self) -> int:
-        """Number of generated tokens."""
+        """The number of generated tokens."""
         return len(self.tokens)
 
     @property
@@ -55,21 +56,21 @@ def simple(
     n_predict: int = 32,
     *,
     on_piece: Callable[[str], object] | None = None,
-    cancel: object | None = None,
+    cancel: Cancel | None = None,
 ) -> SimpleResult:
     """Complete `prompt` greedily.
 
     Parameters
     ----------
     model : path or LlamaModel
-        A GGUF file, or a model that is loaded already.
+        A GGUF file, or a loaded model.
     prompt : str
-        Taken as it is, without a chat template.
+        A text, used without a chat template.
     n_predict : int
-        Most tokens to generate, 0 or more; the text ends earlier where the model ends it.
+        The most tokens, 0 or more; the model may end the text earlier.
     on_piece : callable, optional
-        Called with each piece of text as it comes.
-    cancel : object with ``is_set()``, optional
+        Called with the text of each token.
+    cancel : Cancel, optional
         Stops the call, as Ctrl-C does.
 
     Raises
@@ -105,10 +106,10 @@ def _generate(
     tokens: list[int],
     n_predict: int,
     on_piece: Callable[[str], object] | None,
-    cancel: object | None,
+    cancel: Cancel | None,
 ) -> SimpleResult:
     vocab = ctx.model.vocab
-    utf8 = codecs.getincrementaldecoder("utf-8")("replace")  # a character may be spread over several tokens
+    utf8 = codecs.getincrementaldecoder("utf-8")("replace")  # a character may span several tokens
     batch = LlamaBatch.from_tokens(tokens)
     ctx.decode(batch, cancel=cancel)
     start = time.perf_counter()

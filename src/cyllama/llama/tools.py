@@ -1,4 +1,4 @@
-"""Python functions as tools: what a model is told about them, and calling them as it asks."""
+"""Python functions as tools: their descriptions for the model, and calling them."""
 
 from __future__ import annotations
 
@@ -12,28 +12,27 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cyllama.llama.answers import ChatCompletion
-from cyllama.llama.plain_text import ControlTexts
-from cyllama.llama.schemas import for_grammar
-from cyllama.llama.typed import as_type, schema_of
+from cyllama.llama._json_schema import as_type, for_grammar, schema_of
+from cyllama.llama._message_types import Tool
+from cyllama.llama._special_tokens import ControlTexts
+from cyllama.llama.responses import ChatCompletion
 
-__all__ = ["Tool", "ToolRounds", "call_tool", "next_request", "tool_dicts"]
-
-Tool = Callable[..., Any] | Mapping[str, Any]
+__all__ = ["ToolRounds", "call_tool", "next_request", "tool_dicts"]
 
 
 def tool_dicts(tools: Sequence[Tool]) -> list[dict[str, Any]]:
-    """Tools as OpenAI describes them.
+    """Return tools in OpenAI's form.
 
     Parameters
     ----------
     tools : sequence of mappings and functions
-        A function's parameters come from its signature, what they mean from its docstring (numpydoc, Google, reST).
+        The parameters of a function come from its signature, their descriptions from its docstring (numpydoc, Google,
+        reST).
 
     Raises
     ------
     TypeError
-        A parameter has no type that JSON can carry.
+        The type of a parameter cannot be expressed in JSON.
     """
     if callable(tools) or isinstance(tools, Mapping | str) or not isinstance(tools, Sequence):
         raise TypeError(f"tools is {tools!r}, expected a list of functions and mappings")
@@ -58,8 +57,8 @@ def _unwrapped(function: Callable[..., Any]) -> Any:
     return function.func if isinstance(function, functools.partial) else function
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """The types of the parameters, also of partial functions and of objects that can be called."""
+def _hints(function: Callable[..., object]) -> dict[str, Any]:
+    """Return the types of the parameters, also of partial functions and callable objects."""
     inner: Any = _unwrapped(function)
     if not inspect.isroutine(inner):
         inner = getattr(inner, "__init__", None) if isinstance(inner, type) else type(inner).__call__
@@ -70,17 +69,17 @@ def _described(function: Callable[..., Any]) -> dict[str, Any]:
     if not callable(function):
         raise TypeError(f"a tool is {function!r}, expected a function or a mapping")
     name, hints = _name(function), _hints(function)
-    text, meanings = _documented(inspect.getdoc(_unwrapped(function)) or "")
+    text, descriptions = _parse_docstring(inspect.getdoc(_unwrapped(function)) or "")
     properties: dict[str, Any] = {}
     definitions: dict[str, Any] = {}
     required = []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-            raise TypeError(f"{name}() has the parameter {parameter}, which a model cannot give by name")
+            raise TypeError(f"{name}() has the parameter {parameter}, which cannot be passed by name")
         schema = schema_of(hints.get(parameter.name, str), f"{name}({parameter.name})")
         definitions |= schema.pop("$defs", {})
-        if parameter.name in meanings:
-            schema["description"] = meanings[parameter.name]
+        if parameter.name in descriptions:
+            schema["description"] = descriptions[parameter.name]
         if parameter.default is parameter.empty:
             required.append(parameter.name)
         properties[parameter.name] = schema
@@ -89,31 +88,31 @@ def _described(function: Callable[..., Any]) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, "description": text, "parameters": parameters}}
 
 
-def _documented(text: str) -> tuple[str, dict[str, str]]:
-    """The description, and what is said of each parameter."""
+def _parse_docstring(text: str) -> tuple[str, dict[str, str]]:
+    """Return the description of a function, and those of its parameters."""
     head = re.split(r"\n\s*(?:Parameters\n\s*-+|Args:|Arguments:|:param |Returns|Raises)", text, maxsplit=1)[0].strip()
-    meanings: dict[str, str] = {}
-    for name, meaning in re.findall(r":param (?:[\w\[\], ]+ )?(\w+):\s*(.+)", text):
-        meanings[name] = meaning.strip()
+    descriptions: dict[str, str] = {}
+    for name, description in re.findall(r":param (?:[\w\[\], ]+ )?(\w+):\s*(.+)", text):
+        descriptions[name] = description.strip()
     google = re.search(r"^(?:Args|Arguments):\n((?:[ \t]+.*\n?|\n)+)", text, re.MULTILINE)
     if google:
-        for name, meaning in re.findall(r"^\s+(\w+)(?:\s*\([^)]*\))?:\s*(.+)", google[1], re.MULTILINE):
-            meanings[name] = meaning.strip()
+        for name, description in re.findall(r"^\s+(\w+)(?:\s*\([^)]*\))?:\s*(.+)", google[1], re.MULTILINE):
+            descriptions[name] = description.strip()
     numpy = re.search(r"^Parameters\n-+\n(.*?)(?=^\w[^\n]*\n-+\n|\Z)", text, re.MULTILINE | re.DOTALL)
     if numpy:
-        for names, meaning in re.findall(r"^([\w, ]+?)\s*(?::[^\n]*)?\n[ \t]+([^\n]+)", numpy[1], re.MULTILINE):
+        for names, description in re.findall(r"^([\w, ]+?)\s*(?::[^\n]*)?\n[ \t]+([^\n]+)", numpy[1], re.MULTILINE):
             for name in names.split(","):
-                meanings[name.strip()] = meaning.strip()
-    return head, meanings
+                descriptions[name.strip()] = description.strip()
+    return head, descriptions
 
 
 def call_tool(tools: Sequence[Tool], name: str, arguments: str) -> str:
-    """Call a function as the model asks; what it gives, or how it failed, as a text for the model.
+    """Call a function with a model's arguments; return its result or its error as a text for the model.
 
     Parameters
     ----------
     tools : sequence
-        Those that `tool_dicts` described.
+        The tools of `tool_dicts`.
     name : str
     arguments : str
         JSON.
@@ -121,7 +120,7 @@ def call_tool(tools: Sequence[Tool], name: str, arguments: str) -> str:
     Returns
     -------
     str
-        A text as it is, anything else as JSON; ``{"error": ...}`` for an unknown name, arguments that do not fit, or an
+        A string as it is, anything else as JSON; ``{"error": ...}`` for an unknown name, invalid arguments, or an
         exception of the function.
     """
     functions = {_name(tool): tool for tool in tools if callable(tool)}
@@ -137,13 +136,13 @@ def call_tool(tools: Sequence[Tool], name: str, arguments: str) -> str:
         result = function(*bound.args, **bound.kwargs)
         if inspect.iscoroutine(result):
             result = asyncio.run(result)
-    except Exception as error:  # the model is told, and may do better
+    except Exception as error:  # the model gets the error and may correct its call
         return json.dumps({"error": f"{type(error).__name__}: {error}"}, ensure_ascii=False)
     return result if isinstance(result, str) else json.dumps(result, default=_plain, ensure_ascii=False)
 
 
 def _plain(value: Any) -> Any:
-    """What JSON does not know: as a mapping or a list if it is like one, else as a text."""
+    """Convert an object for JSON: to a mapping or a list if it has such a form, else to a string."""
     for method in ("model_dump", "to_dict", "tolist", "_asdict"):
         if callable(getattr(value, method, None)):
             return getattr(value, method)()
@@ -155,30 +154,30 @@ def _plain(value: Any) -> Any:
 
 
 def next_request(
-    body: Mapping[str, Any], answer: ChatCompletion, tools: Sequence[Tool], control: ControlTexts
+    body: Mapping[str, Any], response: ChatCompletion, tools: Sequence[Tool], control: ControlTexts
 ) -> dict[str, Any] | None:
-    """Do what an answer asks for, and make the request that tells the model what came of it.
+    """Call the functions that a response calls, and return the request with their results.
 
     Returns
     -------
     dict or None
-        None if it asks for nothing, is cut off, or asks for a tool that is no function: then it is the caller's turn. A
-        tool that was required is so no longer, else there would never be an answer.
+        None if the response calls no tool, is cut off, or calls a tool that is not a function. ``tool_choice`` becomes
+        ``"auto"``: a required tool would never end the rounds.
     """
-    described = [_name(tool) for tool in tools if not callable(tool)]
-    calls = answer.tool_calls
-    if answer.finish_reason != "tool_calls" or any(call.function.name in described for call in calls):
+    not_functions = [_name(tool) for tool in tools if not callable(tool)]
+    calls = response.tool_calls
+    if response.finish_reason != "tool_calls" or any(call.function.name in not_functions for call in calls):
         return None
-    said: list[dict[str, Any]] = [answer.to_dict()["choices"][0]["message"]]
+    replies: list[dict[str, Any]] = [response.to_dict()["choices"][0]["message"]]
     for call in calls:
         content = call_tool(tools, call.function.name, call.function.arguments)
-        said.append({"role": "tool", "tool_call_id": call.id, "content": content})
-    messages = [*body["messages"], *control.plain_messages(said)]
+        replies.append({"role": "tool", "tool_call_id": call.id, "content": content})
+    messages = [*body["messages"], *control.plain_messages(replies)]
     return {**body, "messages": messages, "tools": for_grammar(tool_dicts(tools)), "tool_choice": "auto"}
 
 
 class ToolRounds:
-    """The requests of a talk in which functions are called as the model asks.
+    """The requests of a chat whose functions are called.
 
     Parameters
     ----------
@@ -186,17 +185,17 @@ class ToolRounds:
         The first request.
     tools : sequence
     control : ControlTexts
-        Of the model.
+        The model's control tokens.
     rounds : int
-        How many requests at most.
+        The most requests.
     """
 
     def __init__(self, body: Mapping[str, Any], tools: Sequence[Tool], control: ControlTexts, rounds: int) -> None:
         self._body, self._tools, self._control, self._left = body, tools, control, rounds
 
-    def after(self, answer: ChatCompletion) -> dict[str, Any] | None:
-        """The request that follows an answer, as of `next_request`; None after the last one."""
+    def after(self, response: ChatCompletion) -> dict[str, Any] | None:
+        """Return the request that follows a response, as of `next_request`; None after the last one."""
         self._left -= 1
-        more = next_request(self._body, answer, self._tools, self._control) if self._left else None
+        more = next_request(self._body, response, self._tools, self._control) if self._left else None
         self._body = more or self._body
         return more

@@ -1,7 +1,7 @@
-"""Images and sound into a language model: mtmd, llama.cpp's multimodal library.
+"""Multimodal language models: images and audio in prompts, with mtmd, llama.cpp's multimodal library.
 
-`describe` asks one question about a picture, `Llava` keeps the models loaded for many. The classes below are thin
-handles on mtmd's; they work on the `LlamaModel` and the `LlamaContext` of :mod:`cyllama.llama`.
+`describe` asks one question about an image, `Llava` keeps a model loaded for many; both use `cyllama.LLM`. The other
+classes are thin handles of mtmd's own; they use `LlamaModel` and `LlamaContext` of :mod:`cyllama.llama`.
 """
 
 from cyllama.llava._batch import MtmdBatch
@@ -12,13 +12,10 @@ from cyllama.llava._core import default_marker, get_cap_from_file, system_info, 
 from cyllama.llava._enums import AudioFormat, ChunkType, GenAudioType
 from cyllama.llava._speech import AudioGenerator, gen_code, gen_inp_default, gen_wav
 from cyllama.llava._video import Video
-from cyllama.llava.answers import Answer, AnswerStream, Timings
 from cyllama.llava.chat import Llava, describe
 from cyllama.llava.params import MtmdContextParams, VideoParams
 
 __all__ = [
-    "Answer",
-    "AnswerStream",
     "AudioFormat",
     "AudioGenerator",
     "Bitmap",
@@ -30,7 +27,6 @@ __all__ = [
     "MtmdBatch",
     "MtmdContext",
     "MtmdContextParams",
-    "Timings",
     "Video",
     "VideoParams",
     "default_marker",

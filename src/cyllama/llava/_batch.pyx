@@ -1,4 +1,4 @@
-"""Several pictures encoded at once."""
+"""Batches of images for the encoder."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from cyllama.errors import EngineError, MediaError
 
 @cython.no_gc_clear  # freeing needs the parent and the chunks
 cdef class MtmdBatch(Handle):
-    """Pictures that the encoder takes at once, where it can.
+    """Images that are encoded together, if the projector supports it.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ cdef class MtmdBatch(Handle):
         return len(self._chunks)
 
     def add_chunk(self, chunk: InputChunk) -> bool:
-        """Add a picture or a sound; the batch keeps it open.
+        """Add an image or audio; the batch keeps it open.
 
         Returns
         -------
@@ -95,7 +95,7 @@ cdef class MtmdBatch(Handle):
         return True
 
     def encode(self, *, cancel: object | None = None) -> None:
-        """Encode what is in the batch; :meth:`get_output_embd` gives the results.
+        """Encode the batch; :meth:`get_output_embd` gives the results.
 
         Raises
         ------
@@ -132,7 +132,7 @@ cdef class MtmdBatch(Handle):
         self._encoded = True
 
     def get_output_embd(self, chunk: InputChunk) -> np.ndarray:
-        """Embeddings of a chunk of the batch: float32, shape (n_tokens, n_embd), a copy.
+        """Return the embeddings of a chunk of the batch: float32, shape (n_tokens, n_embd), a copy.
 
         Raises
         ------

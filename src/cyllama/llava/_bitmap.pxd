@@ -8,8 +8,8 @@ cdef class Bitmap(Handle):
     cdef readonly bint mergeable
     cdef readonly bint is_lazy
     cdef object _give                       # the function of a lazy bitmap
-    cdef object _lazy_error                 # what it raised
-    cdef bint _takes_images, _takes_audio   # what the projector of a lazy bitmap can do
+    cdef object _lazy_error                 # exception of the callback
+    cdef bint _accepts_images, _accepts_audio   # of the projector of a lazy bitmap
 
     cdef int _take(self, lib.mtmd_bitmap * c_bitmap, Handle parent) except -1
     cdef int _lend(self) except -1

@@ -1,25 +1,30 @@
-"""Pictures and sounds as the engine takes them."""
+"""Images and audio in the engine's form."""
 
 import numpy as np
 
 cimport cython
 from libc.string cimport memcpy, strdup
 
+from cyllama._native._c_memory cimport CMemory
 from cyllama._native._core cimport engine_error, start_call
 from cyllama._native._handle cimport Handle, check_range, path_bytes
 from cyllama.llava cimport libmtmd as lib
 
 from cyllama.errors import MediaError, UnsupportedError
-from cyllama.llava.checks import check_encoded, check_video_params, find_ffmpeg, folder_bytes
+from cyllama._params import checked
+from cyllama.llava._checks import check_encoded, check_ffmpeg, folder_bytes
+from cyllama.llava.params import VideoParams
 
-# Most pixels along a side, and samples of a sound: the engine counts in int.
+include "VideoParams.pxi"
+
+# Limits of pixels along a side, of pixels, and of samples: the engine counts in int.
 MAX_SIDE = 1 << 20
 MAX_PIXELS = 1 << 28
 MAX_SAMPLES = 1 << 29
 
 
 cdef int _lazy(size_t i, void * data, lib.mtmd_bitmap ** out_bitmap, char ** out_text) noexcept with gil:
-    """Callback of a lazy bitmap: the next picture, sound or text; -1 at the end, -2 for an error."""
+    """Return the next image, audio or text of a lazy bitmap; -1 at the end, -2 for an error."""
     cdef Bitmap self = <Bitmap> data
     cdef Bitmap item
     if self._lazy_error is not None:
@@ -39,7 +44,7 @@ cdef int _lazy(size_t i, void * data, lib.mtmd_bitmap ** out_bitmap, char ** out
         item._check()
         if item.is_lazy:
             raise TypeError("a lazy bitmap gave another lazy bitmap, expected one with data, a text or None")
-        check_kind(item, self._takes_images, self._takes_audio)
+        check_kind(item, self._accepts_images, self._accepts_audio)
         out_bitmap[0] = item._copy()
         return 0
     except BaseException as e:
@@ -51,30 +56,24 @@ cdef int _lazy_nogil(size_t i, void * data, lib.mtmd_bitmap ** out_bitmap, char 
     return _lazy(i, data, out_bitmap, out_text)
 
 
-def check_kind(Bitmap bitmap not None, takes_images: bool, takes_audio: bool) -> None:
-    """A picture is for a projector that sees, a sound for one that hears.
+def check_kind(Bitmap bitmap not None, accepts_images: bool, accepts_audio: bool) -> None:
+    """Check that the projector accepts the bitmap.
 
     Raises
     ------
     UnsupportedError
     """
-    if bitmap.is_audio and not takes_audio:
-        raise UnsupportedError("the projector takes pictures only, no sound")
-    if not bitmap.is_audio and not takes_images:
-        raise UnsupportedError("the projector takes sound only, no pictures")
+    if bitmap.is_audio and not accepts_audio:
+        raise UnsupportedError("the bitmap is audio, but the projector accepts only images")
+    if not bitmap.is_audio and not accepts_images:
+        raise UnsupportedError("the bitmap is an image, but the projector accepts only audio")
 
 
 cdef lib.mtmd_helper_video_init_params video_options(object params, list keep) except *:
-    """`params` over the engine's defaults; `keep` must live as long as they are used."""
+    """Return `params` over the engine's defaults; `keep` must live as long as they are used."""
     cdef lib.mtmd_helper_video_init_params options = lib.mtmd_helper_video_init_params_default()
-    check_video_params(params)
-    if params is None:
-        return options
-    if params.fps_target is not None:
-        options.fps_target = params.fps_target
-    if params.timestamp_interval_ms is not None:
-        options.timestamp_interval_ms = params.timestamp_interval_ms
-    if params.ffmpeg_bin_dir is not None:
+    fill_VideoParams(checked(params, VideoParams, "video"), &options, None)
+    if params is not None and params.ffmpeg_bin_dir is not None:
         keep.append(folder_bytes(params.ffmpeg_bin_dir))
         options.ffmpeg_bin_dir = <bytes> keep[-1]
     return options
@@ -88,18 +87,18 @@ cdef Bitmap new_bitmap(lib.mtmd_bitmap * c_bitmap, Handle parent):
 
 @cython.no_gc_clear  # freeing needs the parent
 cdef class Bitmap(Handle):
-    """A picture, a sound, or a stand-in for one; made by the class methods.
+    """An image, audio, or a placeholder for either; created by the class methods.
 
     Attributes
     ----------
     mergeable : bool
-        Whether a video model may join it with the next one.
+        Whether a video model may merge it with the next one.
     is_lazy : bool
-        Whether its content comes while it is tokenized.
+        Whether its content is produced while it is tokenized.
 
     Notes
     -----
-    Thread safety: one that is not lazy may be shared by threads. Source: ``mtmd_bitmap``, mtmd.h.
+    Thread safety: threads may share a bitmap that is not lazy. Source: ``mtmd_bitmap``, mtmd.h.
     """
 
     def __init__(self) -> None:
@@ -129,7 +128,7 @@ cdef class Bitmap(Handle):
         return self._ptr
 
     cdef int _lend(self) except -1:
-        """It is being tokenized: not to be closed, and a lazy one by one thread only."""
+        """Prevent closing while it is tokenized; a lazy bitmap is used by one thread only."""
         if self.is_lazy:
             self._begin()
             self._lazy_error = None
@@ -139,7 +138,7 @@ cdef class Bitmap(Handle):
         return 0
 
     cdef int _return(self) except -1:
-        """The end of `_lend`; raises what the function of a lazy bitmap raised."""
+        """End `_lend`; raise the exception of the function of a lazy bitmap."""
         self._n_children -= 1
         if self.is_lazy:
             self._end()
@@ -149,7 +148,7 @@ cdef class Bitmap(Handle):
         return 0
 
     cdef lib.mtmd_bitmap * _copy(self) except NULL:
-        """Another bitmap with the same content, for the engine to free."""
+        """Return a copy, which the engine frees."""
         cdef lib.mtmd_bitmap * c_copy
         cdef const unsigned char * c_data = lib.mtmd_bitmap_get_data(self._ptr)
         with nogil:
@@ -162,18 +161,18 @@ cdef class Bitmap(Handle):
             lib.mtmd_bitmap_set_mergeable(c_copy, self.mergeable)
         return c_copy
 
-    # ---------------------------------------------------------------------------------- making one
+    # ---------------------------------------------------------------------------------- constructors
 
     @classmethod
     def from_pixels(cls, pixels: np.ndarray, id: str | None = None) -> Bitmap:
-        """A picture.
+        """Create a bitmap of an image.
 
         Parameters
         ----------
         pixels : uint8 array, shape (height, width, 3)
-            RGB; of any strides, copied. ``cyllama.media.to_pixels`` makes it of any picture.
+            RGB, any strides; copied. ``cyllama.media.image.to_pixels`` converts images to it.
         id : str, optional
-            A name that its chunks carry, such as the hash of its content.
+            The id of its chunks, such as the hash of its content.
 
         Raises
         ------
@@ -201,18 +200,19 @@ cdef class Bitmap(Handle):
 
     @classmethod
     def from_audio(cls, samples: np.ndarray, id: str | None = None) -> Bitmap:
-        """A sound.
+        """Create a bitmap of audio.
 
         Parameters
         ----------
         samples : float32 array, shape (n,)
-            Mono, -1 to 1, at the projector's ``audio_sample_rate``; copied. ``cyllama.media`` makes it of any sound.
+            Mono, -1 to 1, at the projector's ``audio_sample_rate``; copied. ``load_audio``
+            of ``cyllama.media.audio`` converts audio to it.
         id : str, optional
 
         Raises
         ------
         TypeError, ValueError
-            Fewer than two samples, or numbers that are not finite, as well.
+            Also fewer than two samples, or values that are not finite.
 
         Notes
         -----
@@ -227,7 +227,7 @@ cdef class Bitmap(Handle):
             raise ValueError(f"samples is {samples.dtype} of shape {samples.shape}, expected float32 (n,)")
         check_range(samples.shape[0], "the number of samples", 2, MAX_SAMPLES)
         if not np.isfinite(samples).all():
-            raise ValueError("samples has numbers that are not finite, expected -1 to 1")
+            raise ValueError("samples has values that are not finite, expected -1 to 1")
         view = np.ascontiguousarray(samples)
         c_view = &view[0]
         with nogil:
@@ -238,13 +238,14 @@ cdef class Bitmap(Handle):
 
     @classmethod
     def placeholder(cls, width: int = 0, height: int = 0, n_samples: int = 0) -> Bitmap:
-        """A stand-in of the size of a picture or a sound: to count tokens, not to be encoded.
+        """Create a placeholder of the size of an image or audio, which counts tokens and cannot be encoded.
 
         Source: ``mtmd_bitmap_init``, ``mtmd_bitmap_init_from_audio``, mtmd.h.
         """
         if n_samples:
             if width or height:
-                raise ValueError("n_samples is for a sound, width and height are for a picture: not both")
+                raise ValueError("n_samples and width or height are given, expected n_samples for audio, "
+                                 "or width and height for an image")
             check_range(n_samples, "n_samples", 2, MAX_SAMPLES)
             return new_bitmap(lib.mtmd_bitmap_init_from_audio(n_samples, NULL), None)
         check_range(width, "width", 1, MAX_SIDE)
@@ -254,16 +255,16 @@ cdef class Bitmap(Handle):
 
     @classmethod
     def from_bytes(cls, ctx: object, data: bytes, *, placeholder: bool = False, video: object | None = None) -> Bitmap:
-        """A picture, a sound or a video from the content of a file, read by the engine itself.
+        """Create a bitmap of an image, audio or a video from the content of a file, which the engine decodes.
 
         Parameters
         ----------
         ctx : MtmdContext
-            Its sample rate is that of a sound; kept open by the bitmap of a video.
+            Gives the sample rate of audio; the bitmap of a video keeps it open.
         data : bytes
             JPEG, PNG, BMP, GIF (the first frame), TGA, PSD, PNM; WAV, MP3, FLAC; with ffmpeg WebP and videos.
         placeholder : bool
-            A stand-in of that size.
+            Create a placeholder of that size.
         video : VideoParams, optional
 
         Raises
@@ -271,7 +272,7 @@ cdef class Bitmap(Handle):
         MediaError
             None of these, or damaged.
         UnsupportedError
-            A sound for a projector without hearing; a video without ffmpeg.
+            Audio for a projector without audio encoder; a video without ffmpeg.
         ValueError
             Too large.
 
@@ -285,12 +286,12 @@ cdef class Bitmap(Handle):
     @classmethod
     def from_file(cls, ctx: object, path: object, *, placeholder: bool = False,
                   video: object | None = None) -> Bitmap:
-        """As :meth:`from_bytes`, from a file. Source: ``mtmd_helper_bitmap_init_from_file``, mtmd-helper.h."""
+        """Decode a file like :meth:`from_bytes`. Source: ``mtmd_helper_bitmap_init_from_file``, mtmd-helper.h."""
         return _decoded(ctx, None, path, placeholder, video)
 
     @classmethod
     def lazy(cls, ctx: object, give: object, id: str | None = None) -> Bitmap:
-        """One whose content is asked for while it is tokenized, such as the frames of a long video.
+        """Create a bitmap whose content is produced while it is tokenized, such as the frames of a long video.
 
         Parameters
         ----------
@@ -314,12 +315,12 @@ cdef class Bitmap(Handle):
         self._take(lib.mtmd_bitmap_init_lazy(c_ctx, NULL, <void *> self, _lazy_nogil), context)
         self._give = give
         self.is_lazy = True
-        self._takes_images = ctx.support_vision
-        self._takes_audio = ctx.support_audio
+        self._accepts_images = ctx.support_vision
+        self._accepts_audio = ctx.support_audio
         self.id = id
         return self
 
-    # ---------------------------------------------------------------------------------- what it is
+    # ---------------------------------------------------------------------------------- properties
 
     @property
     def nx(self) -> int:
@@ -329,7 +330,7 @@ cdef class Bitmap(Handle):
 
     @property
     def ny(self) -> int:
-        """Height in pixels, 1 for a sound. Source: ``mtmd_bitmap_get_ny``, mtmd.h."""
+        """Height in pixels, 1 for audio. Source: ``mtmd_bitmap_get_ny``, mtmd.h."""
         self._check()
         return lib.mtmd_bitmap_get_ny(self._ptr)
 
@@ -341,7 +342,7 @@ cdef class Bitmap(Handle):
 
     @property
     def is_audio(self) -> bool:
-        """Whether it is a sound. Source: ``mtmd_bitmap_is_audio``, mtmd.h."""
+        """Whether it is audio. Source: ``mtmd_bitmap_is_audio``, mtmd.h."""
         self._check()
         return lib.mtmd_bitmap_is_audio(self._ptr)
 
@@ -381,7 +382,7 @@ cdef class Bitmap(Handle):
         lib.mtmd_bitmap_set_id(self._ptr, raw)
 
     def set_mergeable(self, mergeable: bool) -> None:
-        """Whether a video model may join it with the next one. Source: ``mtmd_bitmap_set_mergeable``, mtmd.h."""
+        """Allow a video model to merge the bitmap with the next one. Source: ``mtmd_bitmap_set_mergeable``, mtmd.h."""
         self._check()
         lib.mtmd_bitmap_set_mergeable(self._ptr, mergeable)
         self.mergeable = mergeable
@@ -397,7 +398,7 @@ cdef class Bitmap(Handle):
 
 def _check_size(width: int, height: int) -> None:
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and width * height <= MAX_PIXELS):
-        raise ValueError(f"the picture has {width}x{height} pixels, expected at least 1x1, at most {MAX_SIDE} along a "
+        raise ValueError(f"the image has {width}x{height} pixels, expected at least 1x1, at most {MAX_SIDE} along a "
                          f"side and {MAX_PIXELS} in all")
 
 
@@ -431,7 +432,7 @@ def _decoded(ctx, data, path, bint placeholder, params) -> Bitmap:
     options.video_params = video_options(params, keep)
     kind = check_encoded(data if path is None else path, ctx.audio_sample_rate)
     if kind == "video":
-        find_ffmpeg(params)
+        check_ffmpeg(params)
     start_call()
     context._hold()
     try:
@@ -445,7 +446,8 @@ def _decoded(ctx, data, path, bint placeholder, params) -> Bitmap:
     finally:
         context._unhold()
     if made.bitmap == NULL:
-        raise engine_error(MediaError, f"{'the data' if path is None else path} is no picture, sound or video that can "
+        name = "the data" if path is None else path
+        raise engine_error(MediaError, f"{name} is not an image, audio or a video that can "
                            "be read", "llava", "mtmd_helper_bitmap_init_from_buf", None)
     self = new_bitmap(made.bitmap, context if made.video_ctx != NULL else None)
     self._video = made.video_ctx

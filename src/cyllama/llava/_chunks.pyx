@@ -1,4 +1,4 @@
-"""What a prompt is cut into: runs of tokens, pictures and sounds."""
+"""Chunks of a prompt: runs of tokens, images and audio."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ from cyllama.llava cimport libmtmd as lib
 from cyllama.errors import EngineError
 from cyllama.llava._enums import ChunkType
 
-# No picture or sound has more; a damaged chunk may say so.
+# Limits for damaged chunks; no image or audio has more.
 MAX_TOKENS = 1 << 24
 
 
@@ -28,7 +28,7 @@ cdef InputChunk _new_chunk(const lib.mtmd_input_chunk * c_chunk, lib.mtmd_input_
 
 @cython.no_gc_clear  # freeing needs the parent
 cdef class InputChunk(Handle):
-    """A run of tokens, a picture or a sound of a prompt.
+    """A run of tokens, an image or audio of a prompt.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ cdef class InputChunk(Handle):
 
     @property
     def n_pos(self) -> int:
-        """Positions that it takes in the context; with M-RoPE fewer than tokens.
+        """Number of positions in the context; with M-RoPE fewer than tokens.
 
         Source: ``mtmd_input_chunk_get_n_pos``, ``mtmd_image_tokens_get_n_pos``, mtmd.h.
         """
@@ -113,7 +113,7 @@ cdef class InputChunk(Handle):
         return (c_id.decode("utf-8", "replace") or None) if c_id != NULL else None
 
     def decoder_pos(self, pos_0: int, i: int) -> tuple[int, int, int, int]:
-        """Position (t, x, y, z) of one token of a picture, of models with M-RoPE.
+        """Return the position (t, x, y, z) of a token of an image, for models with M-RoPE.
 
         Parameters
         ----------
@@ -125,7 +125,7 @@ cdef class InputChunk(Handle):
         Raises
         ------
         IndexError, TypeError, ValueError
-            It is no picture, as well.
+            Also if the chunk is not an image.
 
         Notes
         -----
@@ -141,12 +141,12 @@ cdef class InputChunk(Handle):
         return pos.t, pos.x, pos.y, pos.z
 
     def positions(self, pos_0: int = 0) -> np.ndarray:
-        """Positions of all tokens of a picture: uint32, shape (n_tokens, 4), columns t, x, y, z.
+        """Return the positions of all tokens of an image: uint32, shape (n_tokens, 4), columns t, x, y, z.
 
         Raises
         ------
         TypeError, ValueError
-            It is no picture, as well.
+            Also if the chunk is not an image.
 
         Notes
         -----
@@ -170,11 +170,11 @@ cdef class InputChunk(Handle):
         self._check()
         cdef const lib.mtmd_image_tokens * image = lib.mtmd_input_chunk_get_tokens_image(self._ptr)
         if image == NULL:
-            raise ValueError(f"the chunk is {self.type.name.lower()}, expected a picture")
+            raise ValueError(f"the chunk is {self.type.name.lower()}, expected an image")
         return image
 
     def copy(self) -> InputChunk:
-        """A chunk of its own, that outlives the list it came from. Source: ``mtmd_input_chunk_copy``, mtmd.h."""
+        """Return a copy that stays valid after the list. Source: ``mtmd_input_chunk_copy``, mtmd.h."""
         cdef lib.mtmd_input_chunk * c_chunk
         self._hold()
         try:
@@ -185,7 +185,7 @@ cdef class InputChunk(Handle):
         return _new_chunk(c_chunk, c_chunk, self.context, None, self.is_placeholder)
 
     def placeholder(self) -> InputChunk:
-        """A copy without the content. Source: ``mtmd_input_chunk_get_placeholder``, mtmd.h."""
+        """Return a copy without the content. Source: ``mtmd_input_chunk_get_placeholder``, mtmd.h."""
         cdef lib.mtmd_input_chunk * c_chunk
         self._hold()
         try:
@@ -199,7 +199,7 @@ cdef class InputChunk(Handle):
         return _new_chunk(c_chunk, c_chunk, self.context, None, True)
 
     def save(self) -> bytes:
-        """The chunk without its content, to be kept beside a saved state. Source: ``mtmd_input_chunk_save``, mtmd.h."""
+        """Return the chunk without its content, to store it with a state. Source: ``mtmd_input_chunk_save``, mtmd.h."""
         cdef size_t n = 0
         self._check()
         if lib.mtmd_input_chunk_save(self._ptr, NULL, 0, &n) != 0:
@@ -212,7 +212,7 @@ cdef class InputChunk(Handle):
 
     @classmethod
     def load(cls, data: bytes) -> InputChunk:
-        """A chunk as :meth:`save` gave it: a placeholder.
+        """Return a chunk from the data of :meth:`save`: a placeholder.
 
         Raises
         ------
@@ -281,7 +281,7 @@ cdef class InputChunks(Handle):
         return lib.mtmd_input_chunks_size(self._ptr)
 
     def __getitem__(self, i: int) -> InputChunk:
-        """The i-th chunk; negative counts from the end. Source: ``mtmd_input_chunks_get``, mtmd.h."""
+        """Return the i-th chunk; negative indices count from the end. Source: ``mtmd_input_chunks_get``, mtmd.h."""
         n = len(self)
         check_range(i, "the index of a chunk", -2**62, 2**62)
         if not -n <= i < n:

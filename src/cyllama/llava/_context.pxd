@@ -1,6 +1,7 @@
 from libc.stdint cimport int64_t
 
 from cyllama._native cimport libggml as ggml
+from cyllama._native._c_memory cimport CMemory
 from cyllama._native._handle cimport CallState, Handle
 from cyllama.llama._context cimport LlamaContext
 from cyllama.llama._model cimport LlamaModel
@@ -15,18 +16,17 @@ cdef class MtmdContext(Handle):
     cdef readonly object params         # MtmdContextParams
     cdef readonly int n_embd            # width of the embeddings
     cdef object _eval_callback          # params.cb_eval
-    cdef object _eval_error             # what it raised
+    cdef object _eval_error             # exception of the callback
     cdef void * _call                   # the CallState of the running call
     cdef int64_t _work                  # multiplications since `cancel` was looked at
     cdef bint _has_callback
-    cdef bint _wanted                   # whether params.cb_eval wants the tensor at hand
+    cdef bint _wanted                   # whether params.cb_eval requested the current tensor
     cdef readonly int frame_width       # codes or features of a frame of speech, 0 without speech
     cdef size_t _n_encoded              # rows of the last output, 0 without one
 
     cdef bint _ask(self, ggml.ggml_tensor * tensor) noexcept nogil
     cdef bint _go_on(self, ggml.ggml_tensor * tensor) noexcept nogil
-    cdef int _fill(self, lib.mtmd_context_params * c_params, list keep) except -1
-    cdef int _fill_limits(self, object params, lib.mtmd_context_params * c_params) except -1
+    cdef int _fill(self, lib.mtmd_context_params * c_params, CMemory memory) except -1
     cdef int _check_media(self, InputChunk chunk, bint to_encode) except -1
     cdef int _call_begin(self, CallState state) except -1
     cdef int _call_end(self) noexcept

@@ -6,8 +6,8 @@ import numpy as np
 from cyllama._native._handle import Handle
 from cyllama.llama._context import LlamaContext
 from cyllama.llama._model import LlamaModel
+from cyllama.llava._checks import frame_width
 from cyllama.llava._chunks import InputChunk, InputChunks
-from cyllama.llava.checks import frame_width
 from cyllama.llava.params import MtmdContextParams
 
 FAILED_ASSERTION = 'assertion of the engine failed'

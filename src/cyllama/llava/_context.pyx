@@ -1,4 +1,4 @@
-"""The context: a projector file beside a language model; it encodes pictures and sounds and evaluates them."""
+"""The multimodal context: a projector for a language model, which encodes images and audio and evaluates them."""
 
 import os
 
@@ -10,6 +10,8 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from cyllama._native cimport libggml as ggml
+from cyllama._native._c_memory cimport CMemory
+from cyllama._native.libfields cimport set_enum
 from cyllama._native._core cimport engine_error, start_call
 from cyllama._native._handle cimport CallState, Handle, check_range, path_bytes, progress_call
 from cyllama._native._tensors cimport ask_about_tensor
@@ -22,12 +24,14 @@ from cyllama.llava._chunks cimport InputChunk, InputChunks
 
 from cyllama._native import _core as native
 from cyllama.errors import EngineError, MediaError, ModelLoadError
-from cyllama.llama._enums import FlashAttnType, enum_value
-from cyllama.llama.projectors import check_projector
+from cyllama._params import checked
+from cyllama.llama._media import check_projector
 from cyllama.llava._bitmap import check_kind
 from cyllama.llava._enums import GenAudioType
-from cyllama.llava.checks import frame_width
+from cyllama.llava._checks import frame_width
 from cyllama.llava.params import MtmdContextParams
+
+include "MtmdContextParams.pxi"
 
 # Multiplications of the encoder between two looks at `cancel`: about 5 ms of a slow core.
 cdef int64_t WORK = 200_000_000
@@ -35,7 +39,7 @@ FAILED_ASSERTION = "assertion of the engine failed"
 
 
 cdef int64_t _work_of(ggml.ggml_tensor * tensor) noexcept nogil:
-    """About how many multiplications a tensor costs."""
+    """Return the approximate number of multiplications for a tensor."""
     cdef int64_t n = tensor.ne[0] * tensor.ne[1] * tensor.ne[2] * tensor.ne[3]
     if tensor.src[0] == NULL:
         return 0
@@ -49,7 +53,7 @@ cdef int64_t _work_of(ggml.ggml_tensor * tensor) noexcept nogil:
 
 
 cdef bint _eval(ggml.ggml_tensor * tensor, bint ask, void * data) noexcept nogil:
-    """Evaluation callback of every encoder: between tensors it looks at `cancel` of the running call."""
+    """Check `cancel` of the running call between tensors (evaluation callback of every encoder)."""
     return (<MtmdContext> data)._ask(tensor) if ask else (<MtmdContext> data)._go_on(tensor)
 
 
@@ -104,14 +108,14 @@ cdef int _after_decode_nogil(const lib.mtmd_helper_embd_batch * batch, void * da
 
 
 def reason(log: tuple) -> str:
-    """What the engine said last, in one line."""
+    """Return the last line of the engine's log."""
     lines = [line.split("error: ")[-1].split("hint:")[0].strip() for line in log if line.strip()]
     return f": {lines[-1]}" if lines else ""
 
 
 @cython.no_gc_clear  # freeing needs the fields, the parent above all
 cdef class MtmdContext(Handle):
-    """A projector file (mmproj) that turns pictures and sounds into embeddings for one language model.
+    """A projector file (mmproj), which converts images and audio to embeddings for one language model.
 
     Parameters
     ----------
@@ -131,7 +135,7 @@ cdef class MtmdContext(Handle):
     n_embd : int
         Width of the embeddings.
     frame_width : int
-        How many codes or features a frame of speech has; 0 where it does not speak.
+        Number of codes or features of a frame of speech; 0 without speech synthesis.
 
     Raises
     ------
@@ -152,14 +156,14 @@ cdef class MtmdContext(Handle):
         cdef bytes raw = path_bytes(path_mmproj, "path_mmproj")
         cdef const char * c_path = raw
         cdef lib.mtmd_context_params c_params
-        cdef list keep = []
+        cdef CMemory memory = CMemory()
         model._check()
         self.model = model
         self.path_mmproj = os.fsdecode(raw)
         self.params = MtmdContextParams() if params is None else params
         self.n_embd = llama.llama_model_n_embd_inp(model._ptr)
         native.load_backends()
-        self._fill(&c_params, keep)
+        self._fill(&c_params, memory)
         check_projector(self.path_mmproj)
         cdef CallState state = CallState(cancel, self.params.progress_callback)
         c_params.progress_callback = <lib.mtmd_progress_callback> progress_call
@@ -198,57 +202,19 @@ cdef class MtmdContext(Handle):
     cdef void * _address(self) noexcept:
         return self._ptr
 
-    cdef int _fill(self, lib.mtmd_context_params * c_params, list keep) except -1:
-        """The parameters over the engine's defaults; `keep` must live as long as they are used."""
+    cdef int _fill(self, lib.mtmd_context_params * c_params, CMemory memory) except -1:
+        """Write the parameters over the engine's defaults; `memory` must live as long as they are used."""
         params = self.params
-        if not isinstance(params, MtmdContextParams):
-            raise TypeError(f"params is {params!r}, expected MtmdContextParams")
+        values = checked(params, MtmdContextParams)
         c_params[0] = lib.mtmd_context_params_default()
         c_params.print_timings = False
-        for name in ("use_gpu", "print_timings", "warmup"):
-            if getattr(params, name) not in (None, True, False):
-                raise TypeError(f"{name} is {getattr(params, name)!r}, expected True, False or None")
-        if params.use_gpu is not None:
-            c_params.use_gpu = params.use_gpu
-        if params.print_timings is not None:
-            c_params.print_timings = params.print_timings
-        if params.warmup is not None:
-            c_params.warmup = params.warmup
+        c_params.n_threads = native.get_threads()
+        fill_MtmdContextParams(values, c_params, memory)
         if params.device is not None:
-            keep.append(str(params.device).encode())
-            c_params.device = ggml.ggml_backend_dev_by_name(<bytes> keep[-1])
+            c_params.device = ggml.ggml_backend_dev_by_name(memory.text(values["device"]))
             if c_params.device == NULL:
                 raise ValueError(f"device is {params.device!r}, expected one of "
                                  f"{[d['name'] for d in native.devices()]}")
-        if params.n_threads is not None:
-            check_range(params.n_threads, "n_threads", 1, 512)
-        c_params.n_threads = native.get_threads() if params.n_threads is None else params.n_threads
-        if params.media_marker is not None:
-            if not isinstance(params.media_marker, str) or not params.media_marker or "\0" in params.media_marker:
-                raise ValueError(f"media_marker is {params.media_marker!r}, expected a text")
-            keep.append(params.media_marker.encode())
-            c_params.media_marker = <bytes> keep[-1]
-        if params.flash_attn_type is not None:
-            c_params.flash_attn_type = <llama.llama_flash_attn_type> <int> enum_value(
-                FlashAttnType, params.flash_attn_type, "flash_attn_type")
-        self._fill_limits(params, c_params)
-        return 0
-
-    cdef int _fill_limits(self, object params, lib.mtmd_context_params * c_params) except -1:
-        for name in ("image_min_tokens", "image_max_tokens", "batch_max_tokens"):
-            if getattr(params, name) is not None:
-                check_range(getattr(params, name), name, 1, 1 << 20)
-        if params.image_min_tokens is not None:
-            c_params.image_min_tokens = params.image_min_tokens
-        if params.image_max_tokens is not None:
-            c_params.image_max_tokens = params.image_max_tokens
-            if params.image_min_tokens is not None and params.image_min_tokens > params.image_max_tokens:
-                raise ValueError(f"image_min_tokens is {params.image_min_tokens}, more than image_max_tokens, "
-                                 f"{params.image_max_tokens}")
-        if params.batch_max_tokens is not None:
-            c_params.batch_max_tokens = params.batch_max_tokens
-        if params.cb_eval is not None and not callable(params.cb_eval):
-            raise TypeError(f"cb_eval is {params.cb_eval!r}, expected a callable")
         self._eval_callback = params.cb_eval
         self._has_callback = params.cb_eval is not None
         c_params.cb_eval = <ggml.ggml_backend_sched_eval_callback> _eval
@@ -256,48 +222,48 @@ cdef class MtmdContext(Handle):
         return 0
 
     cdef bint _ask(self, ggml.ggml_tensor * tensor) noexcept nogil:
-        """Whether the computation is to pause after this tensor."""
+        """Return whether the computation pauses after this tensor."""
         self._work += _work_of(tensor)
         self._wanted = self._has_callback and _eval_gil(self, tensor, True)
         return self._wanted or self._work >= WORK or (self._call != NULL and (<CallState> self._call)._stop)
 
     cdef bint _go_on(self, ggml.ggml_tensor * tensor) noexcept nogil:
-        """Whether the computation is to go on after this tensor."""
+        """Return whether the computation continues after this tensor."""
         self._work = 0
         if self._wanted and not _eval_gil(self, tensor, False):
             return False
         return self._call == NULL or not (<CallState> self._call).poll()
 
-    # ---------------------------------------------------------------------------------- what it can
+    # ---------------------------------------------------------------------------------- capabilities
 
     @property
     def support_vision(self) -> bool:
-        """Whether it takes pictures. Source: ``mtmd_support_vision``, mtmd.h."""
+        """Whether it accepts images. Source: ``mtmd_support_vision``, mtmd.h."""
         self._check()
         return lib.mtmd_support_vision(self._ptr)
 
     @property
     def support_audio(self) -> bool:
-        """Whether it takes sound. Source: ``mtmd_support_audio``, mtmd.h."""
+        """Whether it accepts audio. Source: ``mtmd_support_audio``, mtmd.h."""
         self._check()
         return lib.mtmd_support_audio(self._ptr)
 
     @property
     def support_video(self) -> bool:
-        """Whether it takes videos, with ffmpeg. Source: ``mtmd_helper_support_video``, mtmd-helper.h."""
+        """Whether it accepts videos, with ffmpeg. Source: ``mtmd_helper_support_video``, mtmd-helper.h."""
         self._check()
         return lib.mtmd_helper_support_video(self._ptr)
 
     @property
     def audio_sample_rate(self) -> int | None:
-        """Rate that sound must have, in Hz; None without hearing. Source: ``mtmd_get_audio_sample_rate``, mtmd.h."""
+        """Sample rate of audio in Hz; None without audio encoder. Source: ``mtmd_get_audio_sample_rate``, mtmd.h."""
         self._check()
         rate = lib.mtmd_get_audio_sample_rate(self._ptr)
         return rate if rate > 0 else None
 
     @property
     def marker(self) -> str:
-        """The text that stands for a picture or a sound in a prompt. Source: ``mtmd_get_marker``, mtmd.h."""
+        """The placeholder of an image or audio in a prompt. Source: ``mtmd_get_marker``, mtmd.h."""
         self._check()
         return lib.mtmd_get_marker(self._ptr).decode("utf-8", "replace")
 
@@ -308,7 +274,7 @@ cdef class MtmdContext(Handle):
         return lib.mtmd_decode_use_mrope(self._ptr)
 
     def decode_use_non_causal(self, chunk: InputChunk | None = None) -> bool:
-        """Whether the tokens of a chunk (default: of a picture) attend to each other in both directions.
+        """Return whether the tokens of a chunk (default: of an image) attend to each other in both directions.
 
         Source: ``mtmd_decode_use_non_causal``, mtmd.h.
         """
@@ -319,7 +285,7 @@ cdef class MtmdContext(Handle):
         return lib.mtmd_decode_use_non_causal(self._ptr, c._ptr if c is not None else NULL)
 
     def model_can_chat(self, ctx: LlamaContext) -> bool:
-        """Whether the pair answers in text; a pair that only speaks does not.
+        """Return whether the pair generates text; a pair for speech synthesis only does not.
 
         Source: ``mtmd_helper_model_can_chat``, mtmd-helper.h.
         """
@@ -330,7 +296,7 @@ cdef class MtmdContext(Handle):
 
     @property
     def gen_audio_info(self) -> dict:
-        """How it speaks: ``type`` (GenAudioType), ``sample_rate`` in Hz, ``model_variant``.
+        """Return the speech synthesis: ``type`` (GenAudioType), ``sample_rate`` in Hz, ``model_variant``.
 
         Source: ``mtmd_gen_audio_get_info``, mtmd.h.
         """
@@ -343,7 +309,7 @@ cdef class MtmdContext(Handle):
 
     def tokenize(self, text: str, bitmaps: list = (), *, add_special: bool = True,
                  parse_special: bool = True) -> InputChunks:
-        """Cut a prompt into chunks and prepare its pictures and sounds for the encoder.
+        """Split a prompt into chunks and preprocess its images and audio for the encoder.
 
         Parameters
         ----------
@@ -361,7 +327,7 @@ cdef class MtmdContext(Handle):
         ValueError
             The numbers of markers and of bitmaps differ.
         UnsupportedError
-            A sound for a projector that only sees, or a picture for one that only hears.
+            The projector does not accept audio, or images.
         MediaError
             The engine cannot prepare one of them.
 
@@ -380,12 +346,12 @@ cdef class MtmdContext(Handle):
         return self._tokenize([text], given, add_special, parse_special)
 
     def tokenize_from_parts(self, parts: list, *, add_special: bool = True) -> InputChunks:
-        """As :meth:`tokenize`, of parts: markers in their texts are plain text.
+        """Tokenize parts like :meth:`tokenize`; markers in their texts are plain text.
 
         Parameters
         ----------
         parts : sequence of str, (str, bool) or Bitmap
-            A text may say whether names of special tokens in it are these tokens; default: they are.
+            A text may set whether special tokens in it are parsed; default: they are.
         add_special : bool
 
         Raises
@@ -435,21 +401,21 @@ cdef class MtmdContext(Handle):
             for bitmap in lent:
                 bitmap._return()
         if code == 1:
-            raise ValueError(f"the numbers of markers and of pictures and sounds differ{reason(native.last_log())}")
+            raise ValueError(f"the numbers of markers and of bitmaps differ{reason(native.last_log())}")
         if code != 0:
-            raise engine_error(MediaError, f"the pictures and sounds cannot be prepared{reason(native.last_log())}",
+            raise engine_error(MediaError, f"the images or audio cannot be preprocessed{reason(native.last_log())}",
                                "llava", "mtmd_tokenize", code)
         return chunks
 
     # ---------------------------------------------------------------------------------- encode
 
     cdef int _check_media(self, InputChunk chunk, bint to_encode) except -1:
-        """The chunk is a picture or a sound of this context."""
+        """Check that the chunk is an image or audio of this context."""
         if chunk is None:
             raise TypeError("chunk is None, expected an InputChunk")
         chunk._check()
         if lib.mtmd_input_chunk_get_type(chunk._ptr) == lib.MTMD_INPUT_CHUNK_TYPE_TEXT:
-            raise ValueError("the chunk is text, expected a picture or a sound")
+            raise ValueError("the chunk is text, expected an image or audio")
         if to_encode and chunk.is_placeholder:
             raise ValueError("the chunk is a placeholder without its content and cannot be encoded")
         if chunk.context is not None and chunk.context is not self:
@@ -470,7 +436,7 @@ cdef class MtmdContext(Handle):
         return 0
 
     cdef int _finish_encode(self, int code, str function, CallState state) except -1:
-        """Turn the return code of an encoder into an exception."""
+        """Raise the exception for the return code of an encoder."""
         error, self._eval_error = self._eval_error, None
         if error is not None or code != 0 or state._stop:
             self._n_encoded = 0
@@ -486,7 +452,7 @@ cdef class MtmdContext(Handle):
         raise failure
 
     def encode_chunk(self, chunk: InputChunk, *, cancel: object | None = None) -> None:
-        """Encode a picture or a sound; :meth:`get_output_embd` gives the result.
+        """Encode an image or audio; :meth:`get_output_embd` gives the result.
 
         Parameters
         ----------
@@ -530,7 +496,7 @@ cdef class MtmdContext(Handle):
         self._finish_encode(code, "mtmd_encode_chunk", state)
 
     def get_output_embd(self) -> np.ndarray:
-        """Embeddings of the last encoded chunk: float32, shape (n_tokens, n_embd), a copy.
+        """Return the embeddings of the last encoded chunk: float32, shape (n_tokens, n_embd), a copy.
 
         Raises
         ------
@@ -559,7 +525,7 @@ cdef class MtmdContext(Handle):
     # ---------------------------------------------------------------------------------- evaluate
 
     cdef int _check_place(self, LlamaContext ctx, object n_past, object seq_id, object n_batch) except -1:
-        """Where a chunk goes; the number of tokens at once."""
+        """Check position, sequence and batch size of a chunk."""
         if ctx is None:
             raise TypeError("ctx is None, expected a LlamaContext")
         self._check()
@@ -575,7 +541,7 @@ cdef class MtmdContext(Handle):
         return n_batch
 
     cdef int _check_non_causal(self, LlamaContext ctx, InputChunk chunk, int n_batch) except -1:
-        """Tokens that attend to each other must be computed at once."""
+        """Check that a chunk with non-causal attention fits into one batch."""
         if lib.mtmd_input_chunk_get_type(chunk._ptr) == lib.MTMD_INPUT_CHUNK_TYPE_TEXT:
             return 0
         if not lib.mtmd_decode_use_non_causal(self._ptr, chunk._ptr):
@@ -583,7 +549,7 @@ cdef class MtmdContext(Handle):
         n = chunk.n_tokens
         most = min(n_batch, llama.llama_n_ubatch(ctx._ptr))
         if n > most:
-            raise ValueError(f"a picture of {n} tokens must be computed at once with this model, but n_batch and "
+            raise ValueError(f"an image has {n} tokens, which this model computes in one batch, but n_batch and "
                              f"n_ubatch allow {most}: make the LlamaContext with n_batch and n_ubatch of {n} or more")
         return 0
 
@@ -614,7 +580,7 @@ cdef class MtmdContext(Handle):
         return 0
 
     cdef int _note_outputs(self, LlamaContext ctx, InputChunk last, int n_batch, bint logits_last) except -1:
-        """Tell the context which tokens of the last batch have outputs."""
+        """Set which tokens of the last batch have outputs in the context."""
         n = last.n_tokens
         n_last = (n % n_batch or n_batch) if n else 0
         if ctx._all_outputs():
@@ -628,7 +594,7 @@ cdef class MtmdContext(Handle):
 
     def eval_chunks(self, ctx: LlamaContext, chunks: InputChunks, n_past: int = 0, seq_id: int = 0,
                     n_batch: int | None = None, logits_last: bool = True, *, cancel: object | None = None) -> int:
-        """Evaluate a prompt: decode its texts, encode its pictures and sounds and decode what comes out.
+        """Evaluate a prompt: decode its text, encode its images and audio and decode their embeddings.
 
         Parameters
         ----------
@@ -654,7 +620,7 @@ cdef class MtmdContext(Handle):
         Raises
         ------
         ValueError
-            Chunks of another context, or a picture that must be computed at once is larger than a batch.
+            The chunks are of another context, or an image that needs one batch is larger than a batch.
         MediaError, ContextFullError, DecodeError
         CancelledError
             What was processed until then stays in the memory of `ctx`.
@@ -739,7 +705,7 @@ cdef class MtmdContext(Handle):
     def decode_image_chunk(self, ctx: LlamaContext, chunk: InputChunk, embd: np.ndarray, n_past: int = 0,
                            seq_id: int = 0, n_batch: int | None = None, *, on_batch: object | None = None,
                            cancel: object | None = None) -> int:
-        """Decode a picture or a sound whose embeddings are known.
+        """Decode the embeddings of an image or audio.
 
         Parameters
         ----------

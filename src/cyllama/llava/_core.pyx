@@ -9,30 +9,30 @@ from cyllama.llama cimport libllama as llama
 from cyllama.llava cimport libmtmd as lib
 
 from cyllama._native import _core
-from cyllama.llama.projectors import check_projector
+from cyllama.llama._media import check_projector
 
 _core.check_abi(__name__, (ggml.ggml_version().decode(), sizeof(ggml.ggml_tensor), ggml.GGML_MAX_NAME))
 lib.mtmd_helper_log_set(log_hook, <void *> <const char *> b"llava")
 
 
 def version() -> str:
-    """Version of llama.cpp, of which mtmd is a part. Source: ``llama_version``, llama.h."""
+    """Return the version of llama.cpp, which contains mtmd. Source: ``llama_version``, llama.h."""
     return llama.llama_version().decode()
 
 
 def system_info() -> str:
-    """Features of the backends. Source: ``llama_print_system_info``, llama.h."""
+    """Return the features of the backends. Source: ``llama_print_system_info``, llama.h."""
     _core.load_backends()
     return llama.llama_print_system_info().decode()
 
 
 def default_marker() -> str:
-    """The text that stands for a picture or a sound in a prompt. Source: ``mtmd_default_marker``, mtmd.h."""
+    """Return the placeholder of an image or audio in a prompt. Source: ``mtmd_default_marker``, mtmd.h."""
     return lib.mtmd_default_marker().decode()
 
 
 def get_cap_from_file(path: str | bytes | os.PathLike) -> dict[str, bool]:
-    """What a projector file takes, without loading it: ``vision`` and ``audio``.
+    """Return what a projector file accepts, without loading it: ``vision`` and ``audio``.
 
     Raises
     ------
@@ -56,6 +56,6 @@ def get_cap_from_file(path: str | bytes | os.PathLike) -> dict[str, bool]:
 
 
 def registry_address() -> int:
-    """A number that is the same for all engines that share one backend registry (used by the tests)."""
+    """Return the address of the backend registry, which all engines share (used by the tests)."""
     _core.load_backends()
     return <size_t> <void *> ggml.ggml_backend_reg_get(0)

@@ -16,7 +16,7 @@ from cyllama.llava._context cimport MtmdContext, copy_floats, copy_ints
 
 from cyllama._native import _core as native
 from cyllama.errors import DecodeError, EngineError, UnsupportedError
-from cyllama.llama._enums import enum_value
+from cyllama._params import enum_value
 from cyllama.llava._context import reason
 from cyllama.llava._enums import AudioFormat
 
@@ -24,20 +24,20 @@ RANDOM_SEED = 2**32 - 1
 MAX_FRAMES = 72  # of one call; the engine's window
 
 
-cdef int _check_speaks(MtmdContext ctx) except -1:
+cdef int _check_speech(MtmdContext ctx) except -1:
     if ctx is None:
         raise TypeError("ctx is None, expected an MtmdContext")
     ctx._check()
     if lib.mtmd_gen_audio_get_info(ctx._ptr).type == lib.MTMD_GEN_AUDIO_TYPE_NONE:
-        raise UnsupportedError("the projector has no part that speaks")
+        raise UnsupportedError("the projector does not support speech synthesis")
     return 0
 
 
 cdef int _check_frames(MtmdContext ctx, str what, object values) except -1:
-    """Whole frames of what the pipeline takes."""
+    """Check that the input is complete frames of the pipeline's kind."""
     wanted = "feats" if lib.mtmd_gen_audio_get_info(ctx._ptr).type == lib.MTMD_GEN_AUDIO_TYPE_POCKETTTS else "codes"
     if what != wanted:
-        raise ValueError(f"{what} is given, but the sound of this projector comes from {wanted}")
+        raise ValueError(f"{what} is given, expected {wanted} for this projector")
     n, rest = divmod(np.size(values), ctx.frame_width)
     if rest or not 1 <= n <= MAX_FRAMES:
         raise ValueError(f"{what} has {np.size(values)} numbers, expected 1 to {MAX_FRAMES} frames of "
@@ -46,7 +46,7 @@ cdef int _check_frames(MtmdContext ctx, str what, object values) except -1:
 
 
 cdef object _floats(object values, str what, object n):
-    """Contiguous float32 of `n` numbers, or of any number."""
+    """Return `values` as contiguous float32; `n` is the expected size, None for any."""
     given = np.ascontiguousarray(values, np.float32).reshape(-1)
     if given.size != n if n is not None else not given.size:
         raise ValueError(f"{what} has {given.size} numbers, expected {n if n is not None else 'at least one'}")
@@ -89,12 +89,12 @@ cdef int _process(MtmdContext ctx, lib.mtmd_gen_inp * c_inp, lib.mtmd_gen_out * 
 
 
 def gen_inp_default(ctx: MtmdContext) -> dict:
-    """What a projector samples with by default: ``top_k``, ``top_p``, ``temp``, ``seed`` (None: at random).
+    """Return the default sampling parameters of a projector: ``top_k``, ``top_p``, ``temp``, ``seed`` (None: random).
 
     Source: ``mtmd_gen_inp_default``, mtmd.h.
     """
     cdef MtmdContext c = <MtmdContext?> ctx
-    _check_speaks(c)
+    _check_speech(c)
     cdef lib.mtmd_gen_inp inp = lib.mtmd_gen_inp_default(c._ptr)
     return {"top_k": inp.top_k, "top_p": inp.top_p, "temp": inp.temp,
             "seed": None if inp.seed == RANDOM_SEED else inp.seed}
@@ -103,7 +103,7 @@ def gen_inp_default(ctx: MtmdContext) -> dict:
 def gen_code(ctx: MtmdContext, embd: np.ndarray, code0: int = 0, *, top_k: int | None = None,
              top_p: float | None = None, seed: int | None = None, temp: float | None = None,
              cancel: object | None = None) -> dict:
-    """One frame of speech from a hidden state of the language model.
+    """Generate one frame of speech from a hidden state of the language model.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def gen_code(ctx: MtmdContext, embd: np.ndarray, code0: int = 0, *, top_k: int |
     cdef lib.mtmd_gen_inp inp
     cdef lib.mtmd_gen_out out
     cdef float[::1] view
-    _check_speaks(c)
+    _check_speech(c)
     inp = lib.mtmd_gen_inp_default(c._ptr)
     view = np.require(_floats(embd, "embd", c.n_embd), requirements=("C", "W"))
     check_range(code0, "code0", 0, 2**31 - 1)
@@ -152,7 +152,7 @@ def gen_code(ctx: MtmdContext, embd: np.ndarray, code0: int = 0, *, top_k: int |
 def gen_wav(ctx: MtmdContext, *, codes: np.ndarray | None = None, feats: np.ndarray | None = None,
             state: bytes | None = None, seed: int | None = None,
             cancel: object | None = None) -> tuple[np.ndarray, bytes]:
-    """Sound from the codes or the features of frames.
+    """Generate audio from the codes or the features of frames.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def gen_wav(ctx: MtmdContext, *, codes: np.ndarray | None = None, feats: np.ndar
     cdef int32_t[::1] code_view
     cdef float[::1] feat_view
     cdef const char * c_state
-    _check_speaks(c)
+    _check_speech(c)
     inp = lib.mtmd_gen_inp_default(c._ptr)
     if (codes is None) == (feats is None):
         raise ValueError("codes and feats are given both or not at all, expected one of them")
@@ -222,12 +222,12 @@ cdef class AudioGenerator(Handle):
     ctx : LlamaContext
         Of the model of `mtmd`, made with ``embeddings=True`` and ``pooling_type="none"``; kept open.
     mtmd : MtmdContext
-        Whose projector speaks; kept open.
+        A projector with speech synthesis; kept open.
 
     Raises
     ------
     UnsupportedError
-        The projector does not speak.
+        The projector does not support speech synthesis.
     ValueError
         The contexts do not go together.
 
@@ -246,11 +246,11 @@ cdef class AudioGenerator(Handle):
 
     def __cinit__(self, LlamaContext ctx not None, MtmdContext mtmd not None):
         ctx._check_memory()
-        _check_speaks(mtmd)
+        _check_speech(mtmd)
         if ctx.model is not mtmd.model:
             raise ValueError("ctx is a context of another model than that of the projector")
         if not ctx._embeddings or llama.llama_get_pooling_type(ctx._ptr) != llama.LLAMA_POOLING_TYPE_NONE:
-            raise ValueError("speaking needs a LlamaContext with embeddings=True and pooling_type 'none'")
+            raise ValueError("speech synthesis needs a LlamaContext with embeddings=True and pooling_type 'none'")
         if llama.llama_model_n_embd(ctx.model._ptr) != mtmd.n_embd:
             raise ValueError("the widths of the model's input and of its hidden states differ")
         self.context = ctx
@@ -291,7 +291,7 @@ cdef class AudioGenerator(Handle):
         return 0
 
     cdef int _done(self, int code, str function, CallState state) except -1:
-        """Turn the return code into an exception."""
+        """Raise the exception for a return code."""
         if code < 0 or self.mtmd._eval_error is not None:
             code = 1 if code == 0 else code
         error, self.mtmd._eval_error = self.mtmd._eval_error, None
@@ -299,11 +299,12 @@ cdef class AudioGenerator(Handle):
             raise error
         state.finish()
         if code < 0 or code == 1:
-            raise engine_error(DecodeError, f"speaking failed{reason(native.last_log())}", "llava", function, code)
+            message = f"speech synthesis failed{reason(native.last_log())}"
+            raise engine_error(DecodeError, message, "llava", function, code)
         return 0
 
     def reset(self) -> None:
-        """Forget the input and the sound. Source: ``mtmd_helper_gen_audio_reset``, mtmd-helper.h."""
+        """Discard the input and the audio. Source: ``mtmd_helper_gen_audio_reset``, mtmd-helper.h."""
         self._begin()
         try:
             self._left = -1
@@ -315,7 +316,7 @@ cdef class AudioGenerator(Handle):
     def set_input(self, prompt: str, *, seq_id: int = 0, speaker: Bitmap | None = None, lang: str | None = None,
                   top_k: int | None = None, top_p: float | None = None, seed: int | None = None,
                   out_type: int | str = "wav", cancel: object | None = None) -> None:
-        """What to say, and how.
+        """Set the text, the voice and the sampling parameters.
 
         Parameters
         ----------
@@ -323,7 +324,7 @@ cdef class AudioGenerator(Handle):
         seq_id : int
             A sequence of the context with nothing in it.
         speaker : Bitmap, optional
-            A sound whose voice is taken.
+            Audio of the voice to imitate.
         lang : str, optional
             Such as ``"en"``.
         top_k, top_p, seed
@@ -335,7 +336,7 @@ cdef class AudioGenerator(Handle):
         ------
         TypeError, ValueError
         DecodeError
-            The pipeline refuses it, for example a language that it does not speak.
+            The pipeline rejects it, for example an unsupported language.
 
         Notes
         -----
@@ -353,7 +354,7 @@ cdef class AudioGenerator(Handle):
         sampling.top_k, sampling.top_p, sampling.seed, sampling.temp = 0, 0, RANDOM_SEED, 0
         _fill_sampling(&sampling, top_k, top_p, seed, None)
         if c_speaker is not None and (c_speaker.is_lazy or not c_speaker.is_audio or not c_speaker.n_bytes):
-            raise ValueError("speaker is no sound, expected Bitmap.from_audio")
+            raise ValueError("speaker is not audio, expected Bitmap.from_audio")
         if lang is not None and not (isinstance(lang, str) and lang.isprintable()):
             raise ValueError(f"lang is {lang!r}, expected a language such as 'en'")
         raw_prompt, raw_lang = prompt.encode(), (lang or "").encode()
@@ -435,12 +436,12 @@ cdef class AudioGenerator(Handle):
 
     def step_gen(self, h_state: np.ndarray, token: int | None = None, *,
                  cancel: object | None = None) -> tuple[np.ndarray | None, bool]:
-        """One frame of speech.
+        """Generate one frame of speech.
 
         Parameters
         ----------
         h_state : float32 array, shape (n_embd,)
-            ``ctx.get_embeddings_ith(-1)`` after the prompt, then what the step before gave.
+            ``ctx.get_embeddings_ith(-1)`` after the prompt, then the result of the previous step.
         token : int, optional
             Sampled from the context; pipelines without codes need none.
         cancel : object with ``is_set()``, optional
@@ -492,12 +493,12 @@ cdef class AudioGenerator(Handle):
         return (None if c_out == NULL else self.mtmd._output(c_out, 1)[0]), bool(stop)
 
     def get_output(self, *, cancel: object | None = None) -> tuple[np.ndarray | bytes, int]:
-        """The sound so far.
+        """Return the audio generated so far.
 
         Returns
         -------
-        sound : bytes or float32 array
-            A WAV file or samples, as set_input() was told.
+        audio : bytes or float32 array
+            A WAV file or samples, as requested in set_input().
         sample_rate : int
             In Hz.
 

@@ -12,12 +12,12 @@ from cyllama.llava._bitmap cimport Bitmap, new_bitmap, video_options
 from cyllama.llava._context cimport MtmdContext
 
 from cyllama.errors import MediaError, UnsupportedError
-from cyllama.llava.checks import find_ffmpeg
+from cyllama.llava._checks import check_ffmpeg
 
 
 @cython.no_gc_clear  # freeing needs the parent
 cdef class Video(Handle):
-    """A video that is read frame by frame; an iterator of pictures and texts.
+    """A video that is read frame by frame; an iterator of images and texts.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ cdef class Video(Handle):
 
     Notes
     -----
-    ``Bitmap.lazy(ctx, lambda i: video.read_next())`` takes it into a prompt without having it whole in memory.
+    ``Bitmap.lazy(ctx, lambda i: video.read_next())`` adds it to a prompt without keeping all frames in memory.
     Releases the GIL. Thread safety: one thread at a time (InUseError).
     Source: ``mtmd_helper_video_init``, ``mtmd_helper_video_init_from_buf``, mtmd-helper.h.
     """
@@ -53,8 +53,8 @@ cdef class Video(Handle):
         cdef const char * c_path
         ctx._check()
         if not ctx.support_video:
-            raise UnsupportedError("the projector takes no pictures, and so no videos")
-        find_ffmpeg(params)
+            raise UnsupportedError("the projector does not accept images, expected one that does for videos")
+        check_ffmpeg(params)
         start_call()
         if isinstance(source, (bytes, bytearray, memoryview)):
             view = memoryview(source).cast("B")
@@ -78,8 +78,7 @@ cdef class Video(Handle):
                 ctx._unhold()
         if self._ptr == NULL:
             name = "the data" if isinstance(source, (bytes, bytearray, memoryview)) else os.fspath(source)
-            raise engine_error(MediaError, f"{name} is no video that can be read", "llava", "mtmd_helper_video_init",
-                               None)
+            raise engine_error(MediaError, f"cannot read {name} as a video", "llava", "mtmd_helper_video_init", None)
         self._opened("Video", ctx)
 
     def __init__(self, ctx: MtmdContext, source: str | bytes | os.PathLike, params: object | None = None) -> None:
@@ -107,7 +106,7 @@ cdef class Video(Handle):
                 "n_frames": info.n_frames if info.n_frames >= 0 else None}
 
     def read_next(self) -> Bitmap | str | None:
-        """The next frame, or a text such as the time in the video; None at the end.
+        """Return the next frame, or a text such as the time in the video; None at the end.
 
         Raises
         ------

@@ -1,427 +1,367 @@
-"""Questions about pictures and sounds: `Llava` keeps a model loaded, `describe` asks once."""
+"""Chats about images and audio: `Llava` keeps a model loaded, `describe` loads it for one request."""
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 import os
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
-from cyllama import models
-from cyllama.errors import CancelledError, ContextFullError, InUseError, ModelLoadError, UnsupportedError
-from cyllama.llama._context import LlamaContext
-from cyllama.llama._model import LlamaModel
-from cyllama.llama.params import LlamaContextParams, LlamaModelParams
-from cyllama.llava._context import MtmdContext
-from cyllama.llava.answers import Answer, AnswerStream
-from cyllama.llava.checks import is_projector
-from cyllama.llava.embeddings import EmbeddingCache
-from cyllama.llava.evaluation import Evaluator, Progress
-from cyllama.llava.generation import SamplingOptions, pieces
-from cyllama.llava.messages import Message, conversation, question
-from cyllama.llava.params import MtmdContextParams
-from cyllama.llava.prompts import Prompts, model_template
-from cyllama.media.parts import Folders, MediaRules, check_pictures
+from cyllama._cancel import Cancel
+from cyllama.errors import ClosedError
+from cyllama.llama.llm import LLM
+from cyllama.llama.responses import ChatChunk, ChatCompletion
+from cyllama.llama.streaming import Stream
+from cyllama.media.message_parts import Folders, check_images
+
+if TYPE_CHECKING:
+    from cyllama.llama._message_types import Audio, Images, Messages
+    from cyllama.llama._request_types import ChatOptions, DescribeOptions
 
 __all__ = ["Llava", "describe"]
 
 N_CTX = 4096
-CACHE_BYTES = 256 << 20
-WAIT = 0.05  # seconds between two looks at `cancel` while another thread has the model
-
-
-class Cancel(Protocol):
-    """What stops a call, such as ``threading.Event``."""
-
-    def is_set(self) -> bool:
-        """Whether to stop."""
+Path = str | os.PathLike[str]
 
 
 class Llava:
-    """A language model with eyes or ears, loaded once for many questions.
+    """A multimodal language model, loaded once for many requests.
 
     Parameters
     ----------
-    model : str, path or LlamaModel
-        The language model: a name of `cyllama.models`, a GGUF file, or one that is loaded and stays yours.
+    model : str or path
+        The language model: a name of `cyllama.models`, or a GGUF file.
     mmproj : str or path
-        Its projector: a name or a GGUF file.
-    n_ctx : int, optional
-        Tokens of a question with its pictures and its answer; default: 4,096, or less where the model knows less.
+        Its projector: a name, or a GGUF file.
+    n_ctx : int
+        Context size in tokens: of a request with its media and its response.
     n_batch : int, optional
-        Most tokens that the language model takes at once.
+        Largest number of tokens that the language model decodes together.
     n_threads : int, optional
         Default: the thread budget of the process.
     chat_template : str, optional
-        A Jinja template or the name of one of llama.cpp's own; default: the model's, as llama-mtmd-cli takes it.
-    cache_bytes : int
-        Memory for embeddings of pictures and sounds that were seen: a second question about one does not encode it
-        again.
+        A Jinja template, or the name of one of llama.cpp's; default: the model's.
     image_min_tokens, image_max_tokens : int, optional
-        Tokens of a picture, of models with dynamic resolution.
-    allow_paths : bool, path or sequence of paths
-        Whether paths that stand in messages are opened: all, or those inside of these folders.
-    allow_urls : bool, str or sequence of str
-        Whether addresses that stand in messages are: all, or those of these hosts.
-    max_pixels, max_total_pixels : int, optional
-        Of one picture, and of all of a question; larger ones are refused.
-    max_bytes : int, optional
-        Of a file.
-    max_seconds : float, optional
-        Of all sound of a question.
+        Tokens of an image, for models with dynamic resolution.
+    allow_paths, allow_urls
+        The files and URLs in messages that are opened, see `MediaRules`. Paths passed to `ask` are always opened.
+    media_limits : mapping, optional
+        The other fields of `MediaRules`: ``{"max_pixels": 4_000_000}``.
     use_gpu : bool, optional
-        Compute on a GPU where there is one.
+        False computes on the CPU; default: a GPU if there is one.
     on_progress : callable, optional
-        Called with 0.0 to 1.0 while loading; False cancels.
-    cancel : object with ``is_set()``, optional
-        Stops the loading.
+        Called with the fraction loaded, 0 to 1; False cancels.
+    cancel : Cancel, optional
+        Stops loading.
 
     Raises
     ------
     FileNotFoundError
-        No such file, and no such name.
+        There is no such file, and no model of this name.
     ModelLoadError
-        No model or no projector, or they do not belong together.
-    UnsupportedError
-        The model has no chat template, and none is given.
+        A file is not a model or not a projector, or they do not belong together.
     CancelledError
 
     Notes
     -----
-    Thread safety: may be called from many threads; calls queue. The GIL is released while it loads and computes.
+    `Llava` is an `LLM` with ``mmproj=``, one slot, and greedy sampling by default. A second request about an image does
+    not encode the image again: the prompt cache keeps the beginning of the prompt, and embeddings of images and audio
+    are kept (64 MiB).
+
+    Thread safety: many threads may call it; requests wait for the slot. The GIL is released while it loads and
+    computes.
 
     >>> from cyllama.llava import Llava
     >>> with Llava("model.gguf", "mmproj.gguf") as llava:      # doctest: +SKIP
     ...     print(llava.ask("What is this?", images="cat.jpg"))
-    ...     print(llava.ask("What colour is it?", images="cat.jpg").timings.encode)
+    ...     print(llava.ask("What colour is it?", images="cat.jpg").timings.prompt_ms)
     """
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | LlamaModel,
-        mmproj: str | os.PathLike[str],
+        model: Path,
+        mmproj: Path,
         *,
-        n_ctx: int | None = None,
+        n_ctx: int = N_CTX,
         n_batch: int | None = None,
         n_threads: int | None = None,
         chat_template: str | None = None,
-        cache_bytes: int = CACHE_BYTES,
         image_min_tokens: int | None = None,
         image_max_tokens: int | None = None,
         allow_paths: bool | Folders = False,
         allow_urls: bool | str | Sequence[str] = False,
-        max_pixels: int | None = None,
-        max_total_pixels: int | None = None,
-        max_bytes: int | None = None,
-        max_seconds: float | None = None,
+        media_limits: Mapping[str, Any] | None = None,
         use_gpu: bool | None = None,
         on_progress: Callable[[float], object] | None = None,
         cancel: Cancel | None = None,
     ) -> None:
-        limits: dict[str, Any] = {
-            "max_pixels": max_pixels,
-            "max_total_pixels": max_total_pixels,
-            "max_bytes": max_bytes,
-            "max_seconds": max_seconds,
-        }
-        given = {name: value for name, value in limits.items() if value is not None}
-        self._rules = MediaRules(allow_paths=allow_paths, allow_urls=allow_urls, **given)
-        self._cache = EmbeddingCache(cache_bytes)
-        self._turn_lock = threading.Lock()
-        self._owner = 0
-        projector = models.resolve(mmproj)
-        projector_params = MtmdContextParams(
+        options: dict[str, Any] = {"image-min-tokens": image_min_tokens, "image-max-tokens": image_max_tokens}
+        if use_gpu is False:
+            options["no-mmproj-offload"] = True
+        self._llm = LLM(
+            model,
+            mmproj=mmproj,
+            n_ctx=n_ctx,
+            n_parallel=1,
+            n_batch=n_batch,
             n_threads=n_threads,
-            use_gpu=use_gpu,
-            image_min_tokens=image_min_tokens,
-            image_max_tokens=image_max_tokens,
-            progress_callback=_half(on_progress, 0.5),
+            n_gpu_layers=0 if use_gpu is False else None,
+            chat_template=chat_template,
+            options={name: value for name, value in options.items() if value is not None},
+            allow_paths=allow_paths,
+            allow_urls=allow_urls,
+            media_limits=media_limits,
+            on_progress=on_progress,
+            cancel=cancel,
         )
-        with contextlib.ExitStack() as opened:
-            if isinstance(model, LlamaModel):
-                self._model = model  # the caller closes it
-            else:
-                self._model = opened.enter_context(_load(model, use_gpu, _half(on_progress, 0.0), cancel))
-            template = opened.enter_context(model_template(self._model, chat_template))
-            self._mtmd: MtmdContext = opened.enter_context(
-                MtmdContext(projector, self._model, projector_params, cancel=cancel)
-            )
-            self._context: LlamaContext = opened.enter_context(self._make_context(n_ctx, n_batch, n_threads))
-            self._opened = opened.pop_all()
-        self._prompts = Prompts(self._mtmd, template, self._rules)
-        self._evaluator = Evaluator(self._mtmd, self._context, self._cache)
-
-    def _make_context(self, n_ctx: int | None, n_batch: int | None, n_threads: int | None) -> LlamaContext:
-        known = self._model.n_ctx_train
-        if n_ctx is None:
-            n_ctx = min(N_CTX, known) if known > 0 else N_CTX
-        params = LlamaContextParams(n_ctx=n_ctx, n_batch=n_batch, n_threads=n_threads, n_threads_batch=n_threads)
-        if self._mtmd.decode_use_non_causal():  # a picture is computed at once
-            params.n_batch = params.n_ubatch = n_batch or n_ctx
-        if not self._mtmd.model_can_chat(context := LlamaContext(self._model, params)):
-            context.close()
-            raise UnsupportedError("the pair of model and projector speaks, but does not answer questions")
-        return context
 
     @property
-    def model(self) -> LlamaModel:
-        """The language model."""
-        return self._model
-
-    @property
-    def mtmd(self) -> MtmdContext:
-        """The projector; not to be used while a call runs."""
-        return self._mtmd
+    def llm(self) -> LLM:
+        """The model; closed with this object."""
+        return self._llm
 
     @property
     def supports_images(self) -> bool:
-        """Whether it takes pictures."""
-        return self._mtmd.support_vision
+        """Whether the model accepts images."""
+        return self._llm.supports("vision")
 
     @property
     def supports_audio(self) -> bool:
-        """Whether it takes sound."""
-        return self._mtmd.support_audio
+        """Whether the model accepts audio."""
+        return self._llm.supports("audio")
 
-    @property
-    def cache(self) -> EmbeddingCache:
-        """The embeddings that are kept."""
-        return self._cache
-
+    @overload
     def ask(
         self,
         prompt: str | Sequence[Any],
-        images: Any = None,
-        audio: Any = None,
+        images: Images | None = None,
+        audio: Audio | None = None,
+        *,
+        system: str | None = None,
+        stream: Literal[False] = False,
+        cancel: Cancel | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> ChatCompletion: ...
+    @overload
+    def ask(
+        self,
+        prompt: str | Sequence[Any],
+        images: Images | None = None,
+        audio: Audio | None = None,
+        *,
+        system: str | None = None,
+        stream: Literal[True],
+        cancel: Cancel | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> Stream[ChatChunk, ChatCompletion]: ...
+    @overload
+    def ask(
+        self,
+        prompt: str | Sequence[Any],
+        images: Images | None = None,
+        audio: Audio | None = None,
+        *,
+        system: str | None = None,
+        stream: bool,
+        cancel: Cancel | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> ChatCompletion | Stream[ChatChunk, ChatCompletion]: ...
+    def ask(
+        self,
+        prompt: str | Sequence[Any],
+        images: Images | None = None,
+        audio: Audio | None = None,
         *,
         system: str | None = None,
         stream: bool = False,
-        **options: Any,
-    ) -> Any:
-        """Ask a question.
+        cancel: Cancel | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> ChatCompletion | Stream[ChatChunk, ChatCompletion]:
+        """Ask one question about images, audio, or both.
 
         Parameters
         ----------
         prompt : str or list of parts
-            With a list, pictures stand between texts, in order: ``["What is in ", picture, "?"]``. A part is a text, a
-            picture, or a mapping as of :meth:`chat`.
-        images : picture or list of pictures, optional
-            A Pillow image of any mode, a path, the bytes of a file, a file object or an array; before the text.
-        audio : sound or list of sounds, optional
-            A path, the bytes of a file, a file object, (sample rate, array), or an array at the model's rate.
+            A list is text and images in order: ``["What is in ", image, "?"]``. A part is a string, an image, or a
+            mapping as of :meth:`chat`.
+        images : image or list of images, optional
+            Placed before the text: Pillow images, paths, bytes of a file, file objects, arrays of pixels.
+        audio : audio or list of audio, optional
+            Placed before the text: paths, bytes of a file, file objects, arrays of samples at 16,000 Hz,
+            ``(sample_rate, array)``.
         system : str, optional
-            What the model is told first.
-        stream : bool
-            Give the pieces of the answer as they come.
-        **options
+            The system message.
+        stream, cancel, **options
             As of :meth:`chat`.
 
         Returns
         -------
-        Answer, or AnswerStream with ``stream=True``
+        ChatCompletion, or Stream of ChatChunk with ``stream=True``
 
         Raises
         ------
         TypeError, ValueError
-            An argument is wrong, a picture is too large or has no pixels.
+            An argument is invalid, an image has no pixels or too many.
         MediaError
-            No picture, no sound, a damaged or an animated one.
+            A file is not an image, not audio, damaged or animated.
         UnsupportedError
-            A sound for a model that only sees, or a picture for one that only hears.
+            The projector does not accept images, or audio.
         ContextFullError
-            The question is larger than the context.
+            The request is larger than the context.
         CancelledError
-            Within about 0.1 seconds, in the encoder too.
+            Raised within about 0.1 seconds, also during encoding.
         """
-        messages = question(prompt, images, audio, system, self._rules, options.get("cancel"))
-        return self._run(messages, stream, options)
+        messages = _question(prompt, system)
+        return self._chat(messages, images, audio, stream, cancel, options)
 
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        stream: Literal[False] = False,
+        cancel: Cancel | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> ChatCompletion: ...
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        stream: Literal[True],
+        cancel: Cancel | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> Stream[ChatChunk, ChatCompletion]: ...
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        stream: bool,
+        cancel: Cancel | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> ChatCompletion | Stream[ChatChunk, ChatCompletion]: ...
     def chat(
         self,
         messages: Sequence[Mapping[str, Any]],
         *,
         stream: bool = False,
-        **options: Any,
-    ) -> Any:
-        """Go on with a conversation.
+        cancel: Cancel | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> ChatCompletion | Stream[ChatChunk, ChatCompletion]:
+        """Continue a conversation.
 
         Parameters
         ----------
         messages : list of mappings
-            With ``role`` (system, user or assistant) and ``content``: a text or a list of parts. A part is
-            ``{"type": "text", "text": ...}``, ``{"type": "image", "image": ...}``,
-            ``{"type": "image_url", "image_url": {"url": "data:..."}}``, ``{"type": "audio", "audio": ...}`` or
-            ``{"type": "input_audio", "input_audio": {"data": base64, "format": ...}}``, or a text or picture itself.
-            Paths and addresses in them are opened as ``allow_paths`` and ``allow_urls`` of the constructor say.
+            With ``role`` and ``content``: a string, or a list of parts. A part is ``{"type": "text", "text": ...}``,
+            ``{"type": "image", "image": ...}``, ``{"type": "image_url", "image_url": {"url": "data:..."}}``,
+            ``{"type": "audio", "audio": ...}``, ``{"type": "input_audio", "input_audio": {"data": base64}}``, a string
+            or an image. Paths and URLs in it are opened if ``allow_paths`` and ``allow_urls`` of the constructor
+            permit them.
         stream : bool
-        max_tokens : int, optional
-            Most tokens of the answer; default: what the context has room for.
-        temperature : float
-            0, the default, takes the likeliest token each time.
-        top_k, top_p, min_p, typical_p, repeat_penalty, frequency_penalty, presence_penalty, seed
-            Of sampling; used with a temperature above 0, penalties always.
-        stop : str or list of str, optional
-            Texts at which the answer ends; they are not part of it.
-        on_progress : callable, optional
-            Called with (tokens of the prompt that are done, tokens in all); False cancels.
-        on_text : callable, optional
-            Called with each piece of the answer.
-        cancel : object with ``is_set()``, optional
+            Return a stream of `ChatChunk`.
+        cancel : Cancel, optional
+        **options
+            As of `LLM.chat`: ``max_tokens``, ``top_k``, ``top_p``, ``seed``, ``stop``, ``response_format``, ...;
+            ``temperature`` is 0 by default, which selects the most likely token each time.
 
         Returns
         -------
-        Answer, or AnswerStream with ``stream=True``
+        ChatCompletion, or Stream of ChatChunk with ``stream=True``
 
         Raises
         ------
         As of :meth:`ask`.
         """
-        return self._run(conversation(messages, self._rules, options.get("cancel")), stream, options)
+        return self._chat(messages, None, None, stream, cancel, options)
 
-    def count_tokens(self, prompt: str | Sequence[Any], images: Any = None, audio: Any = None) -> int:
-        """Tokens that a question would have with its pictures and sounds, as `ask` takes them."""
-        with self._turn(None):
-            return self._prompts.chunks(question(prompt, images, audio, None, self._rules))[0].n_tokens
+    def count_tokens(
+        self,
+        prompt: str | Sequence[Any],
+        images: Images | None = None,
+        audio: Audio | None = None,
+        *,
+        system: str | None = None,
+    ) -> int:
+        """Return the number of tokens of a request with its media; arguments as of :meth:`ask`."""
+        return self._llm.count_tokens(_question(prompt, system), images=images, audio=audio)
 
     def close(self) -> None:
-        """Free the projector and the context, and the model unless it was given.
-
-        Raises
-        ------
-        InUseError
-            A call is running.
-        """
-        if self._owner:
-            raise InUseError("Llava cannot be closed while a call is running on it; close its stream first")
-        self._cache.clear()
-        self._opened.close()
+        """Stop running requests and free the model; requests of other threads raise ClosedError."""
+        self._llm.close()
 
     def __enter__(self) -> Self:
+        self._llm.__enter__()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Llava {self._mtmd!r}>"
-
-    def _run(self, messages: list[Message], stream: bool, options: dict[str, Any]) -> Any:
-        on_progress, on_text, cancel = (options.pop(name, None) for name in ("on_progress", "on_text", "cancel"))
-        for name, function in (("on_progress", on_progress), ("on_text", on_text)):
-            if function is not None and not callable(function):
-                raise TypeError(f"{name} is {function!r}, expected a callable")
-        sampling = SamplingOptions.of(options)
-        run = self._answers(messages, sampling, on_progress, cancel)
-        if stream:
-            return AnswerStream(run if on_text is None else _told(run, on_text))
-        answer = None
-        for item in run:
-            if isinstance(item, Answer):
-                answer = item
-            elif on_text is not None and item:
-                on_text(item)
-        return answer
-
-    def _answers(
-        self, messages: list[Message], sampling: SamplingOptions, on_progress: Progress | None, cancel: Cancel | None
-    ) -> Iterator[str | Answer]:
-        """The pieces of the answer, then the answer."""
-        with self._turn(cancel):
-            start = time.perf_counter()
-            chunks, pictures = self._prompts.chunks(messages)
-            n_ctx = self._context.n_ctx()
-            if chunks.n_tokens >= n_ctx:
-                raise ContextFullError(
-                    f"the question has {chunks.n_tokens} tokens, those of its pictures and sounds among them, but the "
-                    f"context has room for {n_ctx} with the answer (n_ctx)",
-                    engine="llava",
-                )
-            prepared = time.perf_counter() - start
-            state = self._evaluator.run(chunks, pictures, on_progress, cancel)
-            chunks.close()
-            yield from pieces(self._context, state, sampling, prepared, cancel)
-
-    @contextlib.contextmanager
-    def _turn(self, cancel: Cancel | None) -> Iterator[None]:
-        """Wait until no other thread uses the model."""
-        if self._owner == threading.get_ident():
-            raise InUseError("the model was called while another call of this thread runs; close its stream first")
-        while not self._turn_lock.acquire(timeout=WAIT):
-            if cancel is not None and cancel.is_set():
-                raise CancelledError("cancelled while another call of the model ran")
-        self._owner = threading.get_ident()
         try:
-            yield
-        finally:
-            self._owner = 0
-            self._turn_lock.release()
+            accepts = ["images"] * self.supports_images + ["audio"] * self.supports_audio
+        except ClosedError:
+            return "<Llava (closed)>"
+        return f"<Llava {self._llm!r} {' and '.join(accepts)}>"
+
+    def _chat(
+        self,
+        messages: Messages,
+        images: Images | None,
+        audio: Audio | None,
+        stream: bool,
+        cancel: Cancel | None,
+        options: ChatOptions,
+    ) -> ChatCompletion | Stream[ChatChunk, ChatCompletion]:
+        options.setdefault("temperature", 0.0)
+        response: ChatCompletion | Stream[ChatChunk, ChatCompletion] = self._llm.chat(
+            messages, images=images, audio=audio, stream=stream, cancel=cancel, **options
+        )
+        return response
 
 
 def describe(
-    image: Any,
-    prompt: str = "What is in this picture?",
+    image: Images,
+    prompt: str | Sequence[Any] = "What is in this image?",
     *,
-    model: str | os.PathLike[str] | LlamaModel,
-    mmproj: str | os.PathLike[str],
-    **options: Any,
-) -> Answer:
-    """Ask one question about one picture or several.
+    model: Path,
+    mmproj: Path,
+    n_ctx: int = N_CTX,
+    use_gpu: bool | None = None,
+    cancel: Cancel | None = None,
+    **options: Unpack[DescribeOptions],
+) -> ChatCompletion:
+    """Load a model and ask one question about an image, or several.
 
     Parameters
     ----------
-    image : picture or list of pictures
-    prompt : str
-    model, mmproj
-        As of `Llava`; for several questions keep one of these.
-    **options
-        Of `Llava` and of `Llava.chat`.
+    image : image or list of images
+        As of :meth:`Llava.ask`.
+    prompt : str or list of parts
+    model, mmproj, n_ctx, use_gpu
+        As of `Llava`; for several requests keep a `Llava`.
+    cancel, **options
+        As of :meth:`Llava.chat`.
 
     Returns
     -------
-    Answer
+    ChatCompletion
 
     Raises
     ------
     As of `Llava` and `Llava.ask`.
     """
-    check_pictures(image)
-    if options.get("stream"):
-        raise TypeError("describe() gives the whole answer, or pieces to on_text; keep a Llava to have a stream")
-    of_loading = inspect.signature(Llava).parameters.keys() - {"on_progress", "cancel"}
-    loading = {name: options.pop(name) for name in of_loading if name in options}
-    with Llava(model, mmproj, cancel=options.get("cancel"), **loading) as llava:
-        answer: Answer = llava.ask(prompt, image, **options)
-    return answer
+    check_images(image)
+    with Llava(model, mmproj, n_ctx=n_ctx, use_gpu=use_gpu, cancel=cancel) as llava:
+        response: ChatCompletion = llava.ask(prompt, image, cancel=cancel, **options)
+        return response
 
 
-def _half(on_progress: Callable[[float], object] | None, start: float) -> Callable[[float], bool] | None:
-    """The progress of one of two files."""
-    if on_progress is None:
-        return None
-    if not callable(on_progress):
-        raise TypeError(f"on_progress is {on_progress!r}, expected a callable")
-    return lambda part: on_progress(start + part / 2) is not False
-
-
-def _load(
-    model: str | os.PathLike[str],
-    use_gpu: bool | None,
-    on_progress: Callable[[float], bool] | None,
-    cancel: Cancel | None,
-) -> LlamaModel:
-    path = models.resolve(model)
-    if is_projector(path):
-        raise ModelLoadError(f"{path} is a projector (mmproj), expected a language model", engine="llava")
-    params = LlamaModelParams(progress_callback=on_progress, n_gpu_layers=0 if use_gpu is False else None)
-    return LlamaModel(path, params, cancel=cancel)
-
-
-def _told(run: Iterator[str | Answer], on_text: Callable[[str], object]) -> Iterator[str | Answer]:
-    """The same, and a listener hears the texts."""
-    for item in run:
-        if isinstance(item, str) and item:
-            on_text(item)
-        yield item
+def _question(prompt: str | Sequence[Any], system: str | None) -> list[dict[str, Any]]:
+    """Return a question as messages."""
+    if not isinstance(prompt, str | list | tuple):
+        raise TypeError(f"prompt is {prompt!r:.200}, expected a str or a list of parts")
+    if system is not None and not isinstance(system, str):
+        raise TypeError(f"system is {system!r:.200}, expected a str or None")
+    found = [] if system is None else [{"role": "system", "content": system}]
+    return [*found, {"role": "user", "content": prompt if isinstance(prompt, str) else list(prompt)}]

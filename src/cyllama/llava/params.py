@@ -1,4 +1,4 @@
-"""Parameters: one keyword-only dataclass for each parameter struct of mtmd.h and mtmd-helper.h.
+"""Parameters of the engine: one dataclass for each parameter struct of mtmd.h and mtmd-helper.h.
 
 Field names are those of the C struct. ``None`` is the engine's own default.
 """
@@ -10,37 +10,51 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cyllama.llama.params import _param, _Params
+from cyllama._params import Params, param
+from cyllama.llama._enums import FlashAttnType
 
 __all__ = ["MtmdContextParams", "VideoParams"]
 
+MAX_TOKENS = 2**20
 
-@dataclass(kw_only=True)
-class MtmdContextParams(_Params):
-    """How a projector file is loaded (``mtmd_context_params``, mtmd.h)."""
 
-    use_gpu: bool | None = _param("compute on a GPU where there is one")
-    device: str | None = _param("the device to compute on, by name; default: the first GPU")
-    print_timings: bool | None = _param("log the engine's own timings")
-    n_threads: int | None = _param("threads of the encoder; default: the thread budget")
-    media_marker: str | None = _param("the text that stands for a picture or a sound in a prompt")
-    flash_attn_type: int | str | None = _param("flash attention", enum="FlashAttnType")
-    warmup: bool | None = _param("reserve the encoder's memory while loading")
-    image_min_tokens: int | None = _param("fewest tokens of a picture, of models with dynamic resolution")
-    image_max_tokens: int | None = _param("most tokens of a picture, of models with dynamic resolution")
-    cb_eval: Callable[..., Any] | None = _param(
-        "called for every tensor of the encoder's graph, see MtmdContext; slows the computation down"
+@dataclass(kw_only=True, repr=False)
+class MtmdContextParams(Params, c="mtmd_context_params"):
+    """Parameters for loading a projector file (``mtmd_context_params``, mtmd.h)."""
+
+    use_gpu: bool | None = param("compute on a GPU if there is one")
+    device: str | None = param("name of the device; default: the first GPU", c=None)
+    print_timings: bool | None = param("log the engine's own timings")
+    n_threads: int | None = param("threads of the encoder; default: the thread budget", low=1, high=512)
+    media_marker: str | None = param("placeholder of an image or audio in a prompt")
+    flash_attn_type: int | str | None = param("flash attention", enum=FlashAttnType)
+    warmup: bool | None = param("reserve the encoder's memory while loading")
+    image_min_tokens: int | None = param("minimum tokens of an image (dynamic resolution)", low=1, high=MAX_TOKENS)
+    image_max_tokens: int | None = param("maximum tokens of an image (dynamic resolution)", low=1, high=MAX_TOKENS)
+    cb_eval: Callable[..., Any] | None = param(
+        "called for every tensor of the encoder's graph, see MtmdContext; slows the computation down", c=None
     )
-    batch_max_tokens: int | None = _param("most tokens of a batch of pictures; one picture may have more")
-    progress_callback: Callable[[float], bool | None] | None = _param(
-        "called with 0.0 to 1.0 while loading; False cancels"
+    batch_max_tokens: int | None = param(
+        "most tokens of a batch of images; one image may have more", low=1, high=MAX_TOKENS
+    )
+    progress_callback: Callable[[float], bool | None] | None = param(
+        "called with 0.0 to 1.0 while loading; False cancels", c=None
     )
 
+    def _check_together(self) -> None:
+        if self.media_marker == "":
+            raise ValueError("media_marker is '', expected a text")
+        low, high = self.image_min_tokens, self.image_max_tokens
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"image_min_tokens is {low}, expected at most image_max_tokens ({high})")
 
-@dataclass(kw_only=True)
-class VideoParams(_Params):
-    """How a video is read (``mtmd_helper_video_init_params``, mtmd-helper.h)."""
 
-    fps_target: float | None = _param("frames for each second; 0 or less: those of the video")
-    ffmpeg_bin_dir: str | os.PathLike[str] | None = _param("folder with ffmpeg and ffprobe; default: PATH")
-    timestamp_interval_ms: int | None = _param("milliseconds between two times that are told; 0 or less: none")
+@dataclass(kw_only=True, repr=False)
+class VideoParams(Params, c="mtmd_helper_video_init_params"):
+    """Parameters for reading a video (``mtmd_helper_video_init_params``, mtmd-helper.h)."""
+
+    fps_target: float | None = param("frames per second; 0 or less: those of the video", high=1000)
+    ffmpeg_bin_dir: str | os.PathLike[str] | None = param("folder with ffmpeg and ffprobe; default: PATH", c=None)
+    timestamp_interval_ms: int | None = param(
+        "milliseconds between two timestamps in the prompt; 0 or less: none", low=-(2**53), high=2**53
+    )

@@ -1,4 +1,4 @@
-"""Pictures and sound on their way in, for every engine: files, bytes, arrays and what other packages hold them in.
+"""Images and audio for all engines: files, bytes, arrays and objects of other packages.
 
-:mod:`cyllama.media.image` makes pixels of any picture, :mod:`cyllama.media.audio` samples of any sound.
+:mod:`cyllama.media.image` converts images to pixels, :mod:`cyllama.media.audio` converts audio to samples.
 """

@@ -1,4 +1,4 @@
-"""Any sound to what an engine hears: mono, float32, of one rate, 16,000 Hz by default.
+"""Conversion of audio to mono float32 samples of one rate, 16,000 Hz by default.
 
 >>> from cyllama.media.audio import AudioStream, load_audio
 >>> load_audio("talk.mp3")                               # doctest: +SKIP
@@ -23,55 +23,55 @@ import numpy as np
 import soxr
 
 from cyllama.errors import MediaError
+from cyllama.media._audio_sources import ArraySource, Source, open_encoded
+from cyllama.media._samples import Samples, as_array, check_rate
 from cyllama.media.paths import checked_path
-from cyllama.media.samples import Samples, as_array, check_rate
-from cyllama.media.sources import ArraySource, Source, open_encoded
 
 __all__ = ["SAMPLE_RATE", "AudioStream", "Clips", "load_audio", "parse_clips"]
 
-SAMPLE_RATE = 16_000  # Hz; what models of speech hear
+SAMPLE_RATE = 16_000  # Hz, of speech models
 WINDOW_SECONDS = 30.0
-MARGIN_SECONDS = 1  # heard before a clip, so that the resampler has settled; far longer than its filter
+MARGIN_SECONDS = 1  # decoded before a clip, so that the resampler has settled; far longer than its filter
 
 Clips = str | float | Iterable[float] | Iterable[tuple[float, float | None]]
 
 
 class AudioStream:
-    """Sound that is read, mixed down and resampled piece by piece; memory does not grow with its length.
+    """Audio that is read, mixed down and resampled block by block; memory does not grow with its length.
 
     Parameters
     ----------
     audio : path, bytes, binary file object, array, or (sample_rate, array)
         A ``str`` or ``os.PathLike`` names a file. ``bytes``, ``bytearray`` and a ``memoryview`` of bytes are the
-        content of one. A file object is read from where it stands to its end, and left open. WAV, FLAC, Ogg, MP3 and
-        all else that libsndfile reads; containers such as m4a, mp4 and webm with PyAV (``pip install av``).
+        content of one. A file object is read from its position to its end, and left open. WAV, FLAC, Ogg, MP3 and
+        other formats of libsndfile; containers such as m4a, mp4 and webm with PyAV (``pip install av``).
 
         An array (ndarray, or anything with the buffer protocol or ``__array__``) has the shape (n,), (n, channels) or
         (channels, n): of two dimensions the shorter is the channels, of a square array the last is. Integers
-        of 8, 16 and 32 bits are scaled by their range (without a sign they are offset by half of it), floats are
-        taken as they are. Strides and byte order do not matter. It is not copied: change it only afterwards.
+        of 8, 16 and 32 bits are scaled by their range (unsigned ones are offset by half of it), floats are not
+        scaled. Strides and byte order do not matter. It is not copied: change it only afterwards.
 
         Channels are averaged.
     sample_rate : int, optional
-        Of an array, in Hz; `target_rate` by default. A file says its own.
+        Rate of an array in Hz; default: `target_rate`. A file contains its own.
     target_rate : int
-        Of what is read, in Hz.
+        Rate of the samples that are read, in Hz.
     clip : see `parse_clips`, optional
-        The ranges of seconds that iteration gives; by default all.
+        The ranges of seconds that iteration yields; default: all.
     allow_empty : bool
-        Take sound without any samples.
+        Accept audio without samples.
 
     Raises
     ------
     FileNotFoundError, IsADirectoryError, PermissionError
         The path cannot be read.
     MediaError
-        It is no sound, is truncated, or needs the extra.
+        The file is not audio, is truncated, or needs PyAV.
     TypeError
-        `audio` is of another type, or its numbers are.
+        `audio` or its numbers have another type.
     ValueError
-        No samples, a wrong rate, a shape that is not sound, a clip outside of it; while reading: a sample that is
-        NaN, infinite or was not scaled.
+        No samples, an invalid rate or shape, a clip outside of the audio; while reading: a sample that is NaN,
+        infinite or not scaled.
 
     Notes
     -----
@@ -98,12 +98,12 @@ class AudioStream:
 
     @property
     def name(self) -> str:
-        """What messages call the source."""
+        """The name of the source in messages."""
         return self._source.name
 
     @property
     def sample_rate(self) -> int:
-        """The rate of the source in Hz; what is read has `target_rate`."""
+        """The rate of the source in Hz; samples that are read have `target_rate`."""
         return self._source.rate
 
     @property
@@ -113,7 +113,7 @@ class AudioStream:
 
     @property
     def duration(self) -> float:
-        """The length of the source in seconds. A file that does not say it is decoded once to know."""
+        """The length of the source in seconds. A file whose header does not contain it is decoded once."""
         if self._source.frames is None:
             self._source.frames = sum(len(block) for block in self._source.blocks(0))
         return self._source.frames / self._source.rate
@@ -121,12 +121,12 @@ class AudioStream:
     def blocks(
         self, start: float = 0.0, end: float | None = None, *, seconds: float = WINDOW_SECONDS
     ) -> Iterator[Samples]:
-        """Yield the sound of a range in blocks of one length.
+        """Yield the samples of a range in blocks of one length.
 
         Parameters
         ----------
         start, end : float
-            In seconds; `end` is the end of the sound by default.
+            In seconds; `end` is the end of the audio by default.
         seconds : float
             The length of a block; the last may be shorter.
 
@@ -154,11 +154,11 @@ class AudioStream:
             yield _joined(parts)
 
     def read(self, start: float = 0.0, end: float | None = None) -> Samples:
-        """Return the sound of a range at once; see `blocks`."""
+        """Return the samples of a range as one array; see `blocks`."""
         return _joined(list(self._samples(*_sample_range(start, end, self.target_rate))))
 
     def __iter__(self) -> Iterator[tuple[float, Samples]]:
-        """Yield (seconds at which it begins, samples) for blocks of at most 30 s; none crosses the end of a clip."""
+        """Yield (start in seconds, samples) for blocks of at most 30 s; none crosses the end of a clip."""
         for start, end in self.clips:
             for i, samples in enumerate(self.blocks(start, end)):
                 yield start + i * WINDOW_SECONDS, samples
@@ -171,7 +171,7 @@ class AudioStream:
         if isinstance(audio, (bytes, bytearray, memoryview)):
             return open_encoded(bytes(audio), f"the audio of {memoryview(audio).nbytes:,} bytes")
         if isinstance(audio, (str, os.PathLike)):
-            path = checked_path(audio, "audio", "sound")
+            path = checked_path(audio, "audio", "audio")
             if stat.S_ISREG(os.stat(path).st_mode):
                 return open_encoded(path, repr(str(path)))
             with open(path, "rb") as pipe:
@@ -179,7 +179,7 @@ class AudioStream:
         return open_encoded(self._kept(audio), f"the file object {getattr(audio, 'name', '') or type(audio).__name__}")
 
     def _kept(self, file: Any) -> Path:
-        """Copy what can be read only once to a file, which goes when the stream does."""
+        """Copy a file that can be read only once to a temporary file, which is deleted with the stream."""
         handle, name = tempfile.mkstemp(prefix="cyllama-audio-")
         path = Path(name)
         weakref.finalize(self, path.unlink, missing_ok=True)
@@ -190,7 +190,7 @@ class AudioStream:
     def _samples(self, first: int, last: int | None) -> Iterator[Samples]:
         """`target_rate` Hz from sample `first` to `last`, in blocks of any length."""
         source, target = self._source, self.target_rate
-        step = source.rate // math.gcd(source.rate, target)  # frames after which the two rates meet again
+        step = source.rate // math.gcd(source.rate, target)  # frames after which both rates are aligned again
         skip = max(0, first * source.rate // target - MARGIN_SECONDS * source.rate) // step * step
         position = skip * target // source.rate  # of the next sample, in the target's rate
         for samples in self._resampled(skip):
@@ -229,14 +229,14 @@ def load_audio(
     allow_empty: bool = False,
     max_seconds: float | None = None,
 ) -> Samples:
-    """Return any sound as mono float32 of one rate, 16,000 Hz by default; with several clips, one after the other.
+    """Convert audio to mono float32 samples of one rate, 16,000 Hz by default; several clips are concatenated.
 
-    The other parameters and errors are those of `AudioStream`, whose samples these are exactly.
+    The other parameters and errors are those of `AudioStream`.
 
     Parameters
     ----------
     max_seconds : float, optional
-        Refuse what is longer; no more than that is decoded, whatever a header says.
+        Reject longer audio; no more than that is decoded, even if the header is wrong.
 
     Returns
     -------
@@ -246,7 +246,7 @@ def load_audio(
     Raises
     ------
     ValueError
-        It is longer than `max_seconds`.
+        The audio is longer than `max_seconds`.
     """
     stream = AudioStream(audio, sample_rate=sample_rate, target_rate=target_rate, clip=clip, allow_empty=allow_empty)
     most = math.inf if max_seconds is None else max_seconds * target_rate
@@ -256,7 +256,7 @@ def load_audio(
             parts.append(samples)
             n += len(samples)
             if n > most:
-                raise ValueError(f"{stream.name} is longer than the {max_seconds:g} s that are taken (max_seconds)")
+                raise ValueError(f"{stream.name} is longer than {max_seconds:g} s (max_seconds)")
     return _joined(parts)
 
 
@@ -267,16 +267,16 @@ def parse_clips(clips: Clips, duration: float | None = None) -> tuple[tuple[floa
     ----------
     clips : str, float, or iterable of float or of pairs
         ``"0,10.5,60"``, ``[0, 10.5, 60]`` or ``[(0, 10.5), (60, None)]``: starts and ends in turn, increasing. The last
-        end may be missing: the end of the sound.
+        end may be missing: the end of the audio.
     duration : float, optional
-        The length of the sound, if it is known. An end behind it is the end of the sound.
+        The length of the audio, if it is known. Later ends are the end of the audio.
 
     Raises
     ------
     TypeError
-        `clips` is none of these.
+        `clips` has another type.
     ValueError
-        A number is not finite, negative, not in order, or a clip starts behind the end.
+        A number is not finite, negative, not in order, or a clip starts after the end.
     """
     times = _times(clips)
     if len(times) % 2:
@@ -294,7 +294,7 @@ def parse_clips(clips: Clips, duration: float | None = None) -> tuple[tuple[floa
         raise ValueError(f"clip is {clips!r}, expected at least one range of seconds")
     start = found[-1][0]
     if duration is not None and start is not None and start >= duration:
-        raise ValueError(f"clip is {clips!r}, but the sound ends after {duration:.2f} s")
+        raise ValueError(f"clip is {clips!r}, but the audio ends after {duration:.2f} s")
     return tuple((float(start or 0.0), end) for start, end in found)
 
 
@@ -325,7 +325,7 @@ def _pair(audio: tuple[object, ...], sample_rate: int | None) -> tuple[int, obje
 
 
 def _is_encoded(audio: object) -> bool:
-    """Whether it is a sound file rather than samples."""
+    """Return whether the argument is an audio file rather than samples."""
     if isinstance(audio, memoryview):
         return audio.format in ("B", "b", "c") and audio.ndim == 1
     return isinstance(audio, (str, bytes, bytearray, os.PathLike)) or callable(getattr(audio, "read", None))

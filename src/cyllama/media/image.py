@@ -1,9 +1,8 @@
-"""Pictures in and out: Pillow images, files, bytes and arrays of any usual kind as 8-bit pixels, and back.
+"""Conversion of images: Pillow images, files, bytes and arrays to 8-bit pixels, and back.
 
-No pixel is touched by Python code: NumPy and Pillow do the work. A picture with transparency is put on white. Files are
-turned as their EXIF orientation says. CMYK becomes RGB without its colour profile. What is too large is refused by its
-header, before anything is decoded, and so is a file of several pictures, such as an animated GIF: none of them is the
-one that is meant. A Pillow image stands for the picture that it shows.
+Transparency is composed on white. Files are rotated by their EXIF orientation. CMYK becomes RGB without its colour
+profile. Images that are too large are rejected by their header, before they are decoded. Files with several images,
+such as animated GIFs, are rejected. A Pillow image is its current frame.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import io
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,58 +21,75 @@ from PIL import Image, ImageOps
 from cyllama.errors import MediaError
 from cyllama.media.paths import checked_path
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "Pixels", "fitted", "to_mask", "to_pil", "to_pixels", "to_pixels_list"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "ImageSource",
+    "Pixels",
+    "check_icon",
+    "fitted",
+    "open_image",
+    "to_mask",
+    "to_pil",
+    "to_pixels",
+    "to_pixels_list",
+]
 
 Pixels = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
+ImageSource = Image.Image | str | os.PathLike[str] | bytes | IO[bytes] | Array
 
 EXPECTED = "a Pillow image, a path, the bytes of a file, a binary file or an array"
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 256 << 20  # of a file
-# Formats whose first picture is the whole one; the others in the file are smaller ones, or its layers.
+# Formats whose first image is complete; the others in the file are previews or layers.
 FIRST_IS_WHOLE = ("MPO", "PSD")
-RUN_PROGRAMS = ("EPS",)  # formats that Pillow reads by starting a program on them
+# Formats that Pillow reads with another program, and containers whose images it decodes without looking at their size.
+REJECTED_FORMATS = frozenset(("EPS", "ICNS", "IPTC", "FPX", "MIC"))
+ICON = (b"\0\0\1\0", b"\0\0\2\0")  # ICO and CUR files begin with it
+ICON_ENTRY = 16  # bytes
+PNG_MARK = b"\x89PNG\r\n\x1a\n"
 ORIENTATION = 0x0112  # of EXIF; 1 is upright
 PLANES = (1, 3, 4)  # gray, colour, colour and alpha, where channels come first
 CHANNELS = (1, 2, 3, 4)
 RANGE_SLACK = 1e-3  # what rounding may add to numbers from 0 to 1
-PIECE = 1 << 17  # numbers
-BAND = 1 << 18  # bytes; Pillow copies what is larger piece by piece, which takes five times as long
+BLOCK = 1 << 17  # numbers
+BAND = 1 << 18  # bytes; Pillow copies what is larger block by block, which takes five times as long
 
 
 def to_pixels(
     image: Any, name: str = "image", *, max_pixels: int | None = MAX_PIXELS, max_bytes: int | None = MAX_BYTES
 ) -> Pixels:
-    """Any picture as colours.
+    """Convert an image to RGB pixels.
 
     Parameters
     ----------
     image : PIL.Image.Image, path, bytes, binary file object or array
-        A Pillow image of any mode, a file that Pillow reads, its content, a file object that is read from where it
-        stands, or an array (NumPy, torch, anything with
+        A Pillow image of any mode, a file that Pillow reads, its content, a file object (read from its position), or
+        an array (NumPy, torch, anything with
         ``__array__`` or ``__array_interface__``) of shape (height, width), (height, width, channels) or
         (channels, height, width), with a leading 1 or without, of 1 to 4 channels: gray, gray and alpha, colour, colour
         and alpha. uint8 is 0 to 255, uint16 is 0 to 65,535, other integers are 0 to 255, floats are 0 to 1.
     name : str
-        Its name in messages.
+        The name of the value in messages.
     max_pixels : int or None
-        Width times height; None is no limit but Pillow's own, ``PIL.Image.MAX_IMAGE_PIXELS``.
+        Limit of width times height; None: only Pillow's, ``PIL.Image.MAX_IMAGE_PIXELS``.
     max_bytes : int or None
-        Of a file; None is no limit.
+        Limit of the size of a file; None: no limit.
 
     Returns
     -------
     ndarray, shape (height, width, 3), uint8
-        C-contiguous; it may share the memory of an array that was given.
+        C-contiguous; may share the memory of an array argument.
 
     Raises
     ------
     TypeError
-        It is nothing of the kind.
+        `image` has another type.
     ValueError
-        An array of another shape or out of range, a picture without pixels, or one above a limit.
+        An array has another shape or values out of range; an image has no pixels, or is above a limit.
     MediaError
-        It is no picture, a damaged one, or an animated one.
+        A file is not an image, damaged, or animated.
     FileNotFoundError, IsADirectoryError, PermissionError
     """
     array = _array(image, name, max_pixels, max_bytes)
@@ -87,14 +103,14 @@ def to_pixels(
 
 
 def to_pixels_list(images: Any, name: str = "images", **limits: int | None) -> list[Pixels]:
-    """One picture or several, each as of `to_pixels`.
+    """Convert an image or several, each as `to_pixels`.
 
     Parameters
     ----------
-    images : picture, sequence of pictures, or array of shape (count, height, width, channels)
+    images : image, sequence of images, or array of shape (count, height, width, channels)
     name : str
     **limits
-        ``max_pixels`` and ``max_bytes``, of each.
+        ``max_pixels`` and ``max_bytes`` of each image.
 
     Returns
     -------
@@ -104,7 +120,7 @@ def to_pixels_list(images: Any, name: str = "images", **limits: int | None) -> l
         images = list(images)
     if isinstance(images, Sequence) and not isinstance(images, str | bytes | bytearray | memoryview):
         return [to_pixels(image, f"{name}[{i}]", **limits) for i, image in enumerate(images)]
-    if isinstance(images, Iterable) and not _is_picture(images):
+    if isinstance(images, Iterable) and not _is_image(images):
         return to_pixels_list(list(images), name, **limits)
     return [to_pixels(images, name, **limits)]
 
@@ -112,7 +128,7 @@ def to_pixels_list(images: Any, name: str = "images", **limits: int | None) -> l
 def to_mask(
     image: Any, name: str = "mask_image", *, max_pixels: int | None = MAX_PIXELS, max_bytes: int | None = MAX_BYTES
 ) -> Pixels:
-    """Any picture as a mask: white is 255, black is 0; colours count by their brightness, transparency is black.
+    """Convert an image to a mask: white is 255, black is 0; colours become their brightness, transparency black.
 
     Parameters and errors are those of `to_pixels`.
 
@@ -133,12 +149,12 @@ def to_mask(
 
 
 def to_pil(pixels: Pixels) -> Image.Image:
-    """A Pillow image (RGB, or L for a mask) of uint8 pixels."""
+    """Return a Pillow image (RGB, or L for a mask) of uint8 pixels."""
     return Image.fromarray(pixels)
 
 
 def fitted(pixels: Pixels, width: int, height: int) -> Pixels:
-    """The picture in another size: enlarged or reduced until it covers it, then cut at the centre.
+    """Resize pixels until they cover a size, then crop them at the centre.
 
     Parameters
     ----------
@@ -149,11 +165,11 @@ def fitted(pixels: Pixels, width: int, height: int) -> Pixels:
     Returns
     -------
     ndarray, uint8
-        The same array if it has that size.
+        The argument itself if it has that size.
 
     Notes
     -----
-    Lanczos; a mask takes the nearest pixel, so that black and white stay so.
+    Lanczos; masks use the nearest pixel, so that they stay black and white.
     """
     if pixels.shape[:2] == (height, width):
         return pixels
@@ -161,7 +177,7 @@ def fitted(pixels: Pixels, width: int, height: int) -> Pixels:
     return np.ascontiguousarray(ImageOps.fit(Image.fromarray(pixels), (width, height), method))
 
 
-def _is_picture(value: Any) -> bool:
+def _is_image(value: Any) -> bool:
     kinds = (Image.Image, np.ndarray, str, bytes, bytearray, memoryview, os.PathLike)
     return isinstance(value, kinds) or any(
         hasattr(value, name) for name in ("read", "__array__", "__array_interface__")
@@ -169,12 +185,12 @@ def _is_picture(value: Any) -> bool:
 
 
 def _array(image: Any, name: str, max_pixels: int | None, max_bytes: int | None) -> Pixels:
-    """(height, width, 1 to 4) uint8."""
+    """Return pixels of shape (height, width, 1 to 4), uint8."""
     if isinstance(image, Image.Image):
         _check_size(image.size, name, max_pixels)
-        array = _shown(image, name, max_pixels)
+        array = _composed(image, name, max_pixels)
     elif isinstance(image, str | os.PathLike):
-        path, name = checked_path(image, name, "picture"), f"{name} ({os.fspath(image)!s})"
+        path, name = checked_path(image, name, "image"), f"{name} ({os.fspath(image)!s})"
         with open(path, "rb") as file:
             array = _decoded(_content(file, name, max_bytes), name, max_pixels)
     elif isinstance(image, bytes | bytearray | memoryview):
@@ -191,7 +207,7 @@ def _array(image: Any, name: str, max_pixels: int | None, max_bytes: int | None)
 
 
 def _content(file: Any, name: str, max_bytes: int | None) -> io.BytesIO:
-    """What a file has from where it stands, and never more than a byte above the limit."""
+    """Read a file from its position, at most one byte more than the limit."""
     out = io.BytesIO()
     while max_bytes is None or out.tell() <= max_bytes:
         part = file.read(1 << 20 if max_bytes is None else min(1 << 20, max_bytes + 1 - out.tell()))
@@ -207,36 +223,79 @@ def _content(file: Any, name: str, max_bytes: int | None) -> io.BytesIO:
 
 def _check_bytes(n: int, name: str, max_bytes: int | None) -> None:
     if max_bytes is not None and n > max_bytes:
-        raise ValueError(f"{name} has more than {max_bytes:,} bytes, the most that is taken (max_bytes)")
+        raise ValueError(f"{name} has more than {max_bytes:,} bytes (max_bytes)")
 
 
 def _check_size(size: tuple[int, int], name: str, max_pixels: int | None) -> None:
     width, height = size
     if max_pixels is not None and width * height > max_pixels:
         raise ValueError(
-            f"{name} has {width}x{height} = {width * height:,} pixels, more than {max_pixels:,}, the most that is "
-            "taken (max_pixels)"
+            f"{name} has {width}x{height} = {width * height:,} pixels, more than {max_pixels:,} (max_pixels)"
         )
 
 
-def _decoded(file: io.BytesIO, name: str, max_pixels: int | None) -> Pixels:
+def open_image(file: IO[bytes]) -> Image.Image:
+    """Open an encoded image, which Pillow decodes later; see `check_icon` for the exception.
+
+    Raises
+    ------
+    OSError, SyntaxError, ...
+        Pillow's readers raise many types for damaged files, and UnidentifiedImageError for unsupported formats. Formats
+        that run another program (EPS) are not supported.
+    """
     Image.init()
+    return Image.open(file, formats=[kind for kind in Image.ID if kind not in REJECTED_FORMATS])
+
+
+def check_icon(file: IO[bytes], name: str, max_pixels: int | None = MAX_PIXELS) -> None:
+    """Check the sizes of the images in an ICO or CUR file, which Pillow decodes while it opens the file.
+
+    Parameters
+    ----------
+    file : binary file
+        Of any format; it is left at its begin.
+    name : str
+        The name of the value in messages.
+    max_pixels : int or None
+        Limit of width times height.
+
+    Raises
+    ------
+    ValueError
+        An image is too large, by its own header.
+    """
+    head = file.read(6)
+    if head[:4] in ICON:
+        entries = file.read(ICON_ENTRY * int.from_bytes(head[4:6], "little"))
+        for at in range(0, len(entries) - ICON_ENTRY + 1, ICON_ENTRY):
+            file.seek(int.from_bytes(entries[at + 12 : at + 16], "little"))
+            image = file.read(24)
+            if image.startswith(PNG_MARK):
+                size = int.from_bytes(image[16:20], "big"), int.from_bytes(image[20:24], "big")
+            else:
+                size = int.from_bytes(image[4:8], "little"), int.from_bytes(image[8:12], "little") // 2
+            _check_size(size, name, max_pixels)
+    file.seek(0)
+
+
+def _decoded(file: io.BytesIO, name: str, max_pixels: int | None) -> Pixels:
+    check_icon(file, name, max_pixels)
     with _reading(name, max_pixels):
-        image = Image.open(file, formats=[kind for kind in Image.ID if kind not in RUN_PROGRAMS])
+        image = open_image(file)
     with image:
         _check_size(image.size, name, max_pixels)
         with _reading(name, max_pixels):
             several = getattr(image, "is_animated", False) and image.format not in FIRST_IS_WHOLE
         if several:
             raise MediaError(
-                f"{name} has {getattr(image, 'n_frames', 'several')} pictures, expected one; open it with Pillow and "
-                "seek() the one that is meant"
+                f"{name} has {getattr(image, 'n_frames', 'several')} images, expected one; open it with Pillow and "
+                "seek() the image"
             )
-        return _shown(image, name, max_pixels)
+        return _composed(image, name, max_pixels)
 
 
-def _shown(image: Image.Image, name: str, max_pixels: int | None) -> Pixels:
-    """What one sees: decoded, and turned as it says."""
+def _composed(image: Image.Image, name: str, max_pixels: int | None) -> Pixels:
+    """Decode an image and apply its EXIF orientation."""
     with _reading(name, max_pixels):
         image.load()
         if image.getexif().get(ORIENTATION, 1) != 1:
@@ -246,7 +305,7 @@ def _shown(image: Image.Image, name: str, max_pixels: int | None) -> Pixels:
 
 @contextlib.contextmanager
 def _reading(name: str, max_pixels: int | None) -> Iterator[None]:
-    """The readers of the formats raise anything for damaged files."""
+    """Raise MediaError for every error of a format's reader, which can have any type."""
     try:
         yield
     except MemoryError:
@@ -254,13 +313,11 @@ def _reading(name: str, max_pixels: int | None) -> Iterator[None]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         found = re.search(r"\((\d+) pixels\)", str(error))
         if max_pixels is None or found is None:
-            raise ValueError(f"{name} is refused: {error}") from None
-        raise ValueError(
-            f"{name} has {int(found[1]):,} pixels, more than {max_pixels:,}, the most that is taken (max_pixels)"
-        ) from None
+            raise ValueError(f"{name} is too large: {error}") from None
+        raise ValueError(f"{name} has {int(found[1]):,} pixels, more than {max_pixels:,} (max_pixels)") from None
     except Exception as error:
         text = str(error).split("<_io")[0].strip().rstrip(",") or type(error).__name__
-        raise MediaError(f"{name} is no picture that can be read: {text}") from error
+        raise MediaError(f"cannot read {name} as an image: {text}") from error
 
 
 def _from_pil(image: Image.Image, name: str) -> Pixels:
@@ -329,28 +386,28 @@ def _to_8_bits(array: Array, name: str) -> Pixels:
 
 
 def _scaled(array: Array, factor: float, high: float, slack: float, name: str) -> Pixels:
-    """Numbers from 0 to `high` times `factor`, rounded; in pieces that stay in the processor's cache."""
+    """Numbers from 0 to `high` times `factor`, rounded; in blocks that stay in the processor's cache."""
     if array.flags.c_contiguous and array.ndim == 3 and array.size:  # planes are cut into rows as well
         flat = array.reshape(-1, array.shape[2])
         return _scaled(flat, factor, high, slack, name).reshape(array.shape)
     out = np.empty(array.shape, np.uint8)
-    rows = max(1, PIECE // max(1, out[:1].size))
+    rows = max(1, BLOCK // max(1, out[:1].size))
     wide = np.empty((rows, *array.shape[1:]), np.float32)
     for y in range(0, len(array), rows):
-        piece, numbers = array[y : y + rows], wide[: len(array) - y]
-        least, most = _check_range(piece, array, high, slack, name)
-        np.multiply(piece, np.float32(factor), out=numbers, casting="unsafe", dtype=np.float32)
+        block, numbers = array[y : y + rows], wide[: len(array) - y]
+        least, most = _check_range(block, array, high, slack, name)
+        np.multiply(block, np.float32(factor), out=numbers, casting="unsafe", dtype=np.float32)
         if least < 0 or most > high:
             np.clip(numbers, 0, 255, out=numbers)
         np.copyto(out[y : y + rows], np.rint(numbers, out=numbers), casting="unsafe")
     return out
 
 
-def _check_range(piece: Array, array: Array, high: float, slack: float, name: str) -> tuple[Any, Any]:
-    """The least and the greatest number of a piece of an array."""
-    if not piece.size:
+def _check_range(block: Array, array: Array, high: float, slack: float, name: str) -> tuple[Any, Any]:
+    """The least and the greatest number of a block of an array."""
+    if not block.size:
         return 0, 0
-    least, most = piece.min(), piece.max()
+    least, most = block.min(), block.max()
     if not (-slack <= least and most <= high + slack):  # NaN as well
         raise ValueError(
             f"{name} has values from {array.min()} to {array.max()}, expected 0 to {high:g} for {array.dtype}"

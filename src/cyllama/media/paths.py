@@ -1,4 +1,4 @@
-"""What is common to files of every kind of media."""
+"""Paths of media files."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["checked_path"]
 
 
 def checked_path(path: str | os.PathLike[Any], name: str, what: str) -> Path:
-    """A path that can be opened; devices, which never end, are refused.
+    """Return a path that can be opened; devices, which never end, are rejected.
 
     Parameters
     ----------
     path : str or path
     name, what : str
-        For messages: what the caller calls it, and what it should be, such as ``"sound"``.
+        For messages: the name of the argument, and the expected kind of file, such as ``"audio"``.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def checked_path(path: str | os.PathLike[Any], name: str, what: str) -> Path:
     found = Path(os.fsdecode(text))
     mode = os.stat(found).st_mode  # FileNotFoundError, PermissionError
     if stat.S_ISDIR(mode):
-        raise IsADirectoryError(f"{name} is {text!r}, a directory, expected a {what} file")
+        raise IsADirectoryError(f"{name} is {text!r}, a directory, expected an {what} file")
     if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-        raise ValueError(f"{name} is {text!r}, a device, expected a {what} file")
+        raise ValueError(f"{name} is {text!r}, a device, expected an {what} file")
     return found

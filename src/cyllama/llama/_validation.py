@@ -1,60 +1,69 @@
-"""The fields of requests: what upstream would leave out, or take for another value, without a word is refused."""
+"""Validate the fields of requests: upstream silently ignores or changes some invalid values."""
 
 from __future__ import annotations
 
 import functools
 import math
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cyllama.llama._engine import engine_fields
+from cyllama.llama._json_schema import check_schema
 from cyllama.llama._sampler import check_grammar
-from cyllama.llama.schemas import check_schema
 
-__all__ = ["FieldChecks", "check_field", "check_limits", "known_fields"]
+__all__ = [
+    "FieldValidator",
+    "check_field",
+    "check_limits",
+    "known_fields",
+    "rerank_body",
+    "text_or_token_lists",
+    "token_list",
+]
 
 INT, LARGEST_FLOAT = 2**31, 3.4028234e38
-LARGE = {"seed": 2**32, "t_max_predict_ms": 2**63}  # their values may be larger than those of others
+LARGE = {"seed": 2**32, "t_max_predict_ms": 2**63}  # limits of the fields with larger values
 SAMPLERS = frozenset(
     ("dry", "topk", "topp", "topnsigma", "typp", "minp", "temperature", "xtc", "infill", "penalties", "adaptivep",
      "nucleus", "temp", "typ")
 )  # fmt: skip
 FLAGS = ("parallel_tool_calls", "add_generation_prompt", "parse_special")  # and those of upstream's list
 TEXTS = ("reasoning_effort", "reasoning_format", "reasoning_budget_message", "model", "user")
-# Fields that upstream's own code fills in; their values are regular expressions and parsers, which it trusts.
+# Fields that upstream's own code sets; it trusts their values, which are regular expressions and parsers.
 INTERNAL = frozenset(
     ("chat_format", "chat_parser", "generation_prompt", "grammar_lazy", "grammar_triggers", "message_delimiters",
      "parse_tool_calls", "preserved_tokens")
 )  # fmt: skip
-SCHEMAS = ("response_format", "json_schema", "tools", "text", "output_config", "output_format")  # that hold a schema
-# How many items a field may have, and the longest one in characters: upstream's work for them cannot be cancelled.
+SCHEMAS = ("response_format", "json_schema", "tools", "text", "output_config", "output_format")  # fields with a schema
+# The most items of a field, and the most characters of an item: upstream cannot be cancelled while it reads them.
 ITEMS = {"stop": 256, "stop_sequences": 256, "samplers": 64, "dry_sequence_breakers": 256, "logit_bias": 100_000}
 MAX_ITEM = 1_000
-# The tokens that a penalty looks back on; upstream allocates them all.
+# The number of tokens that a penalty covers; upstream allocates memory for all of them.
 LOOK_BACK, MAX_LOOK_BACK = ("repeat_last_n", "dry_penalty_last_n"), 2**20
 
 
 @functools.cache
 def known_fields() -> dict[str, dict[str, Any]]:
-    """The fields of completions by each of their names, from upstream's own list."""
+    """Return the fields of completions by each of their names, from upstream's schema."""
     every: Any = engine_fields()
     return {name: info for info in every for name in info["names"] if name not in INTERNAL}
 
 
 def check_limits(fields: Mapping[str, Any]) -> None:
-    """Refuse what would stop the scheduler, take its memory, or reach code that trusts its input.
+    """Reject fields that would block the scheduler, exhaust its memory, or reach code that trusts its input.
 
     Parameters
     ----------
     fields : mapping
-        Of a request, on any route. Types are not checked.
+        The fields of a request on any route. Types are not checked.
 
     Raises
     ------
     TypeError
-        A field is for upstream's own code.
+        A field is reserved for upstream's own code.
     ValueError
         A limit is exceeded; the message names the field and the limit.
     """
@@ -81,12 +90,13 @@ def check_limits(fields: Mapping[str, Any]) -> None:
 
 
 @dataclass(frozen=True)
-class FieldChecks:
-    """What there is of a loaded model.
+class FieldValidator:
+    """Validate fields for a loaded model.
 
     Attributes
     ----------
     n_vocab, n_slots, n_loras : int
+        The number of tokens of the vocabulary, of slots and of adapters.
     """
 
     n_vocab: int
@@ -94,12 +104,12 @@ class FieldChecks:
     n_loras: int
 
     def check(self, fields: Mapping[str, Any]) -> None:
-        """Look at fields whose names are known; None stands for one that is not given.
+        """Check the values of known fields; None means that a field is not given.
 
         Raises
         ------
         TypeError, ValueError, GrammarError
-            A value does not fit; the message names the field, the value and what is expected.
+            A value is invalid; the message names the field, the value and the expected values.
         """
         check_limits(fields)
         special: dict[str, Callable[[Any], None]] = {
@@ -118,16 +128,16 @@ class FieldChecks:
             elif name in FLAGS and not isinstance(value, bool):
                 raise TypeError(f"{name} is {value!r}, expected True or False")
             elif name in TEXTS and not isinstance(value, str):
-                raise TypeError(f"{name} is {value!r}, expected a text")
+                raise TypeError(f"{name} is {value!r}, expected a string")
             elif name in ("stream_options", "chat_template_kwargs") and not isinstance(value, Mapping):
                 raise TypeError(f"{name} is {value!r}, expected a mapping")
-            elif name in known_fields() and not (name == "logprobs" and isinstance(value, bool)):  # as chats ask for it
+            elif name in known_fields() and not (name == "logprobs" and isinstance(value, bool)):  # the form of chats
                 check_field(name, value)
             else:
                 _number_in_range(name, value)
 
     def tokens(self, tokens: list[int]) -> list[int]:
-        """The same, if the vocabulary has them.
+        """Return the tokens if all of them are in the vocabulary.
 
         Raises
         ------
@@ -145,7 +155,7 @@ class FieldChecks:
         for token, bias in pairs:
             number = int(token) if isinstance(token, str) and token.lstrip("-").isdecimal() else token
             if isinstance(number, bool) or not isinstance(number, int | str):
-                raise TypeError(f"logit_bias has the token {token!r}, expected a number or a text")
+                raise TypeError(f"logit_bias has the token {token!r}, expected a number or a string")
             if isinstance(number, int) and not 0 <= number < self.n_vocab:
                 raise ValueError(f"logit_bias has the token {token!r}, expected 0 to {self.n_vocab - 1}")
             if bias is not False and (isinstance(bias, bool) or not isinstance(bias, int | float)):
@@ -160,7 +170,7 @@ class FieldChecks:
                 raise ValueError(f"lora has the id {number}, but {self.n_loras} adapters are loaded")
 
     def slot(self, value: Any, name: str, least: int = 0) -> None:
-        """Whether there is such a slot; of a request it may be -1, any.
+        """Check the number of a slot; in a request, -1 means any.
 
         Raises
         ------
@@ -188,19 +198,19 @@ def _stop(value: Any) -> None:
     if not isinstance(value, str) and (
         isinstance(value, Mapping) or not all(isinstance(text, str) for text in _items(value, "stop"))
     ):
-        raise TypeError(f"stop is {value!r:.200}, expected a text or several")
+        raise TypeError(f"stop is {value!r:.200}, expected a string or a sequence of strings")
 
 
 def _samplers(value: Any) -> None:
     if isinstance(value, str):
-        return  # a letter for each
+        return  # one letter per sampler
     for name in _items(value, "samplers"):
         if not isinstance(name, str) or name.lower().replace("-", "").replace("_", "") not in SAMPLERS:
             raise ValueError(f"samplers has {name!r}, expected some of {', '.join(sorted(SAMPLERS))}")
 
 
 def check_field(name: str, value: Any) -> None:
-    """Look at a field of upstream's list, which itself cuts 5.5 to 5, and takes True or 5 for 1 where 1 is the most.
+    """Check a field of upstream's schema, which itself truncates 5.5 to 5 and clamps 5 to 1 where 1 is the maximum.
 
     Raises
     ------
@@ -224,10 +234,66 @@ def check_field(name: str, value: Any) -> None:
 
 
 def _number_in_range(name: str, value: Any) -> None:
-    """Upstream's numbers have 32 bits, and what is larger would become another number."""
+    """Reject numbers of more than 32 bits: upstream would change their value."""
     if isinstance(value, int) and not isinstance(value, bool):
         limit = LARGE.get(name, INT)
         if not -limit <= value < limit:
             raise ValueError(f"{name} is {value}, expected {-limit} to {limit - 1}")
     elif isinstance(value, float) and math.isfinite(value) and abs(value) > LARGEST_FLOAT:
         raise ValueError(f"{name} is {value}, expected a number of 32 bits")
+
+
+def token_list(tokens: Sequence[int], name: str) -> list[int]:
+    """Return tokens as a list of int.
+
+    Raises
+    ------
+    TypeError
+    """
+    if isinstance(tokens, bytes | bytearray | str | Mapping):
+        raise TypeError(f"{name} is {tokens!r}, expected a string or a sequence of tokens")
+    try:
+        return [operator.index(token) for token in tokens]
+    except TypeError:
+        raise TypeError(f"{name} is {tokens!r}, expected a string or a sequence of tokens") from None
+
+
+def text_or_token_lists(texts: object) -> list[str | list[int]]:
+    """Return one text, several texts, or lists of tokens as a list.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if not isinstance(texts, Iterable) or isinstance(texts, bytes | bytearray | Mapping):
+        raise TypeError(f"texts is {texts!r:.200}, expected a string or a sequence of strings")
+    given = [texts] if isinstance(texts, str) else list(texts)
+    if not given:
+        raise ValueError(f"texts is {texts!r}, expected a string or a sequence of strings")
+    return [text if isinstance(text, str) else token_list(text, f"texts[{i}]") for i, text in enumerate(given)]
+
+
+def rerank_body(query: object, documents: object, top_n: object) -> dict[str, Any]:
+    """Return the body of a rerank request; upstream ignores a `top_n` of another type.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if not isinstance(query, str):
+        raise TypeError(f"query is {query!r:.200}, expected a string")
+    if isinstance(documents, str) or not isinstance(documents, Iterable):
+        raise TypeError(f"documents is {documents!r:.200}, expected a sequence of strings")
+    given = list(documents)
+    if not given:
+        raise ValueError(f"documents is {documents!r}, expected at least one string")
+    for i, document in enumerate(given):
+        if not isinstance(document, str):
+            raise TypeError(f"documents[{i}] is {document!r:.200}, expected a string")
+    if top_n is None:
+        return {"query": query, "documents": given}
+    if isinstance(top_n, bool) or not isinstance(top_n, int):
+        raise TypeError(f"top_n is {top_n!r}, expected an integer")
+    if top_n < 1:
+        raise ValueError(f"top_n is {top_n}, expected 1 or more")
+    return {"query": query, "documents": given, "top_n": top_n}

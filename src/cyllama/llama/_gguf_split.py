@@ -1,4 +1,4 @@
-"""GGUF files in parts: splitting a model, and putting it together again."""
+"""Split a GGUF file into parts, and merge the parts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cyllama.llama._gguf import GGUFContext, TensorInfo
+from cyllama._native._gguf import GGUFContext, TensorInfo
 from cyllama.llama._quantize import llama_split_path, llama_split_prefix
 
 __all__ = ["gguf_merge", "gguf_split"]
@@ -20,18 +20,18 @@ NUMBER, COUNT, TENSORS = "split.no", "split.count", "split.tensors.count"
 def gguf_split(
     path: Paths, prefix: Paths, *, max_tensors: int | None = None, max_size: int | None = None
 ) -> list[Path]:
-    """Write a model as several files.
+    """Split a model into several files.
 
     Parameters
     ----------
     path : str or path
         A GGUF file.
     prefix : str or path
-        The files are called ``prefix-00001-of-00003.gguf`` and so on; loading the first one loads all.
+        The files are named ``prefix-00001-of-00003.gguf`` and so on; loading the first one loads all.
     max_tensors : int, optional
-        Tensors of a file at most; 128 by default.
+        The most tensors of a file; 128 by default.
     max_size : int, optional
-        Bytes of tensors of a file at most, instead; a tensor that is larger has a file of its own.
+        The most bytes of the tensors of a file, instead of `max_tensors`; a larger tensor has its own file.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def gguf_split(
     Raises
     ------
     ValueError
-        The file is a part already, or a limit is not positive.
+        The file is already a part, or a limit is not positive.
     FileNotFoundError, ModelLoadError, OSError
 
     Notes
@@ -54,7 +54,7 @@ def gguf_split(
             raise ValueError(f"{name} is {limit}, expected 1 or more")
     with GGUFContext.from_file(path) as source:
         if source.get(COUNT, 0):
-            raise ValueError(f"{os.fspath(path)} is a part already")
+            raise ValueError(f"{os.fspath(path)} is already a part")
         groups = _groups(source.tensors(), max_tensors or 128, max_size, source.alignment)
         written = []
         for i, group in enumerate(groups):
@@ -87,12 +87,12 @@ def _groups(tensors: list[TensorInfo], count: int, size: int | None, alignment: 
 
 
 def gguf_merge(first: Paths, output: Paths) -> Path:
-    """Write the parts of a model as one file.
+    """Merge the parts of a model into one file.
 
     Parameters
     ----------
     first : str or path
-        The first part; the others lie beside it.
+        The first part; the others are in the same folder.
     output : str or path
         The file to write.
 
@@ -103,7 +103,7 @@ def gguf_merge(first: Paths, output: Paths) -> Path:
     Raises
     ------
     ValueError
-        It is not the first part of several.
+        The file is not the first of several parts.
     FileNotFoundError
         A part is missing.
     ModelLoadError
@@ -119,7 +119,7 @@ def gguf_merge(first: Paths, output: Paths) -> Path:
             raise ValueError(f"{os.fspath(first)} is not the first part of a model in several files")
         prefix = llama_split_prefix(os.fspath(first), 0, count)
         if prefix is None:
-            raise ValueError(f"{os.fspath(first)} is not called ...-00001-of-{count:05}.gguf")
+            raise ValueError(f"{os.fspath(first)} is not named ...-00001-of-{count:05}.gguf")
         with GGUFContext.empty(head.alignment) as whole:
             whole.copy_from(head)
             for key in (NUMBER, COUNT, TENSORS):
@@ -139,7 +139,7 @@ def gguf_merge(first: Paths, output: Paths) -> Path:
 
 
 def _put(target: GGUFContext, source: GGUFContext, info: TensorInfo, path: Paths) -> None:
-    """Add a tensor whose data stays in the file."""
+    """Add a tensor whose data stays in the source file."""
     rows = int(np.prod(info.shape[:-1], dtype=np.int64))
     at = source.data_offset + info.offset
     data = np.memmap(path, np.uint8, "r", at, (*info.shape[:-1], info.size // rows))

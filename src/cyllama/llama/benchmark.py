@@ -1,4 +1,4 @@
-"""How well and how fast a model predicts: what llama-perplexity and llama-bench measure."""
+"""Measure the perplexity and the speed of a model, as llama-perplexity and llama-bench do."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cyllama import models
+from cyllama._cancel import Cancel
 from cyllama.llama._batch import LlamaBatch
 from cyllama.llama._context import LlamaContext
 from cyllama.llama._model import LlamaModel
@@ -25,14 +26,14 @@ Model = str | os.PathLike[str] | LlamaModel
 
 @dataclass(frozen=True)
 class Perplexity:
-    """What `perplexity` gives.
+    """The result of `perplexity`.
 
     Attributes
     ----------
     value, error : float
         The perplexity, and its standard error.
     n_chunks, n_tokens : int
-        Windows of the text, and tokens whose probability was taken.
+        Windows of the text, and tokens that were evaluated.
     """
 
     value: float
@@ -50,9 +51,9 @@ def perplexity(
     n_threads: int | None = None,
     max_chunks: int | None = None,
     on_chunk: Callable[[int, int, float], object] | None = None,
-    cancel: object | None = None,
+    cancel: Cancel | None = None,
 ) -> Perplexity:
-    """Tell how well a model predicts a text: the exponential of the mean negative log-likelihood of its tokens.
+    """Return the perplexity of a text: the exponential of the mean negative log-likelihood of its tokens.
 
     Parameters
     ----------
@@ -60,13 +61,13 @@ def perplexity(
     text : str
         At least twice `n_ctx` tokens.
     n_ctx : int
-        Tokens of a window; the tokens of its second half count.
+        Tokens of a window; those of its second half are evaluated.
     n_batch, n_threads : int, optional
     max_chunks : int, optional
-        Windows at most.
+        The most windows.
     on_chunk : callable, optional
         Called with the windows done, all windows, and the perplexity so far.
-    cancel : object with ``is_set()``, optional
+    cancel : Cancel, optional
 
     Returns
     -------
@@ -113,9 +114,9 @@ def perplexity(
 
 
 def _negative_log_likelihood(
-    context: LlamaContext, given: list[int], window: list[int], cancel: object | None
+    context: LlamaContext, given: list[int], window: list[int], cancel: Cancel | None
 ) -> np.ndarray[Any, Any]:
-    """Of the tokens of a window's second half, shape (n_ctx - n_ctx // 2 - 1,)."""
+    """Return the values of the second half of a window, shape (n_ctx - n_ctx // 2 - 1,)."""
     context.memory.clear()
     first, step = len(given) // 2, context.n_batch()
     parts = []
@@ -136,14 +137,15 @@ def _negative_log_likelihood(
 
 @dataclass(frozen=True)
 class BenchResult:
-    """What one test of `bench` gives.
+    """The result of one test of `bench`.
 
     Attributes
     ----------
     name : str
-        ``"pp512"``: a prompt of 512 tokens; ``"tg128"``: 128 tokens one by one; with ``"@ d4096"`` after 4,096 others.
+        ``"pp512"``: a prompt of 512 tokens; ``"tg128"``: 128 tokens one by one; ``"@ d4096"`` is appended after
+        4,096 others.
     speeds : tuple of float
-        Tokens per second of each repetition.
+        Tokens per second, for each repetition.
     """
 
     name: str
@@ -151,12 +153,12 @@ class BenchResult:
 
     @property
     def mean(self) -> float:
-        """Tokens per second."""
+        """The mean in tokens per second."""
         return statistics.fmean(self.speeds)
 
     @property
     def deviation(self) -> float:
-        """Standard deviation of the repetitions."""
+        """The standard deviation of the repetitions."""
         return statistics.stdev(self.speeds) if len(self.speeds) > 1 else 0.0
 
 
@@ -171,7 +173,7 @@ def bench(
     params: LlamaContextParams | None = None,
     model_params: LlamaModelParams | None = None,
     on_result: Callable[[BenchResult], object] | None = None,
-    cancel: object | None = None,
+    cancel: Cancel | None = None,
 ) -> list[BenchResult]:
     """Measure the speed of a model.
 
@@ -179,17 +181,17 @@ def bench(
     ----------
     model : str, path or LlamaModel
     n_prompt, n_gen : int
-        Tokens of the prompt, and tokens that are computed one by one; 0 leaves that test out.
+        Tokens of the prompt, and tokens that are computed one by one; 0 omits the test.
     n_depth : int
-        Tokens that stand before, and are not measured.
+        Tokens before them, which are not measured.
     repetitions : int
     n_threads : int, optional
     params : LlamaContextParams, optional
-        All else of the context; its length and threads are set here.
+        Parameters of the context; its length and threads are replaced.
     model_params : LlamaModelParams, optional
     on_result : callable, optional
         Called with each `BenchResult`.
-    cancel : object with ``is_set()``, optional
+    cancel : Cancel, optional
 
     Returns
     -------
@@ -201,7 +203,7 @@ def bench(
 
     Notes
     -----
-    Releases the GIL while computing. Random tokens, one run for warming up, no sampling. Source: the tests of
+    Releases the GIL while computing. Random tokens, one run to warm up, no sampling. Source: the tests of
     tools/llama-bench/llama-bench.cpp.
     """
     for name, value in (("n_prompt", n_prompt), ("n_gen", n_gen), ("n_depth", n_depth)):
@@ -233,14 +235,14 @@ def bench(
 
 
 class _Runner:
-    """Computes random tokens, always the same."""
+    """Compute random tokens of a fixed seed."""
 
-    def __init__(self, context: LlamaContext, n_vocab: int, n_depth: int, cancel: object | None) -> None:
+    def __init__(self, context: LlamaContext, n_vocab: int, n_depth: int, cancel: Cancel | None) -> None:
         self.context, self.n_depth, self.cancel = context, n_depth, cancel
         self.tokens = np.random.default_rng(0).integers(0, n_vocab, n_depth + context.n_ctx()).tolist()
 
     def seconds(self, count: int, step: int) -> float:
-        """The time for so many tokens, `step` at once, after those that stand before."""
+        """Return the time for `count` tokens, `step` at once, after `n_depth` others."""
         self.context.memory.clear()
         self._compute(0, self.n_depth, self.context.n_batch())
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Samples in arrays: any number of channels, any width, any byte order, to mono float32."""
+"""Conversion of arrays of samples to mono float32."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Samples = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
 
 MAX_CHANNELS = 64
-MAX_RATE = 10_000_000  # Hz; far above any sound, and the resampler's filters stay small
-FULL_SCALE = 64.0  # floating point sound is within -1 and 1; far above that it is something else
+MAX_RATE = 10_000_000  # Hz; limits the size of the resampler's filters
+FULL_SCALE = 64.0  # floats are expected from -1 to 1; far larger ones were not scaled
 WIDTHS = (1, 2, 4)  # bytes of integer samples
 
 
@@ -34,9 +34,9 @@ def check_rate(rate: object, what: str = "sample_rate") -> int:
     Raises
     ------
     TypeError
-        It is no number.
+        `rate` is not a number.
     ValueError
-        It is not a whole number from 1 to 10,000,000.
+        `rate` is not a whole number from 1 to 10,000,000.
     """
     if isinstance(rate, (bool, np.bool_)) or not isinstance(rate, (int, float, np.integer, np.floating)):
         raise TypeError(f"{what} is {rate!r}, expected a whole number of Hz")
@@ -46,20 +46,20 @@ def check_rate(rate: object, what: str = "sample_rate") -> int:
 
 
 def as_array(audio: object) -> Array:
-    """Return samples as an array without copying them, if their type is one of sound.
+    """Return samples as an array without copying them.
 
     Parameters
     ----------
     audio : ndarray, or anything with the buffer protocol or ``__array__``
-        Shape (n,), or two dimensions of which one is the channels. Integers of 8, 16 or 32 bits (without a sign: offset
-        by half the range) or floats, of any byte order.
+        Shape (n,), or two dimensions of which one is the channels. Integers of 8, 16 or 32 bits (unsigned: offset by
+        half the range) or floats, of any byte order.
 
     Raises
     ------
     TypeError
-        It is no array, or its numbers are of another type.
+        `audio` is not an array, or its numbers have another type.
     ValueError
-        It has no samples, no or too many dimensions, or too many channels.
+        The array has no samples, no or too many dimensions, or too many channels.
     """
     if not (hasattr(audio, "__array__") or hasattr(audio, "__array_interface__") or _is_buffer(audio)):
         raise TypeError(
@@ -108,7 +108,7 @@ def to_mono(block: Array) -> Samples:
         Shape (n,). Integers become -1 to just under 1; floats stay as they are.
     """
     kind, half = block.dtype.kind, 2.0 ** (8 * block.dtype.itemsize - 1)
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused by check_samples
+    with np.errstate(over="ignore", invalid="ignore"):  # check_samples rejects values that are not finite
         if kind == "f":
             scaled = block.astype(np.float32, copy=False)
         elif kind == "i":
@@ -119,16 +119,16 @@ def to_mono(block: Array) -> Samples:
 
 
 def check_samples(block: Samples, first: int, what: str) -> None:
-    """Raise if a sample is no sound.
+    """Raise if a sample is not finite or not scaled.
 
     Parameters
     ----------
     block : ndarray of float32
         Shape (n,).
     first : int
-        The number of its first sample, for the message.
+        The index of the first sample, for the message.
     what : str
-        What the samples are of, for the message.
+        The source of the samples, for the message.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Files from addresses on the net, where the caller allows it: within limits, and following only what is allowed."""
+"""Downloads: within limits, and with redirects only to URLs that are allowed."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from typing import IO, Any
+from typing import IO
 from urllib.parse import urlsplit
 
+from cyllama._cancel import Cancel
 from cyllama.errors import CancelledError, MediaError
 
-__all__ = ["fetched"]
+__all__ = ["fetch"]
 
 BLOCK = 1 << 16
 AGENT = "cyllama"
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows an address only where the first one would have been taken as well."""
+    """Checks each URL of a redirect as the first one."""
 
     def __init__(self, check: Callable[[str], None]) -> None:
         self._check = check
@@ -37,32 +38,32 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def fetched(
-    url: str, name: str, check: Callable[[str], None], *, max_bytes: int, seconds: float, cancel: Any = None
+def fetch(
+    url: str, name: str, check: Callable[[str], None], *, max_bytes: int, seconds: float, cancel: Cancel | None = None
 ) -> bytes:
-    """The content of a file on the net.
+    """Download a file.
 
     Parameters
     ----------
     url : str
         ``http`` or ``https``.
     name : str
-        Its name in messages.
+        The name of the value in messages.
     check : callable
-        Called with the address, and with each one that it is redirected to; raises if that is not to be opened.
+        Called with the URL, and with each URL of a redirect; raises if it is not allowed.
     max_bytes : int
-        What is larger is refused, before it is read if the server says its size.
+        Largest size; compared before reading if the server sends the size.
     seconds : float
-        For all of it, and for each answer of the server.
-    cancel : object with ``is_set()``, optional
-        Looked at between two blocks.
+        Timeout of the download, and of each response of the server.
+    cancel : Cancel, optional
+        Checked after each block.
 
     Raises
     ------
     MediaError
-        It cannot be had.
+        The download failed.
     ValueError
-        It is too large, or not allowed.
+        The file is too large, or a URL is not allowed.
     CancelledError
     """
     check(url)
@@ -71,9 +72,9 @@ def fetched(
     request = urllib.request.Request(url, headers={"User-Agent": AGENT})
     out = bytearray()
     try:
-        with opener.open(request, timeout=seconds) as answer:
-            _check_size(int(answer.headers.get("Content-Length") or 0), name, max_bytes)
-            while block := answer.read1(BLOCK):
+        with opener.open(request, timeout=seconds) as response:
+            _check_size(int(response.headers.get("Content-Length") or 0), name, max_bytes)
+            while block := response.read1(BLOCK):
                 out += block
                 _check_size(len(out), name, max_bytes)
                 if cancel is not None and cancel.is_set():
@@ -88,4 +89,4 @@ def fetched(
 
 def _check_size(n: int, name: str, max_bytes: int) -> None:
     if n > max_bytes:
-        raise ValueError(f"{name} has more than {max_bytes:,} bytes, the most that is taken (max_bytes)")
+        raise ValueError(f"{name} has more than {max_bytes:,} bytes (max_bytes)")

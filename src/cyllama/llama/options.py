@@ -1,4 +1,4 @@
-"""How a model is loaded: the keyword arguments of `LLM`, and the options of upstream's parser that they stand for."""
+"""The options of `LLM`, and how they become arguments of upstream's parser."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from typing import Any
 
 from cyllama import models
 from cyllama._native import devices, get_threads
+from cyllama._native._gguf import GGUFContext
 from cyllama.errors import UnsupportedError
 from cyllama.llama._engine import engine_options
-from cyllama.llama._gguf import GGUFContext
+from cyllama.llama._media import check_projector
 from cyllama.llama._model import llama_chat_builtin_templates
-from cyllama.llama.projectors import check_projector
 
 __all__ = [
     "LLMOptions",
     "adapter_arguments",
-    "danger_of",
     "draft_arguments",
     "engine_options",
-    "is_of_http",
+    "ignored_reason",
+    "is_http_option",
     "llm_options",
     "model_arguments",
     "more_arguments",
-    "why_unread",
+    "unsafe_reason",
 ]
 
 Paths = str | os.PathLike[str]
 
-# What a library should not do because a text says so. `allow_unsafe` lets them through.
+# Options that a library should not accept from a configuration, unless allow_unsafe=True.
 UNSAFE = {
     "--tools": "starts tools",
     "--tools-runtime": "starts tools",
@@ -49,7 +49,7 @@ UNSAFE = {
     "--log-file": "writes a file",
     "--log-prompts-dir": "writes files",
 }
-# What means something to llama-server's HTTP alone: names, and how names begin.
+# Options of llama-server's HTTP: names and prefixes.
 HTTP = {
     "--host",
     "--port",
@@ -69,110 +69,125 @@ HTTP_GROUPS = (
     "--api-", "--cors-", "--no-cors-", "--ssl-", "--models-", "--no-models-",
     "--ui", "--webui", "--no-ui", "--no-webui",
 )  # fmt: skip
-# What upstream's parser takes and nothing would read: why, and the names.
-UNREAD = {
+# Options that upstream's parser accepts and that have no effect here: the reason, and the names.
+IGNORED = {
     "logging is Python's, see cyllama.log": (
         "--log-disable", "--log-colors", "--log-prefix", "--no-log-prefix", "--log-timestamps", "--no-log-timestamps",
         "--log-jsonl", "--no-log-jsonl",
     ),
-    "texts are taken as they are": ("--escape", "--no-escape"),
+    "texts are never unescape": ("--escape", "--no-escape"),
     "nothing is downloaded": ("--offline",),
-    "there are no tools to turn off": ("--no-agent",),
+    "there are no built-in tools": ("--no-agent",),
     "a projector is used if mmproj= names one": ("--no-mmproj",),
-    "chats take no videos, cyllama.llava reads them": ("--video-fps", "--video-timestamp-interval"),
-    "upstream does not read it": (
+    "chats do not accept videos, cyllama.llava reads them": ("--video-fps", "--video-timestamp-interval"),
+    "upstream ignores it": (
         "--defrag-thold", "--spec-draft-cpu-mask", "--spec-draft-cpu-range", "--spec-draft-cpu-strict",
         "--spec-draft-prio", "--spec-draft-poll", "--spec-draft-p-split", "--spec-draft-cpu-mask-batch",
         "--spec-draft-cpu-strict-batch", "--spec-draft-prio-batch", "--spec-draft-poll-batch",
     ),
 }  # fmt: skip
-REPLACED = {"--media-path": "allow_paths"}  # options that are arguments of LLM
+REPLACED = {"--media-path": "allow_paths"}  # by arguments of LLM
 EMBEDDING_BATCH = 2048
-# what a model has unless it is told otherwise; upstream keeps 8 GiB of prompts that were computed
+# Defaults that differ from upstream's, whose prompt cache is 8 GiB.
 DEFAULTS = ("--kv-unified", "--cache-ram", "512")
-BUILTIN_TEMPLATES = frozenset(llama_chat_builtin_templates()) - {"chatml"}  # which is a Jinja template as well
+BUILTIN_TEMPLATES = frozenset(llama_chat_builtin_templates()) - {"chatml"}  # it is a Jinja template too
 DOWNLOADS = ("--hf-", "--docker-", "-url", "--mmproj-auto")
 
 
-def danger_of(option: Mapping[str, Any]) -> str | None:
-    """What an option does that a library should not do unasked."""
+def unsafe_reason(option: Mapping[str, Any]) -> str | None:
+    """Return why an option needs allow_unsafe=True; None if it does not."""
     names = option["names"]
     if "download" in option["help"] or any(part in name for name in names for part in DOWNLOADS):
         return "downloads"
     return next((UNSAFE[name] for name in names if name in UNSAFE), None)
 
 
-def is_of_http(option: Mapping[str, Any]) -> bool:
-    """Whether an option means something to upstream's HTTP server alone."""
+def is_http_option(option: Mapping[str, Any]) -> bool:
+    """Return whether an option is one of upstream's HTTP server."""
     return any(name in HTTP or name.startswith(HTTP_GROUPS) for name in option["names"])
 
 
-def why_unread(option: Mapping[str, Any]) -> str | None:
-    """Why an option would change nothing; None if it does."""
+def ignored_reason(option: Mapping[str, Any]) -> str | None:
+    """Return why an option has no effect; None if it has one."""
     if "the argument has been removed" in option["help"]:
         return "upstream has removed it"
-    return next((why for why, names in UNREAD.items() if not set(names).isdisjoint(option["names"])), None)
+    return next((why for why, names in IGNORED.items() if not set(names).isdisjoint(option["names"])), None)
 
 
 def _option(default: Any, help_text: str, flag: str, off: str = "", least: int | None = None) -> Any:
-    """A field; `flag` is the name of the option, `off` that of its opposite, `least` the smallest value."""
+    """Return a field: `flag` is the name of the option, `off` that of its opposite, `least` the smallest value."""
     return field(default=default, metadata={"help": help_text, "flag": flag, "off": off, "least": least})
 
 
 @dataclass(kw_only=True, frozen=True)
 class LLMOptions:
-    """How a model is loaded. None is upstream's own default."""
+    """The options of a model; None is upstream's default."""
 
-    n_ctx: int | None = _option(None, "tokens of context; None: as trained", "--ctx-size", least=0)
-    n_parallel: int | None = _option(None, "requests at the same time", "--parallel", least=1)
-    n_batch: int | None = _option(None, "tokens that are decoded together", "--batch-size", least=1)
-    n_ubatch: int | None = _option(None, "tokens that are computed together", "--ubatch-size", least=1)
-    n_threads: int | None = _option(None, "threads", "--threads")
-    n_threads_batch: int | None = _option(None, "threads for prompts", "--threads-batch")
+    n_ctx: int | None = _option(
+        None,
+        "tokens of the context; None: as many as the model was trained with, or as fit in memory",
+        "--ctx-size",
+        least=0,
+    )
+    n_parallel: int | None = _option(
+        None, "number of slots: requests that are computed at the same time", "--parallel", least=1
+    )
+    n_batch: int | None = _option(None, "the most tokens of a batch", "--batch-size", least=1)
+    n_ubatch: int | None = _option(None, "the most tokens that are computed at once", "--ubatch-size", least=1)
+    n_threads: int | None = _option(None, "number of threads", "--threads")
+    n_threads_batch: int | None = _option(None, "number of threads for prompts", "--threads-batch")
     n_gpu_layers: int | str | None = _option(None, "layers on the GPU: a number, 'auto' or 'all'", "--n-gpu-layers")
-    split_mode: str | None = _option(None, "how layers are put on several GPUs", "--split-mode")
-    main_gpu: int | None = _option(None, "the GPU that is used, or that has the small tensors", "--main-gpu")
-    tensor_split: Sequence[float] | None = _option(None, "parts of the model for each GPU", "--tensor-split")
-    load_mode: str | None = _option(None, "how the file gets into memory: auto, mmap, mlock, ...", "--load-mode")
+    split_mode: str | None = _option(None, "how the model is split across GPUs: none, layer or row", "--split-mode")
+    main_gpu: int | None = _option(None, "the GPU for the model, or for small tensors", "--main-gpu")
+    tensor_split: Sequence[float] | None = _option(None, "the fraction of the model for each GPU", "--tensor-split")
+    load_mode: str | None = _option(None, "how the file is loaded: none, mmap, mlock, mmap+mlock or dio", "--load-mode")
     flash_attn: bool | str | None = _option(None, "flash attention: on, off or auto", "--flash-attn")
-    cache_type_k: str | None = _option(None, "type of the keys in the cache, such as q8_0", "--cache-type-k")
-    cache_type_v: str | None = _option(None, "type of the values in the cache", "--cache-type-v")
-    rope_scaling_type: str | None = _option(None, "none, linear or yarn", "--rope-scaling")
+    cache_type_k: str | None = _option(None, "type of the keys in the KV cache, such as q8_0", "--cache-type-k")
+    cache_type_v: str | None = _option(None, "type of the values in the KV cache", "--cache-type-v")
+    rope_scaling_type: str | None = _option(None, "scaling of RoPE: none, linear or yarn", "--rope-scaling")
     rope_freq_base: float | None = _option(None, "base frequency of RoPE", "--rope-freq-base")
     rope_freq_scale: float | None = _option(None, "scale of RoPE's frequencies", "--rope-freq-scale")
-    yarn_orig_ctx: int | None = _option(None, "context that the model was trained with", "--yarn-orig-ctx")
+    yarn_orig_ctx: int | None = _option(None, "YaRN: context length that the model was trained with", "--yarn-orig-ctx")
     yarn_ext_factor: float | None = _option(None, "YaRN: mix of extrapolation", "--yarn-ext-factor")
     yarn_attn_factor: float | None = _option(None, "YaRN: scale of attention", "--yarn-attn-factor")
     yarn_beta_slow: float | None = _option(None, "YaRN: high correction", "--yarn-beta-slow")
     yarn_beta_fast: float | None = _option(None, "YaRN: low correction", "--yarn-beta-fast")
     ctx_shift: bool | None = _option(
-        None, "drop the oldest tokens of a full context", "--context-shift", "--no-context-shift"
+        None, "discard the oldest tokens when the context is full", "--context-shift", "--no-context-shift"
     )
-    cache_reuse: int | None = _option(None, "smallest part of a prompt that is reused by shifting", "--cache-reuse")
+    cache_reuse: int | None = _option(
+        None, "the fewest tokens of a prompt that are reused from the prompt cache by shifting", "--cache-reuse"
+    )
     chat_template: str | None = _option(None, "a Jinja template, or the name of one", "--chat-template")
     chat_template_kwargs: Mapping[str, Any] | str | None = _option(
-        None, "variables of the template, a mapping or JSON", "--chat-template-kwargs"
+        None, "variables of the chat template, a mapping or JSON", "--chat-template-kwargs"
     )
-    reasoning_format: str | None = _option(None, "none, deepseek or auto", "--reasoning-format")
-    embedding: bool | None = _option(None, "for embeddings alone", "--embeddings")
-    reranking: bool | None = _option(None, "for reranking alone", "--reranking")
-    pooling_type: str | None = _option(None, "none, mean, cls, last or rank", "--pooling")
-    mmproj: Paths | None = _option(None, "projector for pictures and sound: a file, or a name", "--mmproj")
+    reasoning_format: str | None = _option(
+        None, "how reasoning is extracted from the text: none, deepseek or auto", "--reasoning-format"
+    )
+    embedding: bool | None = _option(None, "load the model for embeddings only", "--embeddings")
+    reranking: bool | None = _option(None, "load the model for reranking only", "--reranking")
+    pooling_type: str | None = _option(
+        None, "how the vectors of tokens become one: none, mean, cls, last or rank", "--pooling"
+    )
+    mmproj: Paths | None = _option(
+        None, "projector for images and audio: a file, or a name of cyllama.models", "--mmproj"
+    )
     n_gpu_layers_draft: int | str | None = _option(None, "layers of the draft model on the GPU", "--n-gpu-layers-draft")
-    draft_max: int | None = _option(None, "tokens that are drafted at once", "--spec-draft-n-max")
-    draft_min: int | None = _option(None, "fewest drafted tokens", "--spec-draft-n-min")
-    draft_p_min: float | None = _option(None, "smallest probability of a drafted token", "--spec-draft-p-min")
-    seed: int | None = _option(None, "start of the random numbers, if a request has none", "--seed")
-    warmup: bool | None = _option(None, "compute once while loading", "--warmup", "--no-warmup")
+    draft_max: int | None = _option(None, "the most drafted tokens", "--spec-draft-n-max")
+    draft_min: int | None = _option(None, "the fewest drafted tokens", "--spec-draft-n-min")
+    draft_p_min: float | None = _option(None, "the smallest probability of a drafted token", "--spec-draft-p-min")
+    seed: int | None = _option(None, "seed of the random numbers, if a request has none", "--seed")
+    warmup: bool | None = _option(None, "compute an empty batch after loading", "--warmup", "--no-warmup")
 
 
 def llm_options(given: Mapping[str, Any]) -> LLMOptions:
-    """Check the names.
+    """Return the options of a mapping.
 
     Raises
     ------
     TypeError
-        There is no such option; the nearest is named.
+        An option does not exist; the message names the nearest.
     """
     names = [item.name for item in dataclasses.fields(LLMOptions)]
     for name in given:
@@ -192,7 +207,7 @@ def model_arguments(
     *,
     allow_unsafe: bool = False,
 ) -> list[str]:
-    """All that upstream's parser is told of a model; arguments as of `cyllama.LLM`."""
+    """Return the arguments of upstream's parser for a model; parameters as of `cyllama.LLM`."""
     path = os.fspath(model)
     arguments = ["--model", path, "--alias", Path(path).stem, *DEFAULTS, *option_arguments(chosen)]
     arguments += more_arguments(options or {}, allow_unsafe=allow_unsafe)
@@ -205,7 +220,7 @@ def model_arguments(
 
 
 def option_arguments(options: LLMOptions) -> list[str]:
-    """The options as upstream's parser takes them.
+    """Return the options as arguments of upstream's parser.
 
     Raises
     ------
@@ -215,14 +230,14 @@ def option_arguments(options: LLMOptions) -> list[str]:
     if options.n_threads is None:
         found += ["--threads", str(get_threads())]
     if not _has_gpu():
-        # there is nothing to spread; and while upstream tries, it has its own log in the place of the process's, which
-        # ends the process if two models are loaded at once
+        # Nothing can be fitted; and upstream replaces the log while it tries, which crashes the process if two models
+        # are loaded at once.
         found += ["--fit", "off"]
     if isinstance(options.n_gpu_layers, int | str) and options.n_gpu_layers not in (0, "auto") and not _has_gpu():
-        warnings.warn(f"n_gpu_layers is {options.n_gpu_layers!r}, but there is no GPU that this build can use; "
+        warnings.warn(f"n_gpu_layers is {options.n_gpu_layers!r}, but this build has no usable GPU; "
                       "see cyllama.devices()", RuntimeWarning, stacklevel=5)  # fmt: skip
     if (options.embedding or options.reranking) and options.n_ubatch is None:
-        # a text is computed at once, or refused
+        # a text must fit into one batch
         found += [
             "--batch-size",
             str(options.n_ctx or EMBEDDING_BATCH),
@@ -252,7 +267,7 @@ def option_arguments(options: LLMOptions) -> list[str]:
 
 
 def _check_integer(name: str, value: Any, least: int | None) -> None:
-    """Upstream's parser cuts 2.5 to 2."""
+    """Reject what upstream's parser would truncate, such as 2.5."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} is {value!r}, expected an integer")
     most = 2**32 - 1 if name == "seed" else 2**31 - 1
@@ -275,18 +290,25 @@ def _text(value: Any, name: str) -> str:
         return str(os.fspath(value))
     if isinstance(value, Iterable) and not isinstance(value, Mapping | bytes | bytearray):
         return ",".join(_text(item, name) for item in value)
-    raise TypeError(f"{name} is {value!r}, expected a number, a text, a path or a sequence of them")
+    raise TypeError(f"{name} is {value!r}, expected a number, a string, a path or a sequence of them")
 
 
 def more_arguments(options: Mapping[str, Any], *, allow_unsafe: bool = False) -> list[str]:
-    """Options by upstream's own names: ``{"top-nsigma": 1.5, "mlock": True, "lora-scaled": ["a.gguf", 0.5]}``.
+    """Return the arguments for options by upstream's names.
+
+    Parameters
+    ----------
+    options : mapping
+        ``{"top-nsigma": 1.5, "mlock": True, "lora-scaled": ["a.gguf", 0.5]}``
+    allow_unsafe : bool
 
     Raises
     ------
     TypeError
-        There is no such option; the nearest is named.
+        An option does not exist; the message names the nearest.
     UnsupportedError
-        It would download, start a program or write files, and `allow_unsafe` is false; or it is of upstream's HTTP.
+        The option downloads, starts a program or writes files, and `allow_unsafe` is false; or it is one of upstream's
+        HTTP server.
     """
     every: Any = engine_options()
     known: dict[str, Any] = {name: info for info in every for name in info["names"]}
@@ -296,17 +318,17 @@ def more_arguments(options: Mapping[str, Any], *, allow_unsafe: bool = False) ->
         if flag is None:
             near = difflib.get_close_matches(f"--{name.replace('_', '-')}", known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise TypeError(f"options has {name!r}, which upstream does not know{hint}")
-        if is_of_http(known[flag]):
-            raise UnsupportedError(f"the option {name!r} is of llama-server's HTTP; `cyllama serve` has its own")
-        unread = why_unread(known[flag])
-        if unread is not None:
-            raise UnsupportedError(f"the option {name!r} would change nothing: {unread}")
+            raise TypeError(f"options has {name!r}, which is not an option of upstream{hint}")
+        if is_http_option(known[flag]):
+            raise UnsupportedError(f"the option {name!r} is one of llama-server's HTTP; `cyllama serve` has its own")
+        ignored = ignored_reason(known[flag])
+        if ignored is not None:
+            raise UnsupportedError(f"the option {name!r} has no effect: {ignored}")
         if flag in REPLACED:
             raise TypeError(f"options has {name!r}, which is {REPLACED[flag]}= here")
-        unsafe = danger_of(known[flag])
+        unsafe = unsafe_reason(known[flag])
         if unsafe is not None and not allow_unsafe:
-            raise UnsupportedError(f"the option {name!r} {unsafe}; give allow_unsafe=True if that is wanted")
+            raise UnsupportedError(f"the option {name!r} {unsafe}; it needs allow_unsafe=True")
         values = known[flag]["values"]
         if values == 0:
             if not isinstance(value, bool):
@@ -322,7 +344,7 @@ def more_arguments(options: Mapping[str, Any], *, allow_unsafe: bool = False) ->
 
 
 def draft_arguments(draft_model: Paths | None) -> list[str]:
-    """The options for a draft model, or ``"ngram"``."""
+    """Return the arguments for a draft model, or for ``"ngram"``."""
     if draft_model is None:
         return []
     if draft_model == "ngram":
@@ -331,13 +353,13 @@ def draft_arguments(draft_model: Paths | None) -> list[str]:
     with GGUFContext.from_file(path) as file:
         architecture = file.get("general.architecture")
         known = architecture == "dflash" or any(info.name.endswith("nextn.eh_proj.weight") for info in file.tensors())
-    # of those upstream knows the kind; with any other model it drafts nothing unless it is told how
+    # upstream detects these kinds; with any other model it drafts nothing unless the type is given
     kind = [] if known else ["--spec-type", "draft-eagle3" if architecture == "eagle3" else "draft-simple"]
     return ["--model-draft", os.fspath(path), *kind]
 
 
 def adapter_arguments(loras: Sequence[Paths | tuple[Paths, float]]) -> list[str]:
-    """The options for adapters and their weights."""
+    """Return the arguments for adapters and their weights."""
     parts = []
     for item in loras:
         path, weight = item if isinstance(item, tuple) else (item, 1.0)

@@ -1,38 +1,39 @@
-"""How much memory a model needs, before it is loaded."""
+"""Estimate the memory of a model before it is loaded."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 from cyllama import models
 from cyllama._native.memory import free_memory
 from cyllama.errors import OutOfMemoryError
 from cyllama.llama._engine import engine_memory
-from cyllama.llama.settings import llm_options, model_arguments
+from cyllama.llama._message_types import Paths
+from cyllama.llama._request_types import LLMOptionsDict
+from cyllama.llama.options import llm_options, model_arguments
 from cyllama.log import logger
 
-__all__ = ["DeviceMemory", "MemoryEstimate", "estimate_memory", "fitted_context", "need_of"]
+__all__ = ["DeviceMemory", "MemoryEstimate", "estimate_memory", "fit_context"]
 
 MEBIBYTE = 1 << 20
 SMALLEST_CONTEXT, CONTEXT_STEP = 4096, 256
-SPARE = 64 * MEBIBYTE  # for Python and all else
+SPARE = 64 * MEBIBYTE  # for the rest of the process
 
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """What is needed of one device, in bytes.
+    """The memory that a model needs on one device, in bytes.
 
     Attributes
     ----------
     name : str
     is_host : bool
-        Whether it is the machine's own memory.
+        Whether it is the memory of the host.
     weights, context, compute, projector : int
-        Of the model; of the KV cache and what else belongs to the context; of the buffers that a batch needs; of the
-        projector with its buffers.
+        Memory of the model, of the context (KV cache), of the buffers for a batch, and of the projector with its
+        buffers.
     free, total : int
     """
 
@@ -47,25 +48,25 @@ class DeviceMemory:
 
     @property
     def needed(self) -> int:
-        """All of it."""
+        """The sum of all parts."""
         return self.weights + self.context + self.compute + self.projector
 
     @property
     def fits(self) -> bool:
-        """Whether as much is free."""
+        """Whether the device has as much free memory."""
         return self.needed <= self.free
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """What a model needs.
+    """The memory that a model needs, in bytes.
 
     Attributes
     ----------
     n_ctx, n_ctx_train : int
-        Tokens: of the context that was asked for, and as trained.
+        Tokens of the context, and of the context that the model was trained with.
     devices : tuple of DeviceMemory
-        Those that are used; the host is the last one.
+        The devices in use; the host is the last one.
     """
 
     n_ctx: int
@@ -89,37 +90,37 @@ class MemoryEstimate:
 
     @property
     def projector(self) -> int:
-        """Bytes of the projector for pictures and sound."""
+        """Bytes of the projector for images and audio."""
         return sum(device.projector for device in self.devices)
 
     @property
     def total(self) -> int:
-        """All bytes."""
+        """Bytes of all devices."""
         return sum(device.needed for device in self.devices)
 
     @property
     def fits(self) -> bool:
-        """Whether every device has as much free."""
+        """Whether every device has enough free memory."""
         return all(device.fits for device in self.devices)
 
 
 def estimate_memory(
-    model: str | os.PathLike[str],
+    model: Paths,
     *,
-    n_ctx: int | None = None,
     options: Mapping[str, Any] | None = None,
-    **settings: Any,
+    **settings: Unpack[LLMOptionsDict],
 ) -> MemoryEstimate:
-    """Tell how much memory a model needs, from the header of its file.
+    """Estimate the memory that a model needs, from the header of its file.
 
     Parameters
     ----------
     model : str or path
         A GGUF file, or a name of `cyllama.models`.
-    n_ctx : int, optional
-        Tokens of context; by default as trained.
-    options, **settings
-        As of `cyllama.LLM`: ``n_parallel``, ``cache_type_k``, ``n_gpu_layers``, ``mmproj``, ...
+    options : mapping, optional
+        Options of ``llama-server`` by name, as of `cyllama.LLM`.
+    **settings
+        The fields of `LLMOptionsDict`: ``n_ctx`` (by default as trained), ``n_parallel``, ``cache_type_k``,
+        ``n_gpu_layers``, ``mmproj``, ...
 
     Returns
     -------
@@ -129,23 +130,23 @@ def estimate_memory(
     Raises
     ------
     TypeError, ValueError
-        There is no such option, or a value does not fit.
+        An option does not exist, or a value is invalid.
     FileNotFoundError, ModelLoadError
 
     Notes
     -----
-    Releases the GIL; takes about as long as reading the vocabulary.
+    Releases the GIL. It takes about as long as reading the vocabulary.
     Source: ``llama_get_memory_breakdown``, src/llama-ext.h.
 
     >>> from cyllama.llama import estimate_memory
     >>> estimate_memory("smollm2-135m-instruct", n_ctx=4096).total // 2**20        # doctest: +SKIP
     280
     """
-    return need_of(model_arguments(models.resolve(model), llm_options({"n_ctx": n_ctx, **settings}), options))
+    return _estimate(model_arguments(models.resolve(model), llm_options(settings), options))
 
 
-def need_of(arguments: Sequence[str]) -> MemoryEstimate:
-    """What a model needs with these options of upstream's parser."""
+def _estimate(arguments: Sequence[str]) -> MemoryEstimate:
+    """Estimate the memory of a model with these arguments of upstream's parser."""
     found: Any = engine_memory(arguments)
     devices = []
     for item in found["devices"]:
@@ -155,43 +156,47 @@ def need_of(arguments: Sequence[str]) -> MemoryEstimate:
     return MemoryEstimate(found["n_ctx"], found["n_ctx_train"], tuple(devices))
 
 
-def fitted_context(arguments: Sequence[str], *, given: bool) -> int | None:
-    """See that a model fits, before it is loaded.
+def fit_context(arguments: Sequence[str], *, given: bool) -> int | None:
+    """Check that a model fits in memory, and shorten its context if it does not.
 
     Parameters
     ----------
     arguments : sequence of str
-        The options of upstream's parser.
+        Arguments of upstream's parser.
     given : bool
-        Whether they say how long the context is: else it may be made shorter than the model was trained for.
+        Whether they contain the length of the context; only otherwise it is shortened.
 
     Returns
     -------
     int or None
-        The length to which the context is shortened.
+        The shortened length.
 
     Raises
     ------
     OutOfMemoryError
     """
-    need = need_of(arguments)
+    need = _estimate(arguments)
     shorter = None
     while not need.devices[-1].fits and not given and need.n_ctx > SMALLEST_CONTEXT:
         host = need.devices[-1]
         room = max(0, host.free - host.weights - host.compute - host.projector - SPARE)
         enough = min(need.n_ctx // 2, need.n_ctx * room // max(1, host.context))
         shorter = max(SMALLEST_CONTEXT, enough // CONTEXT_STEP * CONTEXT_STEP)
-        need = need_of([*arguments, "--ctx-size", str(shorter)])
-    host = need.devices[-1]  # what does not fit on a GPU, upstream leaves on the host
+        need = _estimate([*arguments, "--ctx-size", str(shorter)])
+    host = need.devices[-1]  # upstream leaves on the host what does not fit on a GPU
     if not host.fits:
         raise OutOfMemoryError(
             f"the model needs {host.needed // MEBIBYTE:,} MiB of memory: weights {host.weights // MEBIBYTE:,}, context "
             f"{host.context // MEBIBYTE:,} for {need.n_ctx:,} tokens, buffers {host.compute // MEBIBYTE:,}, "
             f"projector {host.projector // MEBIBYTE:,}; "
             f"{host.free // MEBIBYTE:,} MiB are free. A smaller n_ctx, or cache_type_k and cache_type_v 'q8_0', need "
-            "less; check_memory=False loads it all the same",
+            "less; check_memory=False loads it nevertheless",
             engine="llama",
         )
     if shorter is not None:
-        logger.warning("the context has %d tokens, not %d as trained: memory ends", shorter, need.n_ctx_train)
+        logger.warning(
+            "the context is limited to %d tokens by the free memory, the model was trained with %d",
+            shorter,
+            need.n_ctx_train,
+        )
     return shorter

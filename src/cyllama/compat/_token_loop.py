@@ -1,4 +1,4 @@
-"""Tokens one after the other with Python in between: functions that change the logits, or end a text."""
+"""Generate token by token, with Python functions that change the logits or end the text."""
 
 from __future__ import annotations
 
@@ -14,15 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cyllama.errors import ContextFullError
-from cyllama.llama._batch import LlamaBatch
-from cyllama.llama._context import LlamaContext
-from cyllama.llama._model import LlamaModel
-from cyllama.llama._sampler import LlamaSampler, TokenDataArray
+from cyllama.llama import LlamaBatch, LlamaContext, LlamaModel, LlamaSampler, TokenDataArray
 from cyllama.llama.params import LlamaContextParams
 
 __all__ = ["TokenLoop"]
 
-LAST_TOKENS = 64  # that count for penalties
+LAST_TOKENS = 64  # for penalties
 MIROSTAT_TOKENS = 100
 DEFAULTS: dict[str, Any] = {
     "temperature": 0.8,
@@ -61,16 +58,16 @@ class TokenLoop:
         params = LlamaContextParams(n_ctx=n_ctx, n_batch=n_batch, n_threads=n_threads, n_threads_batch=n_threads)
         self.context = LlamaContext(self.model, params)
         self.tokens: list[int] = []
-        self._logits: Logits | None = None  # of the last token, where a state was loaded: it does not hold them
+        self._logits: Logits | None = None  # of the last token of a loaded state, which does not contain them
 
     def reset(self) -> None:
-        """Forget all tokens."""
+        """Remove all tokens."""
         self.context.memory.clear()
         self.tokens.clear()
         self._logits = None
 
     def eval(self, tokens: Sequence[int]) -> None:
-        """Evaluate tokens after those before.
+        """Evaluate the next tokens.
 
         Raises
         ------
@@ -78,7 +75,7 @@ class TokenLoop:
         """
         if len(self.tokens) + len(tokens) > self.context.n_ctx():
             raise ContextFullError(
-                f"{len(self.tokens)} + {len(tokens)} tokens, but the context holds {self.context.n_ctx()}",
+                f"{len(self.tokens)} + {len(tokens)} tokens, expected at most {self.context.n_ctx()} (n_ctx)",
                 engine="llama",
             )
         self._logits = None
@@ -89,21 +86,21 @@ class TokenLoop:
             self.tokens += part
 
     def logits(self) -> Logits:
-        """A copy of the logits after the last token, shape (n_vocab,)."""
+        """Return a copy of the logits after the last token, shape (n_vocab,)."""
         return np.array(self.context.get_logits_ith(-1) if self._logits is None else self._logits, np.single)
 
     def sampler(self, fields: Mapping[str, Any]) -> LlamaSampler:
-        """A chain as the fields of a request say; what was evaluated counts for penalties.
+        """Return a sampler chain for the fields of a request; penalties include the evaluated tokens.
 
         Parameters
         ----------
         fields : mapping
-            Those of `DEFAULTS`, ``logit_bias``, ``grammar``, ``seed``; ``max_tokens`` and ``stop`` mean nothing here.
+            Those of `DEFAULTS`, ``logit_bias``, ``grammar``, ``seed``; ``max_tokens`` and ``stop`` are ignored.
 
         Raises
         ------
         TypeError
-            There is no such field; the nearest is named.
+            A field does not exist; the message names the nearest.
         """
         for name in fields:
             if name not in DEFAULTS and name not in OTHERS:
@@ -138,8 +135,8 @@ class TokenLoop:
             chain.add_dist(seed)
         return chain
 
-    def choose(self, chain: LlamaSampler, logits: Logits) -> int:
-        """Choose a token from logits."""
+    def sample_from(self, chain: LlamaSampler, logits: Logits) -> int:
+        """Sample a token from logits."""
         array: Any = TokenDataArray(np.arange(len(logits), dtype=np.int32), logits)
         chain.apply(array)
         token = int(array.id[array.selected])
@@ -147,8 +144,8 @@ class TokenLoop:
         return token
 
     def sample(self, fields: Mapping[str, Any]) -> int:
-        """Choose a token after those before."""
-        return self.choose(self.sampler(fields), self.logits())
+        """Sample the next token."""
+        return self.sample_from(self.sampler(fields), self.logits())
 
     def generate(
         self,
@@ -157,7 +154,7 @@ class TokenLoop:
         processors: Sequence[Processor] = (),
         criteria: Sequence[Criterion] = (),
     ) -> Iterator[int]:
-        """Evaluate tokens, then choose, give and evaluate the next one, until a criterion says so."""
+        """Evaluate tokens, then sample, yield and evaluate the next one until a criterion is true."""
         self.eval(tokens)
         chain = self.sampler(fields)
         while True:
@@ -166,7 +163,7 @@ class TokenLoop:
                 return
             for processor in processors:
                 logits = np.ascontiguousarray(processor(so_far, logits), np.single)
-            token = self.choose(chain, logits)
+            token = self.sample_from(chain, logits)
             yield token
             self.eval([token])
 
@@ -179,14 +176,14 @@ class TokenLoop:
         processors: Sequence[Processor] = (),
         criteria: Sequence[Criterion] = (),
     ) -> dict[str, Any]:
-        """Continue a text; a dict as OpenAI's."""
+        """Continue a text; return a dict in OpenAI's form."""
         vocab = self.model.vocab
         given = vocab.tokenize(prompt, True, True) if isinstance(prompt, str) else [int(token) for token in prompt]
         self.reset()
         most = fields.get("max_tokens")
         room = self.context.n_ctx() - len(given)
         most = room if most is None or most < 0 else min(most, room)
-        count, text, reason = 0, "", "length" if most <= 0 else "stop"  # a criterion that ends it
+        count, text, reason = 0, "", "length" if most <= 0 else "stop"  # also if a criterion ends it
         words = fields.get("stop") or ()
         longest, decoder = max(map(len, words), default=0), codecs.getincrementaldecoder("utf-8")("replace")
         for token in self.generate(given, fields, processors, criteria) if most > 0 else ():
@@ -216,13 +213,13 @@ class TokenLoop:
         }
 
     def save(self) -> bytes:
-        """The tokens, what was computed of them, and the logits after the last one."""
+        """Return the tokens, the state of the context, and the logits after the last token."""
         logits = self.logits() if self.tokens else np.empty(0, np.single)
         head = struct.pack(f"<II{len(self.tokens)}i", len(self.tokens), len(logits), *self.tokens)
         return head + logits.tobytes() + bytes(self.context.state.get_data())
 
     def load(self, data: bytes) -> None:
-        """Go back to what `save` gave."""
+        """Restore a state of `save`."""
         n_tokens, n_logits = struct.unpack_from("<II", data)
         at = 8 + 4 * n_tokens
         self.context.state.set_data(data[at + 4 * n_logits :])

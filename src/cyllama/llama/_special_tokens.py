@@ -1,4 +1,4 @@
-"""What people and models write stays text: ``<|im_start|>`` in a message is no control token."""
+"""Control tokens in messages stay text: ``<|im_start|>`` in a message is not parsed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import Any
 
 __all__ = ["MARK", "ControlTexts"]
 
-MARK = (
-    "\U0010ffff\U0010fffe"  # no text has it; the tokenizer of this build does not see it, but it splits control tokens
-)
+# Noncharacters, which no text contains. The tokenizer of this build removes them, and they split control tokens.
+MARK = "\U0010ffff\U0010fffe"
 TRUSTED = ("system", "developer")
 
 
 class ControlTexts:
-    """What the control tokens of a vocabulary are written like.
+    """The texts of a vocabulary's control tokens.
 
     Parameters
     ----------
@@ -27,15 +26,15 @@ class ControlTexts:
         self._pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
     def plain(self, text: str) -> str:
-        """The text with a mark in whatever looks like a control token."""
-        while self._pattern.search(text):  # again: what is left of one may be another
+        """Return the text with a mark in each control token."""
+        while self._pattern.search(text):  # again: the rest may contain another one
             text = self._pattern.sub(lambda found: found[0][0] + MARK + found[0][1:], text)
         return text
 
     def plain_messages(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Messages in which nothing is a control token that the program itself has not put there.
+        """Return messages whose control tokens stay text.
 
-        That are those of the system, and the beginning of an answer that the last message may be.
+        System messages, and a last message of the assistant, which the model continues, are trusted and unchanged.
         """
         last = len(messages) - 1
         return [
@@ -61,7 +60,7 @@ class ControlTexts:
         texts = [part for part in found if isinstance(part, dict) and isinstance(part.get("text"), str)]
         for part in texts:
             part["text"] = self.plain(part["text"])
-        if self._pattern.search("".join(part["text"] for part in texts)):  # one that several parts make together
+        if self._pattern.search("".join(part["text"] for part in texts)):  # a control token across parts
             for part in texts[1:]:
                 part["text"] = MARK + part["text"]
         return found

@@ -1,26 +1,22 @@
-"""What goes into a chat request: messages, tools, the form of the answer."""
+"""The body of a chat request: messages, tools, response format."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cyllama.llama.media_in import MediaInput
-from cyllama.llama.plain_text import ControlTexts
-from cyllama.llama.schemas import for_grammar
+from cyllama._cancel import Cancel
+from cyllama.llama._json_schema import as_type, for_grammar, schema_of
+from cyllama.llama._media import MediaInput
+from cyllama.llama._message_types import Messages
+from cyllama.llama._special_tokens import ControlTexts
 from cyllama.llama.tools import tool_dicts
-from cyllama.llama.typed import as_type, schema_of
 
-__all__ = ["CHAT_FIELDS", "Messages", "chat_body", "encoded", "for_upstream", "message_list", "parsed"]
+__all__ = ["CHAT_FIELDS", "chat_body", "encode_body", "message_list", "parse_choices", "prepare_body"]
 
-Messages = str | Sequence[Mapping[str, Any] | Any]
-
-# Fields of requests that upstream reads before its schema.
+# Fields of chats that upstream reads before its schema.
 CHAT_FIELDS = (
-    "messages",
-    "images",
-    "audio",
     "tools",
     "tool_choice",
     "parallel_tool_calls",
@@ -38,24 +34,24 @@ ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
 def message_list(messages: Messages) -> list[dict[str, Any]]:
-    """Messages as upstream takes them; a text is one of the user.
+    """Return messages in upstream's form; a string is one message of the user.
 
     Raises
     ------
     TypeError, ValueError
-        A message has no role, or one that there is not.
+        A message has no role, or an unknown one.
     """
     if isinstance(messages, str):
         return [{"role": "user", "content": messages}]
     if isinstance(messages, Mapping | bytes | bytearray) or not isinstance(messages, Sequence):
-        raise TypeError(f"messages is {messages!r}, expected a text or a list of messages")
+        raise TypeError(f"messages is {messages!r}, expected a string or a list of messages")
     if not messages:
         raise ValueError("messages is empty, expected at least one")
     return [_message(message, i) for i, message in enumerate(messages)]
 
 
 def _message(message: Any, i: int) -> dict[str, Any]:
-    for method in ("model_dump", "to_dict"):  # the openai package's types, and our own answers
+    for method in ("model_dump", "to_dict"):  # the types of the package openai, and Record
         if hasattr(message, method):
             message = getattr(message, method)()
             break
@@ -72,22 +68,22 @@ def chat_body(
     fields: Mapping[str, Any],
     control: ControlTexts,
     media: MediaInput,
-    cancel: Any = None,
+    cancel: Cancel | None = None,
 ) -> dict[str, Any]:
-    """The body of a request.
+    """Return the body of a chat request.
 
     Parameters
     ----------
     messages : str or sequence
     fields : mapping
-        ``images`` and ``audio`` are for the last message; ``tools`` may hold functions; ``tool_choice`` may name one
-        of them, or be it; ``response_format`` may be a pydantic model, another type, a JSON schema, or what OpenAI
-        takes; with ``parse_special`` what looks like a control token in a message is one.
+        ``images`` and ``audio`` are for the last message; ``tools`` may contain functions; ``tool_choice`` may be one
+        of them or its name; ``response_format`` may be a pydantic model, another type, a JSON schema, or OpenAI's
+        form; with ``parse_special``, control tokens in messages are parsed.
     control : ControlTexts
-        Of the model.
+        The model's control tokens.
     media : MediaInput
-        What the model takes beside text.
-    cancel : object with ``is_set()``, optional
+        The model's media.
+    cancel : Cancel, optional
         Stops a download.
     """
     given = media.attached(message_list(messages), fields.get("images"), fields.get("audio"))
@@ -104,24 +100,20 @@ def chat_body(
     return body
 
 
-def for_upstream(body: Mapping[str, Any], control: ControlTexts, media: MediaInput) -> dict[str, Any]:
-    """A chat request in the form of OpenAI or Anthropic that came from elsewhere, as upstream takes it.
+def prepare_body(body: Mapping[str, Any], control: ControlTexts, media: MediaInput) -> dict[str, Any]:
+    """Return a chat request of another client, in the form of OpenAI or Anthropic, in upstream's form.
 
-    Schemas and the choice of one tool are written as upstream reads them; what looks like a control token in a
-    message is none; pictures and sounds are decoded.
+    Schemas and the choice of one tool are converted, control tokens in messages stay text, and images and audio are
+    decoded.
 
     Raises
     ------
     ValueError
-        Messages or tools are not what they have to be, or the tool that is chosen is not among them; a picture or a
-        sound is not allowed or above a limit.
+        Messages or tools are invalid, the chosen tool does not exist, or a file is not allowed or above a limit.
     UnsupportedError, MediaError
-        The model takes no pictures or no sound, or one is damaged.
+        The model does not accept images or audio, or a file is damaged.
     """
-    found = dict(body)
-    for name in ("messages", "input"):
-        if isinstance(found.get(name), list):
-            found[name] = media.for_upstream(found[name], name=name, own_form=True)
+    found = media.decode_body(body)
     if "messages" in found:
         found["messages"] = control.plain_messages(_checked_messages(found["messages"]))
     elif isinstance(found.get("input"), str):
@@ -151,7 +143,7 @@ def _checked_messages(messages: Any) -> list[dict[str, Any]]:
 
 
 def _plain_item(item: Any, control: ControlTexts) -> Any:
-    """One item of the input of ``/v1/responses``: a message, or what a tool gave."""
+    """Escape control tokens in an item of the input of ``/v1/responses``: a message, or the result of a tool."""
     if not isinstance(item, dict):
         return item
     if isinstance(item.get("role"), str):
@@ -160,7 +152,7 @@ def _plain_item(item: Any, control: ControlTexts) -> Any:
 
 
 def _choose_tool(body: dict[str, Any], choice: Any) -> None:
-    """Upstream knows no choice of one tool: it is the only one that the model is told of then, and required."""
+    """Choose one tool, which upstream does not support: make it the only one, and required."""
     if choice in ("auto", "none", "required"):
         return
     if isinstance(choice, Mapping):
@@ -176,7 +168,7 @@ def _choose_tool(body: dict[str, Any], choice: Any) -> None:
 
 
 def response_format(value: Any) -> dict[str, Any]:
-    """The form of an answer as OpenAI describes it."""
+    """Return a response format in OpenAI's form."""
     if value in ("text", "json_object"):
         return {"type": value}
     if isinstance(value, Mapping):
@@ -187,43 +179,45 @@ def response_format(value: Any) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": name, "schema": schema_of(value, "response_format")}}
 
 
-def parsed(answer: Mapping[str, Any], wanted: Any) -> list[Any]:
-    """The choices of an answer as what was asked for, as `parsed_text`; None for those that were cut off."""
+def parse_choices(response: Mapping[str, Any], form: Any) -> list[Any]:
+    """Parse the choices of a response, as `parse_text`; None for those that were cut off."""
     return [
-        None if choice["finish_reason"] != "stop" else parsed_text(str(choice["message"].get("content") or ""), wanted)
-        for choice in answer["choices"]
+        None if choice["finish_reason"] != "stop" else parse_text(str(choice["message"].get("content") or ""), form)
+        for choice in response["choices"]
     ]
 
 
-def parsed_text(text: str, wanted: Any) -> Any:
-    """An answer as what was asked for: an object of a type, or what its JSON holds; None if that was a text.
+def parse_text(text: str, form: Any) -> Any:
+    """Return a text as an object of a response format, or as the value of its JSON; None for the format ``"text"``.
 
     Raises
     ------
     ValueError
-        It is cut off, or does not fit.
+        The text is cut off or does not have the format.
     """
-    if hasattr(wanted, "model_validate_json"):
-        return wanted.model_validate_json(text)
-    if wanted == "text" or (isinstance(wanted, Mapping) and wanted.get("type") == "text"):
+    if hasattr(form, "model_validate_json"):
+        return form.model_validate_json(text)
+    if form == "text" or (isinstance(form, Mapping) and form.get("type") == "text"):
         return None
     value = json.loads(text)
-    return value if isinstance(wanted, str | Mapping) else as_type(wanted, value)
+    return value if isinstance(form, str | Mapping) else as_type(form, value)
 
 
-def encoded(body: Any) -> bytes:
-    """A request as JSON; nothing for None.
+def encode_body(body: object, refer: Callable[[object], str] | None = None) -> bytes:
+    """Return a body as JSON; empty for None.
+
+    `refer` returns the text for other objects, as `Attachments.refer` does for files.
 
     Raises
     ------
     TypeError, ValueError
-        JSON cannot carry it: NaN, other objects, half of a surrogate pair.
+        JSON cannot express it: NaN, other objects, half of a surrogate pair.
     """
     try:
-        return b"" if body is None else json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
+        return b"" if body is None else json.dumps(body, allow_nan=False, ensure_ascii=False, default=refer).encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"the request has text that is no Unicode: {error.object[error.start : error.end]!r}"
+            f"the request has text that is not Unicode: {error.object[error.start : error.end]!r}"
         ) from None
     except (TypeError, ValueError) as error:
         raise type(error)(f"the request cannot be written as JSON: {error}") from None

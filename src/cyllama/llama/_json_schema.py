@@ -1,4 +1,4 @@
-"""Python types as JSON schemas, and JSON values as objects of such types."""
+"""JSON schemas: of Python types, their limits, and the form that upstream's grammars accept."""
 
 from __future__ import annotations
 
@@ -13,20 +13,34 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Literal, Union
 
-__all__ = ["as_type", "schema_of"]
+__all__ = ["as_type", "check_schema", "for_grammar", "grammar_pattern", "schema_of"]
 
 PLAIN = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
 TEXTS = {datetime.datetime: "date-time", datetime.date: "date", datetime.time: "time", uuid.UUID: "uuid"}
 LISTS = (list, set, frozenset, tuple, Sequence)
 
+# Limits of a schema. The converter recurses for each level and each reference, its time grows with the cube of the
+# number of optional properties of an object, and it cannot be cancelled.
+MAX_DEPTH = 64
+MAX_PROPERTIES = 256  # of one object
+MAX_DEFINITIONS = 256
+MAX_REFERENCES = 1_000
+MAX_PARTS = 10_000  # objects, lists and values together
+MAX_PATTERN = 1_000  # characters
+
+VALUES = ("const", "default", "enum", "examples")  # these contain no schemas
+BY_NAME = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
+CLASSES = {"d": "0-9", "w": "A-Za-z0-9_", "s": " "}
+NOT_PLAIN = r"\"\\\x00-\x1F\x7F"  # what a JSON string must escape
+
 
 def schema_of(kind: Any, where: str = "the type") -> dict[str, Any]:
-    """The JSON schema of a type; what it refers to stands in its ``$defs``.
+    """Return the JSON schema of a type; the types that it refers to are in its ``$defs``.
 
     Raises
     ------
     TypeError
-        JSON cannot carry it.
+        The type cannot be expressed in JSON.
     """
     builder = _Schemas()
     schema = builder.schema(kind, where)
@@ -34,11 +48,11 @@ def schema_of(kind: Any, where: str = "the type") -> dict[str, Any]:
 
 
 class _Schemas:
-    """The schemas of types that may refer to each other."""
+    """Make the schemas of types that may refer to each other."""
 
     def __init__(self) -> None:
         self.definitions: dict[str, Any] = {}
-        self._open: dict[Any, bool] = {}  # types that are being described: whether they refer to themselves
+        self._open: dict[Any, bool] = {}  # types in progress: whether they refer to themselves
 
     def schema(self, kind: Any, where: str) -> dict[str, Any]:
         if kind in PLAIN:
@@ -69,7 +83,7 @@ class _Schemas:
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
             needed = [field.name for field in dataclasses.fields(kind) if field.init and not _has_default(field)]
             return self._object(kind, needed, where)
-        raise TypeError(f"{where} is {kind!r}, which JSON cannot carry")
+        raise TypeError(f"{where} is {kind!r}, which cannot be expressed in JSON")
 
     def _pydantic(self, kind: Any) -> dict[str, Any]:
         found = dict(kind.model_json_schema())
@@ -109,19 +123,19 @@ def _has_default(field: dataclasses.Field[Any]) -> bool:
 
 
 def _described(notes: Sequence[Any]) -> dict[str, Any]:
-    """What ``Annotated`` says: a text, or an object with a description such as ``pydantic.Field``."""
+    """Return the description in ``Annotated``: a text, or an object with a description such as ``pydantic.Field``."""
     texts = [note if isinstance(note, str) else getattr(note, "description", None) for note in notes]
     found = [text for text in texts if isinstance(text, str)]
     return {"description": found[0]} if found else {}
 
 
 def as_type(kind: Any, value: Any) -> Any:
-    """A value of JSON as an object of a type, as far as `schema_of` knows it.
+    """Return a JSON value as an object of a type that `schema_of` supports.
 
     Raises
     ------
     ValueError, TypeError, KeyError
-        It is no such object.
+        The value does not have the type.
     """
     if hasattr(kind, "model_validate"):
         return kind.model_validate(value)
@@ -145,7 +159,7 @@ def as_type(kind: Any, value: Any) -> Any:
     if isinstance(kind, type) and issubclass(kind, enum.Enum | uuid.UUID | PurePath):
         return kind(value)
     if kind in PLAIN and type(value) is not kind:
-        raise TypeError(f"{value!r} is no {PLAIN[kind]}")
+        raise TypeError(f"{value!r} is not of the type {PLAIN[kind]}")
     if origin is Literal and value not in arguments:
         raise ValueError(f"{value!r} is not one of {', '.join(map(repr, arguments))}")
     return value
@@ -165,3 +179,114 @@ def _as_list(base: Any, arguments: tuple[Any, ...], value: list[Any]) -> Any:
         return tuple(as_type(kind, item) for kind, item in zip(arguments, value, strict=True))
     items = [as_type(arguments[0], item) for item in value] if arguments else value
     return items if base in (list, Sequence) else base(items)
+
+
+def check_schema(schema: Any) -> None:
+    """Reject a schema that exceeds a limit.
+
+    Parameters
+    ----------
+    schema : dict, list or value
+        A JSON schema, or an object that contains some, such as a list of tools.
+
+    Raises
+    ------
+    ValueError
+        The schema exceeds a limit, which the message names.
+    """
+    waiting, n_parts, n_references = [(schema, 1)], 0, 0
+    while waiting:
+        part, depth = waiting.pop()
+        n_parts += 1
+        if n_parts > MAX_PARTS:
+            raise ValueError(f"the schema has more than {MAX_PARTS} parts")
+        if depth > MAX_DEPTH:
+            raise ValueError(f"the schema is nested too deeply: more than {MAX_DEPTH} levels")
+        if isinstance(part, Mapping):
+            _check_object(part)
+            n_references += "$ref" in part
+            if n_references > MAX_REFERENCES:
+                raise ValueError(f"the schema has more than {MAX_REFERENCES} references")
+            waiting += [(value, depth + 1) for value in part.values()]
+        elif isinstance(part, list | tuple):
+            waiting += [(value, depth + 1) for value in part]
+
+
+def _check_object(part: Mapping[str, Any]) -> None:
+    for key, most in (("properties", MAX_PROPERTIES), ("$defs", MAX_DEFINITIONS), ("definitions", MAX_DEFINITIONS)):
+        value = part.get(key)
+        if isinstance(value, Mapping) and len(value) > most:
+            raise ValueError(f"the schema has {len(value)} {key} in one object, expected {most} at most")
+    pattern = part.get("pattern")
+    if isinstance(pattern, str) and len(pattern) > MAX_PATTERN:
+        raise ValueError(f"the schema has a pattern of {len(pattern)} characters, expected {MAX_PATTERN} at most")
+
+
+def for_grammar(schema: Any) -> Any:
+    """Return a copy of a schema whose patterns are converted by `grammar_pattern`.
+
+    Raises
+    ------
+    ValueError
+        The schema exceeds a limit of :func:`check_schema`.
+    """
+    check_schema(schema)
+    return _copy(schema)
+
+
+def _copy(schema: Any) -> Any:
+    if isinstance(schema, Mapping):
+        return {key: value if key in VALUES else _part(key, value) for key, value in schema.items()}
+    return [_copy(item) for item in schema] if isinstance(schema, list | tuple) else schema
+
+
+def _part(key: str, value: Any) -> Any:
+    if key in BY_NAME and isinstance(value, Mapping):
+        return {name: _copy(part) for name, part in value.items()}
+    return grammar_pattern(value) if key == "pattern" and isinstance(value, str) else _copy(value)
+
+
+def grammar_pattern(pattern: str) -> str:
+    """Return a regular expression in the form of upstream's converter: anchored, and without short classes.
+
+    A pattern of JSON Schema matches anywhere in a text: ``a`` becomes ``^.*(a).*$``. ``\\d``, ``\\w``, ``\\s``, their
+    negations, the dot and ``[^...]`` become classes of the characters that a JSON string may contain.
+    """
+    begins, ends = pattern.startswith("^"), pattern.endswith("$") and not pattern.endswith("\\$")
+    inner = _classes(pattern[begins : len(pattern) - ends])
+    if begins and ends:
+        return f"^{inner}$"
+    anything = f"[^{NOT_PLAIN}]*"
+    return f"^{'' if begins else anything}({inner}){'' if ends else anything}$"
+
+
+def _classes(pattern: str) -> str:
+    found, i = [], 0
+    in_class = negated = False
+    while i < len(pattern):
+        sign, after = pattern[i], pattern[i + 1 : i + 2]
+        i += 1
+        if sign == "\\" and after:
+            i += 1
+            found.append(_escape(after, in_class))
+        elif in_class:
+            if sign == "]":
+                found.append(NOT_PLAIN if negated else "")
+                in_class = False
+            found.append(sign)
+        elif sign == "[":
+            in_class, negated = True, after == "^"
+            found.append(sign)
+        elif sign == ".":
+            found.append(f"[^{NOT_PLAIN}]")
+        else:
+            found.append(sign)
+    return "".join(found)
+
+
+def _escape(sign: str, in_class: bool) -> str:
+    if sign in CLASSES:
+        return CLASSES[sign] if in_class else f"[{CLASSES[sign]}]"
+    if sign.lower() in CLASSES and not in_class:
+        return f"[^{CLASSES[sign.lower()]}{NOT_PLAIN}]"
+    return f"\\{sign}"

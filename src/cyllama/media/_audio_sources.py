@@ -1,7 +1,6 @@
-"""Where sound comes from: an array, a file that libsndfile reads, or a container that FFmpeg reads.
+"""Sources of audio: an array, a file that libsndfile reads, or a container that FFmpeg reads.
 
-A source knows its rate and its length, and gives mono blocks one after the other from any frame on. Nothing but the
-block at hand is in memory.
+A source has a rate and a length, and yields mono blocks from any frame on. Only the current block is in memory.
 """
 
 from __future__ import annotations
@@ -19,21 +18,21 @@ from typing import Any, Protocol
 import soundfile
 
 from cyllama.errors import MediaError
-from cyllama.media.samples import MAX_CHANNELS, MAX_RATE, Array, Samples, check_samples, to_mono
+from cyllama.media._samples import MAX_CHANNELS, MAX_RATE, Array, Samples, check_samples, to_mono
 
 __all__ = ["ArraySource", "Source", "open_encoded"]
 
-BLOCK_SECONDS, BLOCK_FRAMES = 4, 1 << 18  # a block has at most that many, whichever is fewer
+BLOCK_SECONDS, BLOCK_FRAMES = 4, 1 << 18  # limits of a block
 CONTAINERS = "containers such as m4a, mp4 or webm need PyAV: pip install av"
-# What libsndfile notes when a header promises more than the file has: RIFF, AIFF, AU, W64, RF64.
+# libsndfile's notes about files that are shorter than their header says: RIFF, AIFF, AU, W64, RF64.
 SHORT = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
-UNKNOWN_SIZE = 0x7FFF_0000  # written by programs that could not go back to fill in the size
-UNKNOWN_FRAMES = 1 << 56  # libsndfile has a huge number for it
+UNKNOWN_SIZE = 0x7FFF_0000  # written by programs that cannot seek back to the header
+UNKNOWN_FRAMES = 1 << 56  # libsndfile uses a huge number
 SLACK_BYTES = 1024  # writers differ in what they count
 SLACK_SECONDS, CONTAINER_SLACK_SECONDS = 0.1, 1.0
-SAY_THEIR_LENGTH = ("mov", "matroska", "asf", "avi", "flv")  # of others FFmpeg guesses it from the bit rate
+EXACT_DURATION = ("mov", "matroska", "asf", "avi", "flv")  # for others FFmpeg estimates it from the bit rate
 PAGE = b"OggS"
-# FFmpeg's names of containers that are one file; playlists could make it open other files and addresses
+# FFmpeg's names of containers that are one file; playlists could open other files and URLs
 SINGLE_FILES = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,ac3,eac3,amr,ape,asf,avi,caf,dsf,dts,flv,latm,mp3,mpc,mpc8,mpeg,mpegts,"
     "ogg,rm,tak,tta,wav,w64,wv,aiff,au,flac"
@@ -41,30 +40,30 @@ SINGLE_FILES = (
 
 
 class Source(Protocol):
-    """Sound of one rate."""
+    """Audio of one rate."""
 
     name: str  # for messages
     rate: int  # Hz
     channels: int
-    frames: int | None  # None: the file does not say
+    frames: int | None  # None: unknown
     slack: int  # frames that may be missing at the end
 
     def blocks(self, first: int) -> Iterator[Samples]:
-        """Mono blocks from a frame on, checked, none of them empty."""
+        """Yield mono blocks from a frame on, checked and not empty."""
 
 
 def block_size(rate: int) -> int:
-    """Frames of one block."""
+    """Return the number of frames of a block."""
     return max(1, min(BLOCK_SECONDS * rate, BLOCK_FRAMES))
 
 
 class ArraySource:
-    """Samples in memory, which are not copied as a whole.
+    """Samples in memory, which are converted block by block.
 
     Parameters
     ----------
     array : ndarray
-        Shape (n, channels); what `cyllama.media.samples.as_array` returned.
+        Shape (n, channels); a result of `cyllama.media._samples.as_array`.
     rate : int
         In Hz.
     """
@@ -78,7 +77,7 @@ class ArraySource:
         self.channels = array.shape[1]
 
     def blocks(self, first: int) -> Iterator[Samples]:
-        """Mono blocks from a frame on."""
+        """Yield mono blocks from a frame on."""
         size = block_size(self.rate)
         for start in range(first, len(self.array), size):
             block = to_mono(self.array[start : start + size])
@@ -87,10 +86,10 @@ class ArraySource:
 
 
 class _Forward(soundfile.SoundFile):  # type: ignore[misc]
-    """A sound file that is read without seeking: soundfile seeks after each block, which MP3 and Opus can hear."""
+    """An audio file without seeking: soundfile seeks after each block, which is audible in MP3 and Opus."""
 
     def seekable(self) -> bool:
-        """Tell soundfile that there is no need."""
+        """Return False, so that soundfile does not seek."""
         return False
 
 
@@ -107,9 +106,9 @@ class SoundFileSource:
     Raises
     ------
     soundfile.LibsndfileError
-        libsndfile cannot read it.
+        libsndfile cannot read the file.
     MediaError
-        It is truncated.
+        The file is truncated.
     """
 
     def __init__(self, data: Path | bytes, name: str) -> None:
@@ -117,9 +116,9 @@ class SoundFileSource:
         with self._open() as file:
             self.rate, self.channels = _plausible(file.samplerate, file.channels, name)
             self.frames: int | None = file.frames
-            if file.frames >= UNKNOWN_FRAMES or (file.format == "MP3" and not _mp3_says_its_length(data)):
+            if file.frames >= UNKNOWN_FRAMES or (file.format == "MP3" and not _mp3_has_length(data)):
                 self.frames = None
-            # Ogg is only found by pages, and a decoder of its codecs starts differently in the middle
+            # Ogg is indexed by pages only, and its codecs decode differently from the middle
             self.seeks = soundfile.SoundFile.seekable(file) and file.format != "OGG"
             self.slack = int(SLACK_SECONDS * self.rate)
             notes = file.extra_info
@@ -133,7 +132,7 @@ class SoundFileSource:
             raise MediaError(f"{name} is truncated: it ends in the middle of a page")
 
     def blocks(self, first: int) -> Iterator[Samples]:
-        """Mono blocks from a frame on."""
+        """Yield mono blocks from a frame on."""
         size = block_size(self.rate)
         with self._open() as file:
             position = 0
@@ -156,7 +155,7 @@ class SoundFileSource:
             with _Forward(io.BytesIO(self.data)) as file:
                 yield file
             return
-        # by descriptor: libsndfile then judges by the content, not by the ending of the name
+        # by descriptor: libsndfile then detects the format by content, not by the suffix of the name
         with open(self.data, "rb", buffering=0) as raw, _Forward(raw.fileno(), closefd=False) as file:
             yield file
 
@@ -168,7 +167,7 @@ class SoundFileSource:
 
 
 class AvSource:
-    """The first sound track of a container that FFmpeg reads.
+    """The first audio track of a container that FFmpeg reads.
 
     Parameters
     ----------
@@ -182,22 +181,22 @@ class AvSource:
     Raises
     ------
     av.error.FFmpegError
-        FFmpeg cannot read it.
+        FFmpeg cannot read the file.
     MediaError
-        It has no sound.
+        The file has no audio.
     """
 
     def __init__(self, data: Path | bytes, name: str, av: ModuleType) -> None:
         self.data, self.name, self._av = data, name, av
         with self._open() as container:
             if not container.streams.audio:
-                raise MediaError(f"{name} has no sound track")
+                raise MediaError(f"{name} has no audio track")
             stream = container.streams.audio[0]
             if stream.codec_context is None:
-                raise MediaError(f"{name} has sound in a format that FFmpeg cannot decode")
+                raise MediaError(f"{name} has audio in a format that FFmpeg cannot decode")
             self.rate, self.channels = _plausible(stream.rate or 0, stream.channels, name)
             self.frames: int | None = None
-            if container.format.name.startswith(SAY_THEIR_LENGTH):
+            if container.format.name.startswith(EXACT_DURATION):
                 if stream.duration is not None:
                     self.frames = round(stream.duration * stream.time_base * self.rate)
                 elif container.duration is not None:
@@ -205,7 +204,7 @@ class AvSource:
             self.slack = int(CONTAINER_SLACK_SECONDS * self.rate)
 
     def blocks(self, first: int) -> Iterator[Samples]:
-        """Mono blocks from a frame on; what is before is decoded and left."""
+        """Yield mono blocks from a frame on; earlier frames are decoded and dropped."""
         position = 0
         try:
             for block in self._decoded():
@@ -221,7 +220,7 @@ class AvSource:
     def _decoded(self) -> Iterator[Array]:
         with self._open() as container:
             stream = container.streams.audio[0]
-            # packed floats of one rate, whatever the decoder makes
+            # interleaved floats of one rate, for every decoder
             packed = self._av.AudioResampler(format="flt", layout=stream.layout, rate=self.rate)
             for frame in self._frames(container.decode(stream), packed):
                 block = frame.to_ndarray().reshape(-1, self.channels)
@@ -242,27 +241,27 @@ class AvSource:
 
 
 def open_encoded(data: Path | bytes, name: str) -> Source:
-    """Return the source for a sound file or its content: libsndfile if it can, else FFmpeg if PyAV is there.
+    """Return the source for an audio file or its content: libsndfile, or FFmpeg if PyAV is installed.
 
     Raises
     ------
     MediaError
-        Neither can read it; without PyAV the message names the extra.
+        The file cannot be read; the message names PyAV if it is not installed.
     """
     if data == b"":
-        raise MediaError(f"{name} is empty, expected a sound file")
+        raise MediaError(f"{name} is empty, expected an audio file")
     try:
         return SoundFileSource(data, name)
     except soundfile.SoundFileError as error:
-        refused = _reason(error)
+        reason = _reason(error)
     try:
         import av
     except ImportError:
-        raise MediaError(f"cannot read {name} as sound: {refused}; {CONTAINERS}") from None
+        raise MediaError(f"cannot read {name} as audio: {reason}; {CONTAINERS}") from None
     try:
         return AvSource(data, name, av)
     except av.error.FFmpegError as error:
-        raise MediaError(f"cannot read {name} as sound: {refused}; FFmpeg says: {_reason(error)}") from error
+        raise MediaError(f"cannot read {name} as audio: {reason}; FFmpeg says: {_reason(error)}") from error
 
 
 def _plausible(rate: int, channels: int, name: str) -> tuple[int, int]:
@@ -274,13 +273,13 @@ def _plausible(rate: int, channels: int, name: str) -> tuple[int, int]:
 
 
 def _reason(error: Exception) -> str:
-    """What a library says, without the name of its file object."""
+    """Return the message of a library, without the name of its file object."""
     text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
     return str(text).strip().rstrip(".")
 
 
-def _mp3_says_its_length(data: Path | bytes) -> bool:
-    """Whether an encoder left a note with the number of frames; without one libsndfile guesses from the bit rate."""
+def _mp3_has_length(data: Path | bytes) -> bool:
+    """Return whether the file contains its number of frames; otherwise libsndfile estimates it from the bit rate."""
     head = _part(data, 0, 10)
     start = 0
     if head[:3] == b"ID3":  # the tag's size: four times seven bits
@@ -289,7 +288,7 @@ def _mp3_says_its_length(data: Path | bytes) -> bool:
 
 
 def _ends_with_a_page(data: Path | bytes) -> bool:
-    """Whether the last page of an Ogg file is whole."""
+    """Return whether the last page of an Ogg file is complete."""
     size = len(data) if isinstance(data, bytes) else data.stat().st_size
     tail = _part(data, max(0, size - 65_307), 65_307)  # a page is at most that long
     start = tail.rfind(PAGE)

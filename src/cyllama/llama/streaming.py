@@ -1,0 +1,266 @@
+"""Streamed responses."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Self, TypeVar
+
+from cyllama._cancel import AnyCancel, Cancel
+from cyllama.errors import CancelledError, ClosedError, InUseError
+from cyllama.llama._engine import EngineResponse
+from cyllama.llama._errors import response_error
+from cyllama.llama.responses import Record
+
+__all__ = ["ChunkJoiner", "EventParser", "NextRequest", "RawResponse", "Stream"]
+
+Chunk = TypeVar("Chunk", bound=Record)
+Result = TypeVar("Result", bound=Record)
+
+NextRequest = Callable[[dict[str, Any], AnyCancel], EngineResponse | None]
+
+
+class Stream(Generic[Chunk, Result]):
+    """An iterator over the chunks of a response. Closing or dropping it frees the slot.
+
+    Parameters
+    ----------
+    response : EngineResponse
+    chunk_type : type
+        The class of the chunks.
+    cancel : Cancel, optional
+    make_result : callable
+        Makes the result of the joined chunks.
+    next_request : callable, optional
+        Called with the joined chunks when a response has ended, and with an event that stops it. Returns the response
+        whose chunks follow, or None.
+
+    Notes
+    -----
+    Thread safety: one thread reads it. Any thread may close it, which ends the iteration.
+    """
+
+    def __init__(
+        self,
+        response: EngineResponse,
+        chunk_type: type[Chunk],
+        cancel: Cancel | None,
+        *,
+        make_result: Callable[[dict[str, Any]], Result],
+        next_request: NextRequest | None = None,
+    ) -> None:
+        self._response = response
+        self._events, self._joiner = EventParser(), ChunkJoiner()
+        self._ready: deque[dict[str, Any]] = deque()
+        self._chunk_type, self._make_result, self._next_request = chunk_type, make_result, next_request
+        self._complete = False
+        self._stop = threading.Event()
+        self._cancel = AnyCancel(cancel, self._stop)
+        self._ended = False
+
+    def next(self, *, cancel: Cancel | None = None) -> Chunk | None:
+        """Wait for the next chunk; return None after the last one. Releases the GIL."""
+        stop = self._cancel if cancel is None else AnyCancel(self._cancel, cancel)
+        try:
+            while not self._ready:
+                data = self._response.next(cancel=stop)
+                if data is not None:
+                    self._ready.extend(self._events.feed(data))
+                elif not self._continue(stop):
+                    self.close()
+                    return None
+        except ClosedError:
+            if self._ended:
+                return None
+            raise ClosedError("the model was closed before the response ended") from None
+        except InUseError:  # another thread reads
+            raise
+        except BaseException as error:
+            ended = self._ended
+            self.close()
+            if ended and isinstance(error, CancelledError):
+                return None
+            raise
+        chunk = self._ready.popleft()
+        if "error" in chunk:
+            self.close()
+            raise response_error(chunk["error"])
+        self._joiner.add(chunk)
+        return self._chunk_type(chunk)
+
+    def _continue(self, stop: AnyCancel) -> bool:
+        """Start the request that follows the response, as after tool calls; return whether there is one."""
+        if self._next_request is not None:
+            response = self._next_request(self._joiner.joined(), stop)
+            if response is not None:
+                self._response.close()
+                self._response, self._events, self._joiner = response, EventParser(), ChunkJoiner()
+                return True
+        self._complete = True
+        return False
+
+    def result(self) -> Result:
+        """Read the remaining chunks and return what the call without `stream` returns.
+
+        Returns
+        -------
+        ChatCompletion or Completion
+            The last response, with `run_tools`. It lacks the ``logprobs`` of the token that ends the text.
+
+        Raises
+        ------
+        ClosedError
+            The stream was closed before the response ended.
+        """
+        while self.next() is not None:
+            pass
+        if not self._complete:
+            raise ClosedError("the stream was closed before the response ended")
+        return self._make_result(self._joiner.joined())
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Chunk:
+        chunk = self.next()
+        if chunk is None:
+            raise StopIteration
+        return chunk
+
+    def close(self) -> None:
+        """Stop the request."""
+        self._ended = True
+        self._stop.set()
+        with contextlib.suppress(InUseError):  # the reading thread closes the response
+            self.abort()
+
+    def abort(self) -> None:
+        """Stop the request; the reading thread gets ClosedError."""
+        self._response.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "complete" if self._complete else "closed" if self._ended else "open"
+        return f"<Stream of {self._chunk_type.__name__}, {state}>"
+
+
+class RawResponse:
+    """The bytes of a response of upstream's handlers. Closing or dropping it frees the slot."""
+
+    def __init__(self, response: EngineResponse, cancel: Cancel | None) -> None:
+        self._response = response
+        self._cancel = cancel
+
+    @property
+    def status(self) -> int:
+        """The HTTP status code."""
+        return self._response.status
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the response consists of server-sent events."""
+        return self._response.is_stream
+
+    @property
+    def data(self) -> bytes:
+        """The whole response, unless it is a stream."""
+        return self._response.data
+
+    def next(self) -> bytes | None:
+        """Wait for the next bytes of a stream, which may be empty; return None after the last ones.
+
+        Raises
+        ------
+        ClosedError
+            The model was closed before the response ended.
+        EngineError, CancelledError
+        """
+        return self._response.next(cancel=self._cancel)
+
+    def close(self) -> None:
+        """Stop the request."""
+        self._response.close()
+
+    abort = close
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+class ChunkJoiner:
+    """Join the chunks of a streamed response to the response that the call without a stream returns."""
+
+    def __init__(self) -> None:
+        self._head: dict[str, Any] = {}
+        self._choices: dict[int, dict[str, Any]] = {}
+
+    def add(self, chunk: Mapping[str, Any]) -> None:
+        """Add the next chunk."""
+        for choice in chunk["choices"]:
+            self._add_choice(choice)
+        self._head.update(chunk)
+
+    def joined(self) -> dict[str, Any]:
+        """Return the chunks so far as one response.
+
+        ``usage`` is computed from ``timings`` if the request did not set ``include_usage``.
+        """
+        head = {**self._head, "object": self._head.get("object", "").removesuffix(".chunk")}
+        timings = head.get("timings")
+        if timings and "usage" not in head:
+            prompt, generated = timings["cache_n"] + timings["prompt_n"], timings["predicted_n"]
+            head["usage"] = {
+                "prompt_tokens": prompt,
+                "completion_tokens": generated,
+                "total_tokens": prompt + generated,
+                "prompt_tokens_details": {"cached_tokens": timings["cache_n"]},
+            }
+        return {**head, "choices": [choice for _, choice in sorted(self._choices.items())]}
+
+    def _add_choice(self, chunk: Mapping[str, Any]) -> None:
+        index = chunk["index"]
+        choice = self._choices.setdefault(index, {"index": index, "finish_reason": None})
+        choice["finish_reason"] = chunk.get("finish_reason") or choice["finish_reason"]
+        if chunk.get("logprobs"):
+            choice.setdefault("logprobs", {"content": []})["content"] += chunk["logprobs"]["content"]
+        if "text" in chunk:
+            choice["text"] = choice.get("text", "") + chunk["text"]
+        if "delta" in chunk:
+            _add_delta(choice.setdefault("message", {"role": "assistant", "content": ""}), chunk["delta"])
+
+
+def _add_delta(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
+    for name in ("content", "reasoning_content"):
+        if delta.get(name):
+            message[name] = message.get(name, "") + delta[name]
+    for part in delta.get("tool_calls") or ():
+        calls = message.setdefault("tool_calls", [])
+        if part["index"] == len(calls):
+            calls.append({"type": "function", "function": {"name": "", "arguments": ""}, "id": ""})
+        call, function = calls[part["index"]], part.get("function", {})
+        call["id"] = part.get("id") or call["id"]
+        call["function"]["name"] += function.get("name") or ""
+        call["function"]["arguments"] += function.get("arguments") or ""
+
+
+class EventParser:
+    """Parse server-sent events from data that is split anywhere."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[dict[str, Any]]:
+        """Return the JSON of the events that are now complete."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        return [json.loads(line[6:]) for line in lines if line.startswith(b"data: ") and line != b"data: [DONE]"]
