@@ -1,7 +1,7 @@
-"""Speech to text: whisper.cpp, with Whisper and Parakeet models.
+"""Transcribe speech with whisper.cpp: Whisper and Parakeet models.
 
-:func:`transcribe` is the shortest way from a recording to a text, :class:`Whisper` keeps a model loaded;
-`WhisperContext`, `WhisperState`, `WhisperVad`, `ParakeetContext` and `ParakeetState` are thin handles on whisper.cpp's.
+:func:`transcribe` transcribes one recording, and :class:`Whisper` keeps a model loaded. `WhisperContext`,
+`WhisperState`, `WhisperVad`, `ParakeetContext` and `ParakeetState` are thin wrappers of the objects of whisper.cpp.
 """
 
 from cyllama.media.audio import AudioStream, load_audio
@@ -9,6 +9,7 @@ from cyllama.whisper._core import bench_ggml_mul_mat, bench_memcpy, system_info,
 from cyllama.whisper._model import WhisperContext, WhisperGrammar, languages
 from cyllama.whisper._parakeet import ParakeetContext
 from cyllama.whisper._parakeet_state import ParakeetState, ParakeetToken
+from cyllama.whisper._segment_iterator import SegmentIterator
 from cyllama.whisper._state import WhisperState, WhisperTimings, WhisperToken
 from cyllama.whisper._vad import WhisperVad
 from cyllama.whisper.options import TranscribeOptions, VadOptions
@@ -21,18 +22,24 @@ from cyllama.whisper.params import (
     WhisperVadParams,
 )
 from cyllama.whisper.quantize import quantize
-from cyllama.whisper.results import Segment, Token, Transcription, TranscriptionInfo, Word
+from cyllama.whisper.results import DetectedLanguage, Segment, Token, Transcription, TranscriptionInfo, Word
 from cyllama.whisper.streaming import StreamedSegment, StreamingTranscriber
-from cyllama.whisper.transcribe import Whisper, transcribe
+from cyllama.whisper.transcribe import AudioInput, ModelInput, Whisper, transcribe
+from cyllama.whisper.writers import SegmentWriter
 
 __all__ = [
+    "AudioInput",
     "AudioStream",
+    "DetectedLanguage",
+    "ModelInput",
     "ParakeetContext",
     "ParakeetContextParams",
     "ParakeetFullParams",
     "ParakeetState",
     "ParakeetToken",
     "Segment",
+    "SegmentIterator",
+    "SegmentWriter",
     "StreamedSegment",
     "StreamingTranscriber",
     "Token",

@@ -1,4 +1,4 @@
-"""The speech recognition engine (whisper.cpp)."""
+"""The engine whisper.cpp: version, features and benchmarks."""
 
 import threading
 
@@ -17,41 +17,44 @@ _bench_lock = threading.Lock()
 
 
 def version() -> str:
-    """Version of whisper.cpp. Source: ``whisper_version``, whisper.h."""
+    """Return the version of whisper.cpp. Source: ``whisper_version``, whisper.h."""
     return lib.whisper_version().decode()
 
 
 def system_info() -> str:
-    """Features of the backends. Source: ``whisper_print_system_info``, whisper.h."""
+    """Return the features of the backends. Source: ``whisper_print_system_info``, whisper.h."""
     _core.load_backends()
     return lib.whisper_print_system_info().decode()
 
 
 def bench_memcpy(n_threads: int = 1) -> str:
-    """Speed of copying memory, as a table; takes seconds. Source: ``whisper_bench_memcpy_str``, whisper.h."""
+    """Measure the speed of copying memory, for some seconds; return a table.
+
+    Source: ``whisper_bench_memcpy_str``, whisper.h.
+    """
     return _bench(n_threads, False)
 
 
 def bench_ggml_mul_mat(n_threads: int = 1) -> str:
-    """Speed of multiplying matrices of each type, as a table; takes minutes.
+    """Measure the speed of multiplying matrices of each type, for some minutes; return a table.
 
     Source: ``whisper_bench_ggml_mul_mat_str``, whisper.h.
     """
     return _bench(n_threads, True)
 
 
-def _bench(n_threads: int, of_matrices: bool) -> str:
+def _bench(n_threads: int, multiplies: bool) -> str:
     _core.load_backends()
     check_range(n_threads, "n_threads", 1, 512)
     cdef int c_threads = n_threads
-    cdef bint c_matrices = of_matrices
+    cdef bint c_matrices = multiplies
     cdef const char * text = NULL
-    with _bench_lock, nogil:  # the text is the engine's only one
+    with _bench_lock, nogil:  # the engine has one buffer for the text
         text = lib.whisper_bench_ggml_mul_mat_str(c_threads) if c_matrices else lib.whisper_bench_memcpy_str(c_threads)
     return text.decode()
 
 
 def registry_address() -> int:
-    """A number that is the same for all engines that share one backend registry (used by the tests)."""
+    """Return the address of the first backend: equal in all engines that share one registry (for tests)."""
     _core.load_backends()
     return <size_t> <void *> ggml.ggml_backend_reg_get(0)

@@ -1,45 +1,37 @@
-"""The parameters of a transcription as C takes them."""
+"""Fill the C structs of a transcription (see ``scripts/gen_fill.py``)."""
 
 from libcpp.string cimport string
 
+from cyllama._native._c_memory cimport CMemory
 from cyllama._native._handle cimport CallState, check_range
 from cyllama.whisper cimport libwhisper as lib
 from cyllama.whisper._model cimport WhisperContext, WhisperGrammar, ask_stop
 from cyllama.whisper.libgrammar cimport matching_tokens
 
 from cyllama._native import _core
+from cyllama._params import checked
 from cyllama.errors import EngineError
 from cyllama.whisper.params import WhisperFullParams, WhisperVadParams
 
 
 cdef int threads(object n_threads) except -1:
-    """How many threads a call takes: as many as asked for, at most the budget."""
+    """Return the threads of a call: `n_threads`, at most the budget."""
     if n_threads is None:
         return _core.get_threads()
     check_range(n_threads, "n_threads", 1, 512)
     return min(n_threads, _core.get_threads())
 
 
+include "WhisperVadParams.pxi"
+include "WhisperFullParams.pxi"
+
+
 cdef lib.whisper_vad_params fill_vad(object params):
-    """`params` over the engine's defaults."""
+    """Return `params` over the engine's defaults."""
     cdef lib.whisper_vad_params c_params = lib.whisper_vad_default_params()
-    if params is None:
-        return c_params
-    if not isinstance(params, WhisperVadParams):
-        raise TypeError(f"params is {params!r}, expected WhisperVadParams")
-    params.check()
-    if params.threshold is not None:
-        c_params.threshold = params.threshold
-    if params.min_speech_duration_ms is not None:
-        c_params.min_speech_duration_ms = params.min_speech_duration_ms
-    if params.min_silence_duration_ms is not None:
-        c_params.min_silence_duration_ms = params.min_silence_duration_ms
-    if params.max_speech_duration_s is not None and params.max_speech_duration_s <= 100_000:
+    fill_WhisperVadParams(checked(params, WhisperVadParams), &c_params, None)
+    if params is not None and params.max_speech_duration_s is not None and params.max_speech_duration_s <= 100_000:
         c_params.max_speech_duration_s = params.max_speech_duration_s
-    if params.speech_pad_ms is not None:
-        c_params.speech_pad_ms = params.speech_pad_ms
-    if params.samples_overlap is not None:
-        c_params.samples_overlap = params.samples_overlap
     return c_params
 
 
@@ -48,17 +40,18 @@ cdef class FullParams:
 
     cdef int fill(self, WhisperContext context, object params, CallState state) except -1:
         """Check `params` and write them over the engine's defaults."""
-        if not isinstance(params, WhisperFullParams):
-            raise TypeError(f"params is {params!r}, expected WhisperFullParams")
-        params.check()
-        self.keep = []
+        if params is None:
+            raise TypeError("params is None, expected WhisperFullParams")
+        values = checked(params, WhisperFullParams)
+        self.memory = CMemory()
         strategy = params.strategy or ("greedy" if params.beam_size is None else "beam_search")
         self.c = lib.whisper_full_default_params(
             lib.WHISPER_SAMPLING_GREEDY if strategy == "greedy" else lib.WHISPER_SAMPLING_BEAM_SEARCH)
         self.c.n_threads = threads(params.n_threads)
-        self.c.no_context = True if params.no_context is None else params.no_context
-        self._numbers(params)
-        self._switches(params)
+        self.c.no_context = True
+        fill_WhisperFullParams(values, &self.c, self.memory)
+        if params.max_len:
+            self.c.token_timestamps = True
         self._texts(context, params)
         self._tokens(context, params, state)
         self._grammar(params)
@@ -66,81 +59,16 @@ cdef class FullParams:
             raise ValueError(f"audio_ctx is {params.audio_ctx}, expected at most {context.n_audio_ctx}")
         return 0
 
-    cdef const char * _kept(self, bytes raw):
-        self.keep.append(raw)
-        return raw
-
-    def _numbers(self, params) -> None:
-        if params.n_max_text_ctx is not None:
-            self.c.n_max_text_ctx = params.n_max_text_ctx
-        if params.offset_ms is not None:
-            self.c.offset_ms = params.offset_ms
-        if params.duration_ms is not None:
-            self.c.duration_ms = params.duration_ms
-        if params.thold_pt is not None:
-            self.c.thold_pt = params.thold_pt
-        if params.thold_ptsum is not None:
-            self.c.thold_ptsum = params.thold_ptsum
-        if params.max_len is not None:
-            self.c.max_len = params.max_len
-        if params.max_tokens is not None:
-            self.c.max_tokens = params.max_tokens
-        if params.audio_ctx is not None:
-            self.c.audio_ctx = params.audio_ctx
-        if params.temperature is not None:
-            self.c.temperature = params.temperature
-        if params.max_initial_ts is not None:
-            self.c.max_initial_ts = params.max_initial_ts
-        if params.length_penalty is not None:
-            self.c.length_penalty = params.length_penalty
-        if params.temperature_inc is not None:
-            self.c.temperature_inc = params.temperature_inc
-        if params.entropy_thold is not None:
-            self.c.entropy_thold = params.entropy_thold
-        if params.logprob_thold is not None:
-            self.c.logprob_thold = params.logprob_thold
-        if params.no_speech_thold is not None:
-            self.c.no_speech_thold = params.no_speech_thold
-        if params.best_of is not None:
-            self.c.greedy.best_of = params.best_of
-        if params.beam_size is not None:
-            self.c.beam_search.beam_size = params.beam_size
-        if params.grammar_penalty is not None:
-            self.c.grammar_penalty = params.grammar_penalty
-
-    def _switches(self, params) -> None:
-        if params.translate is not None:
-            self.c.translate = params.translate
-        if params.no_timestamps is not None:
-            self.c.no_timestamps = params.no_timestamps
-        if params.single_segment is not None:
-            self.c.single_segment = params.single_segment
-        if params.print_special is not None:
-            self.c.print_special = params.print_special
-        self.c.token_timestamps = bool(params.token_timestamps or params.max_len)
-        if params.split_on_word is not None:
-            self.c.split_on_word = params.split_on_word
-        if params.tdrz_enable is not None:
-            self.c.tdrz_enable = params.tdrz_enable
-        if params.carry_initial_prompt is not None:
-            self.c.carry_initial_prompt = params.carry_initial_prompt
-        if params.detect_language is not None:
-            self.c.detect_language = params.detect_language
-        if params.suppress_blank is not None:
-            self.c.suppress_blank = params.suppress_blank
-        if params.suppress_nst is not None:
-            self.c.suppress_nst = params.suppress_nst
-
     def _texts(self, WhisperContext context, params) -> None:
         if params.language is not None and params.language != "auto":
-            self.c.language = self._kept(context.language_code(params.language).encode())
+            self.c.language = self.memory.text(context.language_code(params.language))
         elif params.language == "auto":
-            self.c.language = self._kept(b"auto")
+            self.c.language = self.memory.text(b"auto")
         if not context.is_multilingual:
             if params.translate:
-                raise ValueError("translate is True, but the model knows English only")
+                raise ValueError("translate is True, but the model supports English only")
             if params.detect_language or params.language == "auto":
-                self.c.language = self._kept(b"en")
+                self.c.language = self.memory.text(b"en")
                 self.c.detect_language = False
 
     def _tokens(self, WhisperContext context, params, CallState state) -> None:
@@ -163,8 +91,8 @@ cdef class FullParams:
                     self.suppressed = matching_tokens(context._ptr, n_text, c_pattern, ask_stop, <void *> state)
             except EngineError as e:
                 reason = e.args[0] if e.args else e
-                raise ValueError(f"suppress_regex is {params.suppress_regex!r}, which is no regular expression of "
-                                 f"ECMAScript: {reason}") from None
+                raise ValueError(f"suppress_regex is {params.suppress_regex!r}, expected a regular "
+                                 f"expression of ECMAScript: {reason}") from None
             state.finish()
         for token in params.suppress_tokens or ():
             context._check_token(token, "a token of suppress_tokens")

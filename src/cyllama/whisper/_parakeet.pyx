@@ -1,6 +1,7 @@
 """Parakeet models: loading, sizes and vocabulary."""
 
 import os
+from typing import BinaryIO
 
 cimport cython
 from libc.stdint cimport int32_t
@@ -8,17 +9,22 @@ from libcpp.vector cimport vector
 
 from cyllama._native cimport libggml as ggml
 from cyllama._native._core cimport engine_error, log_hook, start_call
+from cyllama._native._c_memory cimport CMemory
 from cyllama._native._handle cimport CallState, Handle
 from cyllama.whisper cimport libparakeet as lib
 from cyllama.whisper._model cimport ask_stop
 from cyllama.whisper._source cimport ModelSource
-from cyllama.whisper.libmodel cimport stop_source
 from cyllama.whisper.libparakeet_model cimport check_parakeet_model, parakeet_loader_of
 
+from cyllama._cancel import Cancel
 from cyllama._native import _core
 from cyllama.errors import EngineError, ModelLoadError
-from cyllama.whisper.model_files import ModelFile
+from cyllama.whisper._checks import check_index
+from cyllama.whisper._model_source import ModelFile
+from cyllama._params import checked
 from cyllama.whisper.params import ParakeetContextParams
+
+include "ParakeetContextParams.pxi"
 
 _core.check_abi(__name__, (ggml.ggml_version().decode(), sizeof(ggml.ggml_tensor), ggml.GGML_MAX_NAME))
 lib.parakeet_log_set(log_hook, <void *> <const char *> b"whisper")
@@ -33,14 +39,14 @@ cdef class ParakeetContext(Handle):
     path_model : str, bytes or os.PathLike
         A file that ``convert-parakeet-to-ggml.py`` of whisper.cpp wrote.
     params : ParakeetContextParams, optional
-    cancel : object with ``is_set()``, optional
-        Such as ``threading.Event``. Ctrl-C stops loading too.
+    cancel : Cancel, optional
+        Stops loading, as Ctrl-C does.
 
     Raises
     ------
     FileNotFoundError, IsADirectoryError, PermissionError
     ModelLoadError
-        The file is not a Parakeet model, is truncated or damaged; the message says where.
+        The file is not a Parakeet model, is truncated or damaged; the message has the place.
     CancelledError
         `cancel` was set.
 
@@ -52,12 +58,12 @@ cdef class ParakeetContext(Handle):
 
     def __cinit__(self, path_model=None, params=None, *, cancel=None):
         if path_model is None:
-            return  # the class methods fill it
+            return  # from_bytes() and from_fileobj() load
         with ModelFile.from_path(path_model) as file:
             self._load(file, params, cancel)
 
     def __init__(self, path_model: str | bytes | os.PathLike[str] | None = None,
-                 params: ParakeetContextParams | None = None, *, cancel: object | None = None) -> None:
+                 params: ParakeetContextParams | None = None, *, cancel: Cancel | None = None) -> None:
         if not self._open and path_model is None:
             raise TypeError("ParakeetContext() needs path_model")
 
@@ -65,9 +71,9 @@ cdef class ParakeetContext(Handle):
         self._dispose()
 
     @classmethod
-    def from_bytes(cls, data: object, params: ParakeetContextParams | None = None, *,
-                   cancel: object | None = None) -> ParakeetContext:
-        """Load from a bytes-like object with the content of a model file; not copied as a whole.
+    def from_bytes(cls, data: bytes | bytearray | memoryview, params: ParakeetContextParams | None = None, *,
+                   cancel: Cancel | None = None) -> ParakeetContext:
+        """Load from a bytes-like object with the content of a model file, without copying it.
 
         Notes
         -----
@@ -80,8 +86,8 @@ cdef class ParakeetContext(Handle):
         return self
 
     @classmethod
-    def from_fileobj(cls, fileobj: object, params: ParakeetContextParams | None = None, *,
-                     cancel: object | None = None) -> ParakeetContext:
+    def from_fileobj(cls, fileobj: BinaryIO, params: ParakeetContextParams | None = None, *,
+                     cancel: Cancel | None = None) -> ParakeetContext:
         """Load from a binary file object, from its position to its end.
 
         Notes
@@ -100,24 +106,9 @@ cdef class ParakeetContext(Handle):
         cdef lib.parakeet_context_params c_params = lib.parakeet_context_default_params()
         cdef lib.parakeet_model_loader loader
         self.params = ParakeetContextParams() if params is None else params
-        if not isinstance(self.params, ParakeetContextParams):
-            raise TypeError(f"params is {params!r}, expected ParakeetContextParams")
-        self.params.check()
-        if self.params.use_gpu is not None:
-            c_params.use_gpu = self.params.use_gpu
-        if self.params.gpu_device is not None:
-            c_params.gpu_device = self.params.gpu_device
+        fill_ParakeetContextParams(checked(self.params, ParakeetContextParams), &c_params, None)
         _core.load_backends()
-        state.finish()  # cancelled before it began
-        stop_source(source.ptr[0], ask_stop, <void *> state)
-        start_call()
-        try:
-            with nogil:
-                check_parakeet_model(source.ptr[0])
-        except EngineError as e:
-            state.finish()
-            raise ModelLoadError(f"{source.what} cannot be loaded: {e.args[0] if e.args else e}", engine="whisper",
-                                 function="parakeet_init_with_params_no_state") from None
+        source.check(check_parakeet_model, ask_stop, state, "parakeet_init_with_params_no_state")
         loader = parakeet_loader_of(source.ptr[0])
         with nogil:
             self._ptr = lib.parakeet_init_with_params_no_state(&loader, c_params)
@@ -138,28 +129,14 @@ cdef class ParakeetContext(Handle):
         return 0
 
     cdef int _check_token(self, object token, str what) except -1:
-        if isinstance(token, bool) or not hasattr(token, "__index__"):
-            raise TypeError(f"{what} is {token!r}, expected an integer")
-        if not 0 <= token <= self.n_vocab:  # the blank token follows the vocabulary
-            raise IndexError(f"{what} is {token}, expected 0 to {self.n_vocab}")
+        check_index(what, token, self.n_vocab + 1)  # the blank token follows the vocabulary
         return 0
-
-    def init_state(self) -> object:
-        """Return a new `ParakeetState`: what one transcription needs beside the weights.
-
-        Notes
-        -----
-        Releases the GIL. Source: ``parakeet_init_state``, parakeet.h.
-        """
-        from cyllama.whisper._parakeet_state import ParakeetState
-
-        return ParakeetState(self)
 
     # ------------------------------------------------------------------------------------------ sizes
 
     @property
     def n_audio_ctx(self) -> int:
-        """Mel frames of 10 ms that one call takes at most. Source: ``parakeet_n_audio_ctx``, parakeet.h."""
+        """Maximum number of mel frames, of 10 ms, for one call. Source: ``parakeet_n_audio_ctx``, parakeet.h."""
         self._check()
         return lib.parakeet_n_audio_ctx(self._ptr)
 
@@ -196,7 +173,7 @@ cdef class ParakeetContext(Handle):
     # ------------------------------------------------------------------------------------- vocabulary
 
     def tokenize(self, text: str) -> list[int]:
-        """Return the tokens of a text: from its start, each is the longest word of the vocabulary that matches.
+        """Return the tokens of a text: from its start on, the longest matching word of the vocabulary.
 
         Notes
         -----
@@ -227,11 +204,14 @@ cdef class ParakeetContext(Handle):
         return [tokens[i] for i in range(n)]
 
     def token_count(self, text: str) -> int:
-        """Return how many tokens a text has; see :meth:`tokenize`. Source: ``parakeet_tokenize``, parakeet.h."""
+        """Return the number of tokens of a text; see :meth:`tokenize`. Source: ``parakeet_tokenize``, parakeet.h."""
         return len(self.tokenize(text))
 
     def token_to_str(self, token: int) -> str:
-        """Return the entry of the vocabulary, such as ``"▁the"``. Source: ``parakeet_token_to_str``, parakeet.h."""
+        """Return a token's entry in the vocabulary, such as ``"▁the"``.
+
+        Source: ``parakeet_token_to_str``, parakeet.h.
+        """
         self._check()
         self._check_token(token, "token")
         return lib.parakeet_token_to_str(self._ptr, token).decode("utf-8", "replace")
@@ -255,7 +235,7 @@ cdef class ParakeetContext(Handle):
 
     @property
     def token_blank(self) -> int:
-        """The token that stands for no text. Source: ``parakeet_token_blank``, parakeet.h."""
+        """The token of no text. Source: ``parakeet_token_blank``, parakeet.h."""
         self._check()
         return lib.parakeet_token_blank(self._ptr)
 

@@ -1,33 +1,54 @@
-"""States of Parakeet models: what one transcription needs beside the weights, and its results."""
+"""States of Parakeet models: the working memory and the results of one transcription."""
 
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 cimport cython
-from cpython.pythread cimport PyThread_get_thread_ident
 from libcpp cimport bool as cbool
 
 from cyllama._native._core cimport engine_error, start_call
-from cyllama._native._handle cimport CallState, Handle
+from cyllama._native._c_memory cimport CMemory
+from cyllama._native._handle cimport CallState
 from cyllama.whisper cimport libparakeet as lib
+from cyllama.whisper._base cimport BaseState, Callbacks, call_encoder_begin, call_new_segment, call_progress
 from cyllama.whisper._fill cimport threads
 from cyllama.whisper._model cimport ask_stop
 from cyllama.whisper._parakeet cimport ParakeetContext
 
-from cyllama.errors import DecodeError, EngineError, InUseError, OutOfMemoryError, TranscribeError
-from cyllama.media.samples import as_array, check_samples, to_mono
+from cyllama._cancel import Cancel
+from cyllama._params import checked
+from cyllama.errors import DecodeError, EngineError, OutOfMemoryError, TranscribeError
+from cyllama.whisper._checks import check_mel, convert_samples
 from cyllama.whisper.params import ParakeetFullParams
 
-MIN_SAMPLES = 1600  # shorter audio is padded: the engine divides by the number of its frames less one
+include "ParakeetFullParams.pxi"
+
+MIN_SAMPLES = 1600  # shorter audio is padded: the engine divides by the number of frames minus one
 
 
 class ParakeetToken(NamedTuple):
     """One token of a segment (``parakeet_token_data``, parakeet.h).
 
-    ``text``: bytes of UTF-8; ``p``: its probability among the tokens; ``plog``: logarithm of its probability among
-    tokens and durations together; ``t0``, ``t1``: times in centiseconds; ``frame_index``: its encoder frame, of 80 ms;
-    ``duration_idx``, ``duration_value``: its duration as an index and in encoder frames.
+    Attributes
+    ----------
+    id : int
+        Index in the vocabulary.
+    text : bytes
+        Text in UTF-8; a character may be split between tokens.
+    p : float
+        Probability among the tokens, 0 to 1.
+    plog : float
+        Logarithm of the probability among tokens and durations together.
+    t0, t1 : int
+        Start and end in centiseconds.
+    frame_index : int
+        Encoder frame of 80 ms.
+    duration_idx, duration_value : int
+        Duration as an index and in encoder frames.
+    is_word_start : bool
+        Whether the token begins a word.
     """
 
     id: int
@@ -43,41 +64,15 @@ class ParakeetToken(NamedTuple):
 
 
 @cython.final
-cdef class _Call:
-    """What the callbacks of one call of :meth:`ParakeetState.full` need."""
+cdef class _Call(Callbacks):
+    """The callbacks and C parameters of one call of :meth:`ParakeetState.full`."""
 
-    cdef ParakeetState owner
-    cdef CallState state
     cdef lib.parakeet_full_params c
-    cdef object new_segment
     cdef object new_token
-    cdef object encoder_begin
-    cdef bint ended  # encoder_begin returned False
-
-    cdef int failed(self, object error) noexcept:
-        if self.state.error is None:
-            self.state.error = error
-        self.state._stop = True
-        return 0
 
 
 cdef void _new_segment(lib.parakeet_context * c, lib.parakeet_state * s, int n_new, void * data) noexcept nogil:
-    _new_segment_gil(n_new, data)
-
-
-cdef void _new_segment_gil(int n_new, void * data) noexcept with gil:
-    cdef _Call call = <_Call> data
-    cdef int n
-    if call.state._stop:
-        return
-    call.owner._callback_thread = PyThread_get_thread_ident()
-    try:
-        n = lib.parakeet_full_n_segments_from_state(call.owner._ptr)
-        call.new_segment(n - n_new, n)
-    except BaseException as e:
-        call.failed(e)
-    finally:
-        call.owner._callback_thread = 0
+    call_new_segment(n_new, data)
 
 
 cdef void _new_token(lib.parakeet_context * c, lib.parakeet_state * s, const lib.parakeet_token_data * token,
@@ -90,45 +85,27 @@ cdef void _new_token_gil(const lib.parakeet_token_data * token, void * data) noe
     if call.state._stop:
         return
     try:
-        call.new_token(call.owner._token(token))
+        call.new_token((<ParakeetState> call.owner)._token(token))
     except BaseException as e:
-        call.failed(e)
+        call.fail(e)
 
 
 cdef void _progress(lib.parakeet_context * c, lib.parakeet_state * s, int percent, void * data) noexcept nogil:
-    _progress_gil(percent, data)
-
-
-cdef void _progress_gil(int percent, void * data) noexcept with gil:
-    (<_Call> data).state.progress(min(1.0, percent / 100.0))
+    call_progress(percent, data)
 
 
 cdef cbool _encoder_begin(lib.parakeet_context * c, lib.parakeet_state * s, void * data) noexcept nogil:
-    return _encoder_begin_gil(data)
-
-
-cdef bint _encoder_begin_gil(void * data) noexcept with gil:
-    cdef _Call call = <_Call> data
-    if call.state._poll_gil():
-        return False
-    if call.encoder_begin is None:
-        return True
-    try:
-        call.ended = call.encoder_begin() is False
-        return not call.ended
-    except BaseException as e:
-        call.failed(e)
-        return False
+    return call_encoder_begin(data)
 
 
 @cython.no_gc_clear  # freeing needs the fields, the parent above all
-cdef class ParakeetState(Handle):
-    """What one transcription by a Parakeet model needs beside the weights.
+cdef class ParakeetState(BaseState):
+    """The working memory and the results of one transcription by a Parakeet model.
 
     Parameters
     ----------
     context : ParakeetContext
-        The model; kept open.
+        The model. It stays open as long as the state.
 
     Notes
     -----
@@ -165,8 +142,8 @@ cdef class ParakeetState(Handle):
 
     # ------------------------------------------------------------------------------ mel spectrogram
 
-    def pcm_to_mel(self, samples: object, n_threads: int | None = None) -> None:
-        """Compute the mel spectrogram of audio and keep it in the state.
+    def pcm_to_mel(self, samples: npt.ArrayLike, n_threads: int | None = None) -> None:
+        """Compute the mel spectrogram of audio and store it in the state.
 
         Parameters
         ----------
@@ -203,7 +180,7 @@ cdef class ParakeetState(Handle):
             raise engine_error(TranscribeError, "the engine failed", "whisper", "parakeet_pcm_to_mel_with_state", code)
         self._has_mel = True
 
-    def set_mel(self, mel: object) -> None:
+    def set_mel(self, mel: npt.ArrayLike) -> None:
         """Set the mel spectrogram.
 
         Parameters
@@ -215,12 +192,7 @@ cdef class ParakeetState(Handle):
         -----
         Source: ``parakeet_set_mel_with_state``, parakeet.h.
         """
-        found = np.ascontiguousarray(mel, np.float32)
-        n_mels, most = self.context.model_n_mels, self.context.n_audio_ctx
-        if found.ndim != 2 or found.shape[1] != n_mels or not 0 < found.shape[0] <= most:
-            raise ValueError(f"mel has the shape {found.shape}, expected (1 to {most} frames, {n_mels})")
-        if not np.isfinite(found).all():
-            raise ValueError("mel contains values that are not finite")
+        found = check_mel(mel, self.context.model_n_mels, self.context.n_audio_ctx, bands_first=False)
         cdef const float[:, ::1] view = found
         cdef const float * c_view = &view[0, 0]
         cdef int code
@@ -232,7 +204,7 @@ cdef class ParakeetState(Handle):
         finally:
             self._end()
         if code != 0:
-            raise engine_error(TranscribeError, "the mel spectrogram was refused", "whisper",
+            raise engine_error(TranscribeError, "the engine rejected the mel spectrogram", "whisper",
                                "parakeet_set_mel_with_state", code)
         self._has_mel = True
 
@@ -244,9 +216,9 @@ cdef class ParakeetState(Handle):
 
     # --------------------------------------------------------------------------------- transcription
 
-    def full(self, samples: object | None = None, params: ParakeetFullParams | None = None, *,
-             cancel: object | None = None) -> None:
-        """Transcribe; the result is a segment of this state, or none if there is no text.
+    def full(self, samples: npt.ArrayLike | None = None, params: ParakeetFullParams | None = None, *,
+             cancel: Cancel | None = None) -> None:
+        """Transcribe audio; the state then has one segment, or none if there is no text.
 
         Parameters
         ----------
@@ -255,7 +227,7 @@ cdef class ParakeetState(Handle):
             Without samples, the mel spectrogram of :meth:`pcm_to_mel` or :meth:`set_mel` is transcribed.
         params : ParakeetFullParams, optional
             With the callbacks of this call.
-        cancel : object with ``is_set()``, optional
+        cancel : Cancel, optional
             Stops the call within a second, as Ctrl-C does.
 
         Raises
@@ -271,8 +243,8 @@ cdef class ParakeetState(Handle):
 
         Notes
         -----
-        The engine encodes longer audio at once, with memory that grows with the square of its length. `Whisper`
-        therefore cuts it.
+        The engine encodes the audio at once: its memory grows with the square of the length. `Whisper` therefore splits
+        longer audio into chunks.
 
         Releases the GIL. An exception of a callback stops the call and is raised. The state stays usable after all of
         these. Source: ``parakeet_full_with_state``, parakeet.h.
@@ -310,9 +282,7 @@ cdef class ParakeetState(Handle):
         """Return the callbacks and C parameters of one call."""
         cdef _Call call = _Call.__new__(_Call)
         cdef void * data = <void *> call
-        if not isinstance(params, ParakeetFullParams):
-            raise TypeError(f"params is {params!r}, expected ParakeetFullParams")
-        params.check()
+        values = checked(params, ParakeetFullParams)
         self.context._check()
         most = self.context.n_audio_ctx
         if params.audio_ctx is not None and params.audio_ctx > most:
@@ -321,8 +291,9 @@ cdef class ParakeetState(Handle):
         call.state = CallState(cancel, params.progress_callback)
         call.c = lib.parakeet_full_default_params(lib.PARAKEET_SAMPLING_GREEDY)
         call.c.n_threads = threads(params.n_threads)
-        call.c.no_context = True if params.no_context is None else params.no_context
-        call.c.audio_ctx = params.audio_ctx or 0
+        call.c.no_context = True
+        call.c.audio_ctx = 0
+        fill_ParakeetFullParams(values, &call.c, None)
         call.new_segment = params.new_segment_callback
         call.new_token = params.new_token_callback
         call.encoder_begin = params.encoder_begin_callback
@@ -342,7 +313,7 @@ cdef class ParakeetState(Handle):
         return call
 
     def _start(self) -> None:
-        """Take the state for one call."""
+        """Mark the state as in use by one call."""
         self._begin()
         try:
             self.context._check()
@@ -352,45 +323,19 @@ cdef class ParakeetState(Handle):
             raise
 
     def _samples(self, samples: object) -> object:
-        """Return mono float32 samples, contiguous, checked, and neither too short nor too long for the engine."""
+        """Return checked mono samples, padded to the shortest audio that the engine takes."""
         self._check()
-        found = np.ascontiguousarray(to_mono(as_array(samples)))
-        if not len(found):
-            raise ValueError("samples is empty, expected audio of 16,000 Hz")
-        most = self.context.n_audio_ctx * lib.PARAKEET_HOP_LENGTH - 1
-        if len(found) > most:
-            raise ValueError(f"samples has {len(found)} samples, expected at most {most}, the model's n_audio_ctx; "
-                             "Whisper cuts longer audio")
-        check_samples(found, 0, "samples")
+        found = convert_samples(samples, self.context.n_audio_ctx * lib.PARAKEET_HOP_LENGTH - 1,
+                                "the model's n_audio_ctx; Whisper splits longer audio")
         return found if len(found) >= MIN_SAMPLES else np.pad(found, (0, MIN_SAMPLES - len(found)))
 
     # --------------------------------------------------------------------------------------- results
 
-    cdef int _check_results(self) except -1:
-        """Allow reading results when nothing runs, and in a callback of what runs."""
-        self._check()
-        if self._busy and self._callback_thread != <unsigned long> PyThread_get_thread_ident():
-            raise InUseError("ParakeetState is in use by another call; its results can be read in "
-                             "new_segment_callback only")
-        return 0
+    cdef int _count_segments(self) noexcept:
+        return lib.parakeet_full_n_segments_from_state(self._ptr)
 
-    cdef int _check_segment(self, object i) except -1:
-        self._check_results()
-        n = lib.parakeet_full_n_segments_from_state(self._ptr)
-        if isinstance(i, bool) or not hasattr(i, "__index__"):
-            raise TypeError(f"i_segment is {i!r}, expected an integer")
-        if not 0 <= i < n:
-            raise IndexError(f"i_segment is {i}, there are {n} segments")
-        return 0
-
-    cdef int _check_token(self, object i, object j) except -1:
-        self._check_segment(i)
-        n = lib.parakeet_full_n_tokens_from_state(self._ptr, i)
-        if isinstance(j, bool) or not hasattr(j, "__index__"):
-            raise TypeError(f"i_token is {j!r}, expected an integer")
-        if not 0 <= j < n:
-            raise IndexError(f"i_token is {j}, the segment has {n} tokens")
-        return 0
+    cdef int _count_tokens(self, int i_segment) noexcept:
+        return lib.parakeet_full_n_tokens_from_state(self._ptr, i_segment)
 
     cdef object _token(self, const lib.parakeet_token_data * d):
         return ParakeetToken(d.id, self.context._token_bytes(d.id), d.p, d.plog, d.t0, d.t1, d.frame_index,
@@ -398,12 +343,12 @@ cdef class ParakeetState(Handle):
 
     @property
     def n_segments(self) -> int:
-        """Segments of the last call: 0 or 1. Source: ``parakeet_full_n_segments_from_state``, parakeet.h."""
+        """Number of segments of the last call: 0 or 1. Source: ``parakeet_full_n_segments_from_state``, parakeet.h."""
         self._check_results()
         return lib.parakeet_full_n_segments_from_state(self._ptr)
 
     def get_segment_t0(self, i_segment: int) -> int:
-        """Return where a segment begins in centiseconds: always 0.
+        """Return the start of a segment in centiseconds: always 0.
 
         Source: ``parakeet_full_get_segment_t0_from_state``, parakeet.h.
         """
@@ -411,7 +356,7 @@ cdef class ParakeetState(Handle):
         return lib.parakeet_full_get_segment_t0_from_state(self._ptr, i_segment)
 
     def get_segment_t1(self, i_segment: int) -> int:
-        """Return where a segment ends in centiseconds: the length of the mel spectrogram.
+        """Return the end of a segment in centiseconds: the length of the mel spectrogram.
 
         Source: ``parakeet_full_get_segment_t1_from_state``, parakeet.h.
         """
@@ -429,7 +374,7 @@ cdef class ParakeetState(Handle):
         return lib.parakeet_full_n_tokens_from_state(self._ptr, i_segment)
 
     def get_token_id(self, i_segment: int, i_token: int) -> int:
-        """Return the number of a token. Source: ``parakeet_full_get_token_id_from_state``, parakeet.h."""
+        """Return the id of a token. Source: ``parakeet_full_get_token_id_from_state``, parakeet.h."""
         self._check_token(i_segment, i_token)
         return lib.parakeet_full_get_token_id_from_state(self._ptr, i_segment, i_token)
 
@@ -439,7 +384,7 @@ cdef class ParakeetState(Handle):
         return lib.parakeet_full_get_token_p_from_state(self._ptr, i_segment, i_token)
 
     def get_token_text(self, i_segment: int, i_token: int) -> str:
-        """Return a token's entry of the vocabulary, such as ``"▁the"``.
+        """Return a token's entry in the vocabulary, such as ``"▁the"``.
 
         Source: ``parakeet_full_get_token_text_from_state``, parakeet.h.
         """
@@ -448,7 +393,7 @@ cdef class ParakeetState(Handle):
                                                            i_token).decode("utf-8", "replace")
 
     def get_tokens(self, i_segment: int) -> list[ParakeetToken]:
-        """Return all tokens of a segment, control tokens too.
+        """Return all tokens of a segment, including control tokens.
 
         Source: ``parakeet_full_get_token_data_from_state``, parakeet.h.
         """

@@ -1,4 +1,4 @@
-"""The numbers of a model in fewer bits: ggml's kernel on a few rows."""
+"""Quantization of rows of a matrix with ggml's kernels."""
 
 from libc.stdint cimport int64_t, uint8_t
 
@@ -14,27 +14,27 @@ _TYPES = {
 
 
 def type_names() -> tuple[str, ...]:
-    """The types of numbers that can be made, the smallest first."""
+    """Return the supported types, the smallest first."""
     return tuple(_TYPES)
 
 
 def file_type(name: str) -> int:
-    """The number that a model of this type has in its header, with the version of the format."""
+    """Return the file type of a model in its header, with the version of the quantization format."""
     return ggml.GGML_QNT_VERSION * ggml.GGML_QNT_VERSION_FACTOR + _TYPES[name][0]
 
 
 def tensor_type(name: str) -> int:
-    """The number that a matrix of this type has."""
+    """Return the number of a tensor type."""
     return _TYPES[name][1]
 
 
 def block_size(name: str) -> int:
-    """How many numbers share a scale; rows are a multiple of it. Source: ``ggml_blck_size``, ggml.h."""
+    """Return the number of values with one scale; rows are a multiple of it. Source: ``ggml_blck_size``, ggml.h."""
     return ggml.ggml_blck_size(<ggml.ggml_type> <int> _TYPES[name][1])
 
 
 def quantize_rows(rows: object, name: str) -> bytes:
-    """Quantise whole rows.
+    """Quantize whole rows.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def quantize_rows(rows: object, name: str) -> bytes:
     Raises
     ------
     ValueError
-        The rows cannot be cut into blocks.
+        The width is not a multiple of the block size.
 
     Notes
     -----
@@ -62,7 +62,7 @@ def quantize_rows(rows: object, name: str) -> bytes:
     cdef const float * c_rows
     cdef int64_t n = rows_view.shape[0], width = rows_view.shape[1]
     if width == 0 or width % ggml.ggml_blck_size(c_type) != 0:
-        raise ValueError(f"rows of {width} numbers, expected a multiple of {ggml.ggml_blck_size(c_type)}")
+        raise ValueError(f"width is {width}, expected a multiple of {ggml.ggml_blck_size(c_type)}")
     out = bytearray(n * ggml.ggml_row_size(c_type, width))
     cdef uint8_t[::1] out_view = out
     cdef uint8_t * c_out

@@ -1,4 +1,5 @@
-from cyllama.whisper.libmodel cimport model_source
+from cyllama._native._handle cimport CallState
+from cyllama.whisper.libmodel cimport check_function, model_source, stop_function
 
 
 cdef class ModelSource:
@@ -7,3 +8,5 @@ cdef class ModelSource:
     cdef model_source * ptr
     cdef readonly str what
     cdef object _model
+
+    cdef int check(self, check_function check, stop_function stop, CallState state, str function) except -1

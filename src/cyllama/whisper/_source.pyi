@@ -1,6 +1,6 @@
 from typing import Final
 
-from cyllama.whisper.model_files import ModelFile
+from cyllama.whisper._model_source import ModelFile
 
 
 class ModelSource:

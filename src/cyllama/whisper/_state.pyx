@@ -1,35 +1,53 @@
-"""States: what one transcription needs beside the weights, and its results."""
+"""States of Whisper models: the working memory and the results of one transcription."""
 
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 cimport cython
-from cpython.pythread cimport PyThread_get_thread_ident
 from libc.math cimport INFINITY
 from libc.string cimport memcpy
 from libcpp cimport bool as cbool
 from libcpp.vector cimport vector
 
 from cyllama._native._core cimport engine_error, start_call
-from cyllama._native._handle cimport CallState, Handle, check_range
+from cyllama._native._handle cimport CallState, check_range
 from cyllama.whisper cimport libwhisper as lib
+from cyllama.whisper._base cimport BaseState, Callbacks, call_encoder_begin, call_new_segment, call_progress
 from cyllama.whisper._fill cimport FullParams, threads
 from cyllama.whisper._model cimport WhisperContext, ask_stop
 
-from cyllama.errors import DecodeError, EngineError, InUseError, OutOfMemoryError, TranscribeError
+from cyllama._cancel import Cancel
+from cyllama.errors import DecodeError, EngineError, OutOfMemoryError, TranscribeError
+from cyllama.whisper._checks import check_mel, convert_samples
 from cyllama.whisper.params import WhisperFullParams
-from cyllama.media.samples import as_array, check_samples, to_mono
 
-MAX_SAMPLES = 2**31 - 1 - 30 * 16_000  # the engine counts in int, and pads 30 s
+MAX_SAMPLES = 2**31 - 1 - 30 * 16_000  # the engine counts in int and pads 30 s
+MAX_MEL_FRAMES = 2**24 - 1
 
 
 class WhisperToken(NamedTuple):
     """One token of a segment (``whisper_token_data``, whisper.h).
 
-    ``p``, ``plog``: its probability and the logarithm of that; ``pt``, ``ptsum``: probability of the timestamp
-    token ``tid``, and of all timestamp tokens; ``t0``, ``t1``: times in centiseconds (with ``token_timestamps``);
-    ``t_dtw``: time in centiseconds by alignment, or -1; ``vlen``: voice length; ``text``: bytes of UTF-8.
+    Attributes
+    ----------
+    id : int
+        Index in the vocabulary.
+    text : bytes
+        Text in UTF-8; a character may be split between tokens.
+    p, plog : float
+        Probability, 0 to 1, and its natural logarithm.
+    t0, t1 : int
+        Start and end in centiseconds (with ``token_timestamps``).
+    t_dtw : int
+        Time in centiseconds by alignment (dynamic time warping), or -1.
+    tid : int
+        The timestamp token.
+    pt, ptsum : float
+        Probability of that token, and of all timestamp tokens.
+    vlen : float
+        Voice length.
     """
 
     id: int
@@ -46,7 +64,7 @@ class WhisperToken(NamedTuple):
 
 
 class WhisperTimings(NamedTuple):
-    """Mean milliseconds of a run (``whisper_timings``, whisper.h)."""
+    """Mean milliseconds of each step (``whisper_timings``, whisper.h)."""
 
     sample_ms: float
     encode_ms: float
@@ -56,71 +74,29 @@ class WhisperTimings(NamedTuple):
 
 
 @cython.final
-cdef class _Call:
-    """What the callbacks of one call of :meth:`WhisperState.full` need."""
+cdef class _Call(Callbacks):
+    """The callbacks and parameters of one call of :meth:`WhisperState.full`."""
 
-    cdef WhisperState owner
-    cdef CallState state
     cdef FullParams params
     cdef int n_vocab
-    cdef object new_segment
-    cdef object encoder_begin
     cdef object logits_filter
-
-    cdef int failed(self, object error) noexcept:
-        if self.state.error is None:
-            self.state.error = error
-        self.state._stop = True
-        return 0
 
 
 cdef void _new_segment(lib.whisper_context * c, lib.whisper_state * s, int n_new, void * data) noexcept nogil:
-    _new_segment_gil(n_new, data)
-
-
-cdef void _new_segment_gil(int n_new, void * data) noexcept with gil:
-    cdef _Call call = <_Call> data
-    cdef int n
-    if call.state._stop:
-        return
-    call.owner._callback_thread = PyThread_get_thread_ident()
-    try:
-        n = lib.whisper_full_n_segments_from_state(call.owner._ptr)
-        call.new_segment(n - n_new, n)
-    except BaseException as e:
-        call.failed(e)
-    finally:
-        call.owner._callback_thread = 0
+    call_new_segment(n_new, data)
 
 
 cdef void _progress(lib.whisper_context * c, lib.whisper_state * s, int percent, void * data) noexcept nogil:
-    _progress_gil(percent, data)
-
-
-cdef void _progress_gil(int percent, void * data) noexcept with gil:
-    (<_Call> data).state.progress(min(1.0, percent / 100.0))
+    call_progress(percent, data)
 
 
 cdef cbool _encoder_begin(lib.whisper_context * c, lib.whisper_state * s, void * data) noexcept nogil:
-    return _encoder_begin_gil(data)
-
-
-cdef bint _encoder_begin_gil(void * data) noexcept with gil:
-    cdef _Call call = <_Call> data
-    if call.state._poll_gil():
-        return False
-    if call.encoder_begin is None:
-        return True
-    try:
-        return call.encoder_begin() is not False
-    except BaseException as e:
-        call.failed(e)
-        return False
+    return call_encoder_begin(data)
 
 
 cdef void _filter(lib.whisper_context * c, lib.whisper_state * s, const lib.whisper_token_data * tokens, int n_tokens,
                   float * logits, void * data) noexcept nogil:
-    """The engine calls this from several threads at once."""
+    """Suppress tokens and call the filter; the engine calls this from several threads at once."""
     cdef size_t i
     cdef vector[int] * suppressed = _suppressed(data)
     for i in range(suppressed.size()):
@@ -145,34 +121,23 @@ cdef void _filter_gil(const lib.whisper_token_data * tokens, int n_tokens, float
     if call.state._stop:
         return
     try:
-        values = np.empty(call.n_vocab, np.float32)  # a copy: the caller may keep it
+        values = np.empty(call.n_vocab, np.float32)  # a copy, which the callback may keep
         view = values
         memcpy(&view[0], logits, call.n_vocab * sizeof(float))
         call.logits_filter([tokens[i].id for i in range(n_tokens)], values)
         memcpy(logits, &view[0], call.n_vocab * sizeof(float))
     except BaseException as e:
-        call.failed(e)
-
-
-cdef object _samples(object samples):
-    """Mono float32, contiguous and checked."""
-    found = np.ascontiguousarray(to_mono(as_array(samples)))
-    if not len(found):
-        raise ValueError("samples is empty, expected sound of 16,000 Hz")
-    if len(found) > MAX_SAMPLES:
-        raise ValueError(f"samples has {len(found)} samples, expected {MAX_SAMPLES} at most")
-    check_samples(found, 0, "samples")
-    return found
+        call.fail(e)
 
 
 @cython.no_gc_clear  # freeing needs the fields, the parent above all
-cdef class WhisperState(Handle):
-    """What one transcription needs beside the weights.
+cdef class WhisperState(BaseState):
+    """The working memory and the results of one transcription.
 
     Parameters
     ----------
     context : WhisperContext
-        The model; kept open.
+        The model. It stays open as long as the state.
 
     Notes
     -----
@@ -207,10 +172,10 @@ cdef class WhisperState(Handle):
             lib.whisper_free_state(c_state)
         return 0
 
-    # --------------------------------------------------------------------------------- step by step
+    # -------------------------------------------------------------------------------- single steps
 
-    def pcm_to_mel(self, samples: object, n_threads: int | None = None, *, cancel: object | None = None) -> None:
-        """Compute the mel spectrogram of sound and keep it in the state.
+    def pcm_to_mel(self, samples: npt.ArrayLike, n_threads: int | None = None, *, cancel: Cancel | None = None) -> None:
+        """Compute the mel spectrogram of audio and store it in the state.
 
         Parameters
         ----------
@@ -218,13 +183,13 @@ cdef class WhisperState(Handle):
             16,000 Hz; integers are scaled by their range, channels averaged.
         n_threads : int, optional
             At most the thread budget, which is the default.
-        cancel : object with ``is_set()``, optional
+        cancel : Cancel, optional
 
         Notes
         -----
         Releases the GIL. Source: ``whisper_pcm_to_mel_with_state``, whisper.h.
         """
-        cdef const float[::1] view = _samples(samples)
+        cdef const float[::1] view = convert_samples(samples, MAX_SAMPLES)
         cdef const float * c_view
         cdef int c_threads = threads(n_threads)
         cdef CallState state = CallState(cancel)
@@ -244,7 +209,7 @@ cdef class WhisperState(Handle):
         self._finish(state, code, "whisper_pcm_to_mel_with_state")
         self._has_mel = True
 
-    def set_mel(self, mel: object) -> None:
+    def set_mel(self, mel: npt.ArrayLike) -> None:
         """Set the mel spectrogram.
 
         Parameters
@@ -256,12 +221,7 @@ cdef class WhisperState(Handle):
         -----
         Source: ``whisper_set_mel_with_state``, whisper.h.
         """
-        found = np.ascontiguousarray(mel, np.float32)
-        n_mels = self.context.model_n_mels
-        if found.ndim != 2 or found.shape[0] != n_mels or not 0 < found.shape[1] < 2**24:
-            raise ValueError(f"mel has the shape {found.shape}, expected ({n_mels}, frames)")
-        if not np.isfinite(found).all():
-            raise ValueError("mel contains values that are not finite")
+        found = check_mel(mel, self.context.model_n_mels, MAX_MEL_FRAMES, bands_first=True)
         cdef const float[:, ::1] view = found
         cdef const float * c_view
         cdef int code
@@ -274,7 +234,7 @@ cdef class WhisperState(Handle):
         finally:
             self._end()
         if code != 0:
-            raise engine_error(TranscribeError, "the mel spectrogram was refused", "whisper",
+            raise engine_error(TranscribeError, "the engine rejected the mel spectrogram", "whisper",
                                "whisper_set_mel_with_state", code)
         self._has_mel, self._encoded = True, False
 
@@ -284,15 +244,23 @@ cdef class WhisperState(Handle):
         self._check()
         return lib.whisper_n_len_from_state(self._ptr) if self._has_mel else 0
 
-    def encode(self, offset: int = 0, n_threads: int | None = None, *, cancel: object | None = None) -> None:
-        """Encode 30 s of the mel spectrogram, from frame `offset` on (of 10 ms).
+    def encode(self, offset: int = 0, n_threads: int | None = None, *, cancel: Cancel | None = None) -> None:
+        """Encode 30 s of the mel spectrogram.
+
+        Parameters
+        ----------
+        offset : int
+            First frame, of 10 ms.
+        n_threads : int, optional
+            At most the thread budget, which is the default.
+        cancel : Cancel, optional
 
         Raises
         ------
         DecodeError
             There is no spectrogram.
         ValueError
-            `offset` is outside of it.
+            `offset` is out of range.
 
         Notes
         -----
@@ -317,16 +285,26 @@ cdef class WhisperState(Handle):
         self._finish(state, code, "whisper_encode_with_state")
         self._encoded, self._n_decoded, self._n_last = True, 0, 0
 
-    def decode(self, tokens: list, n_past: int = 0, n_threads: int | None = None, *,
-               cancel: object | None = None) -> None:
-        """Run the decoder on tokens that follow the `n_past` tokens that were decoded before.
+    def decode(self, tokens: list[int], n_past: int = 0, n_threads: int | None = None, *,
+               cancel: Cancel | None = None) -> None:
+        """Run the decoder on tokens.
+
+        Parameters
+        ----------
+        tokens : list of int
+            At least one.
+        n_past : int
+            How many of the tokens decoded before are the context of these.
+        n_threads : int, optional
+            At most the thread budget, which is the default.
+        cancel : Cancel, optional
 
         Raises
         ------
         DecodeError
             Nothing was encoded.
         ValueError
-            Too many tokens, or `n_past` is more than was decoded.
+            There are too many tokens, or `n_past` exceeds the number of decoded tokens.
         IndexError
             A token is not in the vocabulary.
 
@@ -366,8 +344,13 @@ cdef class WhisperState(Handle):
         self._finish(state, code, "whisper_decode_with_state")
         self._n_decoded, self._n_last = c_past + c_n, c_n
 
-    def get_logits(self) -> np.ndarray:
-        """Logits after the last token of :meth:`decode`: float32, shape (n_vocab,), a copy.
+    def get_logits(self) -> npt.NDArray[np.float32]:
+        """Return the logits after the last token of :meth:`decode`.
+
+        Returns
+        -------
+        ndarray of float32, shape (n_vocab,)
+            A copy.
 
         Raises
         ------
@@ -386,8 +369,16 @@ cdef class WhisperState(Handle):
         return np.array(<float[:n]> (c_logits + (self._n_last - 1) * n))
 
     def lang_auto_detect(self, offset_ms: int = 0, n_threads: int | None = None, *,
-                         cancel: object | None = None) -> tuple[str, dict[str, float]]:
-        """Find out the language of 30 s of the mel spectrogram.
+                         cancel: Cancel | None = None) -> tuple[str, dict[str, float]]:
+        """Detect the language of 30 s of the mel spectrogram.
+
+        Parameters
+        ----------
+        offset_ms : int
+            Start of the 30 s in milliseconds.
+        n_threads : int, optional
+            At most the thread budget, which is the default.
+        cancel : Cancel, optional
 
         Returns
         -------
@@ -401,7 +392,7 @@ cdef class WhisperState(Handle):
         DecodeError
             There is no spectrogram.
         ValueError
-            The model knows English only, or `offset_ms` is outside of the sound.
+            The model supports English only, or `offset_ms` is out of range.
 
         Notes
         -----
@@ -409,7 +400,7 @@ cdef class WhisperState(Handle):
         """
         self._check_mel()
         if not self.context.is_multilingual:
-            raise ValueError("the model knows English only")
+            raise ValueError("the model supports English only")
         check_range(offset_ms, "offset_ms", 0, max(0, self.n_len * 10 - 1))
         cdef int c_offset = offset_ms
         cdef int c_threads = threads(n_threads)
@@ -430,24 +421,25 @@ cdef class WhisperState(Handle):
             self._stopped()
         self._finish(state, min(code, 0), "whisper_lang_auto_detect_with_state")
         self._encoded, self._n_decoded, self._n_last = True, 1, 1
-        # the engine counts all languages that any model knows, and takes another token for one that this one does not
+        # the engine goes through the languages of all models; for a language without a token it reads another token
         found = {name: probabilities[i] for i, name in enumerate(self.context.languages)}
         total = sum(found.values())
         return max(found, key=found.get), {name: p / total for name, p in found.items()}
 
-    # ---------------------------------------------------------------------------------------- whole
+    # -------------------------------------------------------------------------------- transcription
 
-    def full(self, samples: object, params: WhisperFullParams | None = None, *, cancel: object | None = None) -> None:
-        """Transcribe; the results are segments of this state.
+    def full(self, samples: npt.ArrayLike, params: WhisperFullParams | None = None, *,
+             cancel: Cancel | None = None) -> None:
+        """Transcribe audio; the results are the segments of this state.
 
         Parameters
         ----------
         samples : array, shape (n,)
             16,000 Hz; integers are scaled by their range, channels averaged.
         params : WhisperFullParams, optional
-            With the callbacks of this call. The results up to then can be read in ``new_segment_callback``.
-        cancel : object with ``is_set()``, optional
-            Obeyed within a second, as Ctrl-C is.
+            With the callbacks of this call. ``new_segment_callback`` can read the results so far.
+        cancel : Cancel, optional
+            Stops the call within a second, as Ctrl-C does.
 
         Raises
         ------
@@ -463,8 +455,7 @@ cdef class WhisperState(Handle):
         Releases the GIL. An exception of a callback stops the call and is raised. The state stays usable after all of
         these. Source: ``whisper_full_with_state``, whisper.h.
         """
-        found = _samples(samples)
-        cdef const float[::1] view = found
+        cdef const float[::1] view = convert_samples(samples, MAX_SAMPLES)
         cdef const float * c_view
         cdef int code = 0
         cdef _Call call = self._call(WhisperFullParams() if params is None else params, cancel)
@@ -509,7 +500,7 @@ cdef class WhisperState(Handle):
         return call
 
     def _start(self, CallState state) -> None:
-        """Take the state for one call that `state` may stop."""
+        """Mark the state as in use by one call, which `state` may stop."""
         self._begin()
         try:
             self.context._check()
@@ -537,60 +528,47 @@ cdef class WhisperState(Handle):
 
     # -------------------------------------------------------------------------------------- results
 
-    cdef int _check_results(self) except -1:
-        """Results can be read when nothing runs, and in a callback of what runs."""
-        self._check()
-        if self._busy and self._callback_thread != <unsigned long> PyThread_get_thread_ident():
-            raise InUseError("WhisperState is in use by another call; its results can be read in the callbacks only")
-        return 0
+    cdef int _count_segments(self) noexcept:
+        return lib.whisper_full_n_segments_from_state(self._ptr)
 
-    cdef int _check_segment(self, object i) except -1:
-        self._check_results()
-        n = lib.whisper_full_n_segments_from_state(self._ptr)
-        if isinstance(i, bool) or not hasattr(i, "__index__"):
-            raise TypeError(f"i_segment is {i!r}, expected an integer")
-        if not 0 <= i < n:
-            raise IndexError(f"i_segment is {i}, there are {n} segments")
-        return 0
-
-    cdef int _check_token(self, object i, object j) except -1:
-        self._check_segment(i)
-        n = lib.whisper_full_n_tokens_from_state(self._ptr, i)
-        if isinstance(j, bool) or not hasattr(j, "__index__"):
-            raise TypeError(f"i_token is {j!r}, expected an integer")
-        if not 0 <= j < n:
-            raise IndexError(f"i_token is {j}, the segment has {n} tokens")
-        return 0
+    cdef int _count_tokens(self, int i_segment) noexcept:
+        return lib.whisper_full_n_tokens_from_state(self._ptr, i_segment)
 
     @property
     def n_segments(self) -> int:
-        """Segments that are known. Source: ``whisper_full_n_segments_from_state``, whisper.h."""
+        """Number of segments so far. Source: ``whisper_full_n_segments_from_state``, whisper.h."""
         self._check_results()
         return lib.whisper_full_n_segments_from_state(self._ptr)
 
     @property
     def lang_id(self) -> int:
-        """Number of the language of the last call. Source: ``whisper_full_lang_id_from_state``, whisper.h."""
+        """Id of the language of the last call. Source: ``whisper_full_lang_id_from_state``, whisper.h."""
         self._check_results()
         return lib.whisper_full_lang_id_from_state(self._ptr)
 
     def get_segment_t0(self, i_segment: int) -> int:
-        """Where a segment begins, in centiseconds. Source: ``whisper_full_get_segment_t0_from_state``, whisper.h."""
+        """Return the start of a segment in centiseconds.
+
+        Source: ``whisper_full_get_segment_t0_from_state``, whisper.h.
+        """
         self._check_segment(i_segment)
         return lib.whisper_full_get_segment_t0_from_state(self._ptr, i_segment)
 
     def get_segment_t1(self, i_segment: int) -> int:
-        """Where a segment ends, in centiseconds. Source: ``whisper_full_get_segment_t1_from_state``, whisper.h."""
+        """Return the end of a segment in centiseconds.
+
+        Source: ``whisper_full_get_segment_t1_from_state``, whisper.h.
+        """
         self._check_segment(i_segment)
         return lib.whisper_full_get_segment_t1_from_state(self._ptr, i_segment)
 
     def get_segment_text(self, i_segment: int) -> str:
-        """The text of a segment. Source: ``whisper_full_get_segment_text_from_state``, whisper.h."""
+        """Return the text of a segment. Source: ``whisper_full_get_segment_text_from_state``, whisper.h."""
         self._check_segment(i_segment)
         return lib.whisper_full_get_segment_text_from_state(self._ptr, i_segment).decode("utf-8", "replace")
 
     def get_segment_no_speech_prob(self, i_segment: int) -> float:
-        """How likely it is that a segment is no speech, 0 to 1.
+        """Return the probability that a segment is not speech, 0 to 1.
 
         Source: ``whisper_full_get_segment_no_speech_prob_from_state``, whisper.h.
         """
@@ -598,7 +576,7 @@ cdef class WhisperState(Handle):
         return lib.whisper_full_get_segment_no_speech_prob_from_state(self._ptr, i_segment)
 
     def get_segment_speaker_turn_next(self, i_segment: int) -> bool:
-        """Whether another speaker follows (with ``tdrz_enable``).
+        """Return whether the speaker changes after a segment (with ``tdrz_enable``).
 
         Source: ``whisper_full_get_segment_speaker_turn_next_from_state``, whisper.h.
         """
@@ -606,27 +584,27 @@ cdef class WhisperState(Handle):
         return lib.whisper_full_get_segment_speaker_turn_next_from_state(self._ptr, i_segment)
 
     def n_tokens(self, i_segment: int) -> int:
-        """Tokens of a segment. Source: ``whisper_full_n_tokens_from_state``, whisper.h."""
+        """Return the number of tokens of a segment. Source: ``whisper_full_n_tokens_from_state``, whisper.h."""
         self._check_segment(i_segment)
         return lib.whisper_full_n_tokens_from_state(self._ptr, i_segment)
 
     def get_token_id(self, i_segment: int, i_token: int) -> int:
-        """Number of a token. Source: ``whisper_full_get_token_id_from_state``, whisper.h."""
+        """Return the id of a token. Source: ``whisper_full_get_token_id_from_state``, whisper.h."""
         self._check_token(i_segment, i_token)
         return lib.whisper_full_get_token_id_from_state(self._ptr, i_segment, i_token)
 
     def get_token_p(self, i_segment: int, i_token: int) -> float:
-        """Probability of a token. Source: ``whisper_full_get_token_p_from_state``, whisper.h."""
+        """Return the probability of a token. Source: ``whisper_full_get_token_p_from_state``, whisper.h."""
         self._check_token(i_segment, i_token)
         return lib.whisper_full_get_token_p_from_state(self._ptr, i_segment, i_token)
 
     def get_token_text(self, i_segment: int, i_token: int) -> bytes:
-        """Text of a token in UTF-8. Source: ``whisper_full_get_token_text_from_state``, whisper.h."""
+        """Return the text of a token in UTF-8. Source: ``whisper_full_get_token_text_from_state``, whisper.h."""
         self._check_token(i_segment, i_token)
         return lib.whisper_full_get_token_text_from_state(self.context._ptr, self._ptr, i_segment, i_token)
 
     def get_tokens(self, i_segment: int) -> list[WhisperToken]:
-        """All tokens of a segment, special ones too.
+        """Return all tokens of a segment, including special tokens.
 
         Source: ``whisper_full_get_token_data_from_state``, whisper.h.
         """
@@ -649,7 +627,7 @@ cdef class WhisperState(Handle):
         return WhisperTimings(t.sample_ms, t.encode_ms, t.decode_ms, t.batchd_ms, t.prompt_ms)
 
     def reset_timings(self) -> None:
-        """Forget the times. Source: ``whisper_reset_timings``, whisper.h."""
+        """Set all times to 0. Source: ``whisper_reset_timings``, whisper.h."""
         self._begin()
         lib.whisper_reset_timings_from_state(self._ptr)
         self._end()

@@ -1,12 +1,15 @@
-"""Voice activity detection: where in the sound there is speech."""
+"""Voice activity detection: find speech in audio."""
 
 import os
+from typing import BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
 cimport cython
 
 from cyllama._native._core cimport engine_error, start_call
+from cyllama._native._c_memory cimport CMemory
 from cyllama._native._handle cimport CallState, Handle
 from cyllama.whisper cimport libwhisper as lib
 from cyllama.whisper._fill cimport fill_vad
@@ -14,11 +17,15 @@ from cyllama.whisper._model cimport ask_stop
 from cyllama.whisper._source cimport ModelSource
 from cyllama.whisper.libmodel cimport check_vad_model, loader_of, stop_source
 
+from cyllama._cancel import Cancel
 from cyllama._native import _core
 from cyllama.errors import DecodeError, EngineError, ModelLoadError, TranscribeError
-from cyllama.whisper.model_files import ModelFile
+from cyllama.whisper._checks import convert_samples
+from cyllama.whisper._model_source import ModelFile
+from cyllama._params import checked
 from cyllama.whisper.params import WhisperVadContextParams, WhisperVadParams
-from cyllama.media.samples import as_array, check_samples, to_mono
+
+include "WhisperVadContextParams.pxi"
 
 CENTISECONDS = 100.0
 MAX_SAMPLES = 2**31 - 1 - 16_000
@@ -26,20 +33,20 @@ MAX_SAMPLES = 2**31 - 1 - 16_000
 
 @cython.no_gc_clear  # freeing needs the fields
 cdef class WhisperVad(Handle):
-    """A network that tells speech from everything else (Silero VAD).
+    """A model for voice activity detection (Silero VAD).
 
     Parameters
     ----------
     path_model : str, bytes or os.PathLike
         A file in whisper.cpp's format.
     params : WhisperVadContextParams, optional
-    cancel : object with ``is_set()``, optional
+    cancel : Cancel, optional
 
     Raises
     ------
     FileNotFoundError, IsADirectoryError, PermissionError
     ModelLoadError
-        Not such a model, or damaged.
+        The file is not a VAD model, or is damaged.
 
     Notes
     -----
@@ -56,7 +63,7 @@ cdef class WhisperVad(Handle):
                 self._load(file, params, cancel)
 
     def __init__(self, path_model: str | bytes | os.PathLike[str] | None = None,
-                 params: WhisperVadContextParams | None = None, *, cancel: object | None = None) -> None:
+                 params: WhisperVadContextParams | None = None, *, cancel: Cancel | None = None) -> None:
         if not self._open and path_model is None:
             raise TypeError("WhisperVad() needs path_model")
 
@@ -64,7 +71,8 @@ cdef class WhisperVad(Handle):
         self._dispose()
 
     @classmethod
-    def from_bytes(cls, data: object, params: WhisperVadContextParams | None = None) -> WhisperVad:
+    def from_bytes(cls, data: bytes | bytearray | memoryview,
+                   params: WhisperVadContextParams | None = None) -> WhisperVad:
         """Load from the content of a model file. Source: ``whisper_vad_init_with_params``, whisper.h."""
         cdef WhisperVad self = WhisperVad.__new__(WhisperVad)
         with ModelFile.from_bytes(data) as file:
@@ -72,7 +80,7 @@ cdef class WhisperVad(Handle):
         return self
 
     @classmethod
-    def from_fileobj(cls, fileobj: object, params: WhisperVadContextParams | None = None) -> WhisperVad:
+    def from_fileobj(cls, fileobj: BinaryIO, params: WhisperVadContextParams | None = None) -> WhisperVad:
         """Load from a binary file object. Source: ``whisper_vad_init_with_params``, whisper.h."""
         cdef WhisperVad self = WhisperVad.__new__(WhisperVad)
         with ModelFile.from_fileobj(fileobj) as file:
@@ -85,26 +93,11 @@ cdef class WhisperVad(Handle):
         cdef lib.whisper_vad_context_params c_params = lib.whisper_vad_default_context_params()
         cdef lib.whisper_model_loader loader
         self.params = WhisperVadContextParams() if params is None else params
-        if not isinstance(self.params, WhisperVadContextParams):
-            raise TypeError(f"params is {params!r}, expected WhisperVadContextParams")
-        self.params.check()
-        c_params.n_threads = 1 if self.params.n_threads is None else self.params.n_threads
-        if self.params.use_gpu is not None:
-            c_params.use_gpu = self.params.use_gpu
-        if self.params.gpu_device is not None:
-            c_params.gpu_device = self.params.gpu_device
+        c_params.n_threads = 1  # the network is too small for more
+        fill_WhisperVadContextParams(checked(self.params, WhisperVadContextParams), &c_params, None)
         _core.load_backends()
-        state.finish()
-        stop_source(source.ptr[0], ask_stop, <void *> state)
-        start_call()
-        try:
-            with nogil:
-                check_vad_model(source.ptr[0])
-        except EngineError as e:
-            state.finish()
-            raise ModelLoadError(f"{source.what} cannot be loaded: {e.args[0] if e.args else e}", engine="whisper",
-                                 function="whisper_vad_init_with_params") from None
-        # The engine would leak a model whose load is stopped; loading a checked one takes milliseconds.
+        source.check(check_vad_model, ask_stop, state, "whisper_vad_init_with_params")
+        # The engine leaks a model if its loader is stopped; loading a checked model takes milliseconds.
         stop_source(source.ptr[0], NULL, NULL)
         loader = loader_of(source.ptr[0])
         with nogil:
@@ -123,16 +116,17 @@ cdef class WhisperVad(Handle):
             lib.whisper_vad_free(c_context)
         return 0
 
-    def detect_speech(self, samples: object, *, reset: bool = True, cancel: object | None = None) -> np.ndarray:
-        """How likely each part of 512 samples (32 ms) is speech.
+    def detect_speech(self, samples: npt.ArrayLike, *, reset: bool = True,
+                      cancel: Cancel | None = None) -> npt.NDArray[np.float32]:
+        """Return the probability of speech for each 512 samples (32 ms).
 
         Parameters
         ----------
         samples : array, shape (n,)
             16,000 Hz; integers are scaled by their range, channels averaged.
         reset : bool
-            False goes on from the sound of the last call.
-        cancel : object with ``is_set()``, optional
+            False continues the audio of the last call.
+        cancel : Cancel, optional
 
         Returns
         -------
@@ -143,11 +137,7 @@ cdef class WhisperVad(Handle):
         -----
         Releases the GIL. Source: ``whisper_vad_detect_speech``, ``whisper_vad_detect_speech_no_reset``, whisper.h.
         """
-        found = np.ascontiguousarray(to_mono(as_array(samples)))
-        if not 0 < len(found) <= MAX_SAMPLES:
-            raise ValueError(f"samples has {len(found)} samples, expected 1 to {MAX_SAMPLES}")
-        check_samples(found, 0, "samples")
-        cdef const float[::1] view = found
+        cdef const float[::1] view = convert_samples(samples, MAX_SAMPLES)
         cdef const float * c_view
         cdef CallState state = CallState(cancel)
         cdef bint c_reset = reset
@@ -177,14 +167,14 @@ cdef class WhisperVad(Handle):
         return self.probs
 
     @property
-    def probs(self) -> np.ndarray:
-        """What :meth:`detect_speech` returned, again. Source: ``whisper_vad_probs``, whisper.h."""
+    def probs(self) -> npt.NDArray[np.float32]:
+        """The result of the last :meth:`detect_speech`, a copy. Source: ``whisper_vad_probs``, whisper.h."""
         self._check_probs()
         cdef Py_ssize_t n = lib.whisper_vad_n_probs(self._ptr)
         return np.array(<float[:n]> lib.whisper_vad_probs(self._ptr)) if n else np.zeros(0, np.float32)
 
     def reset_state(self) -> None:
-        """Forget the sound of earlier calls. Source: ``whisper_vad_reset_state``, whisper.h."""
+        """Reset the state of the model for new audio. Source: ``whisper_vad_reset_state``, whisper.h."""
         self._begin()
         try:
             with nogil:
@@ -193,7 +183,7 @@ cdef class WhisperVad(Handle):
             self._end()
 
     def segments_from_probs(self, params: WhisperVadParams | None = None) -> list[tuple[float, float]]:
-        """Where there is speech, from the probabilities of the last :meth:`detect_speech`.
+        """Return the segments of speech, from the probabilities of the last :meth:`detect_speech`.
 
         Returns
         -------
@@ -224,13 +214,13 @@ cdef class WhisperVad(Handle):
         finally:
             lib.whisper_vad_free_segments(c_segments)
 
-    def segments(self, samples: object, params: WhisperVadParams | None = None, *,
-                 cancel: object | None = None) -> list[tuple[float, float]]:
-        """Where there is speech; :meth:`detect_speech`, then :meth:`segments_from_probs`.
+    def segments(self, samples: npt.ArrayLike, params: WhisperVadParams | None = None, *,
+                 cancel: Cancel | None = None) -> list[tuple[float, float]]:
+        """Return the segments of speech in audio: :meth:`detect_speech`, then :meth:`segments_from_probs`.
 
         Source: ``whisper_vad_segments_from_samples``, whisper.h.
         """
-        fill_vad(params)  # a wrong parameter is refused before anything is computed
+        fill_vad(params)  # reject wrong parameters before computing
         self.detect_speech(samples, cancel=cancel)
         return self.segments_from_probs(params)
 

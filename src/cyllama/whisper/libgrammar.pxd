@@ -1,4 +1,4 @@
-# shim_grammar.hpp, and of whisper.cpp's grammar-parser.h what it gives.
+# shim_grammar.hpp, and the parts of whisper.cpp's grammar-parser.h that it uses.
 from libc.stdint cimport uint32_t
 from libcpp.map cimport map
 from libcpp.string cimport string
@@ -9,7 +9,7 @@ from cyllama.whisper.libmodel cimport stop_function
 from cyllama.whisper.libwhisper cimport whisper_context, whisper_grammar_element
 
 
-cdef extern from "shim_grammar.hpp" namespace "grammar_parser" nogil:
+cdef extern from "shim_grammar.hpp" namespace "cyllama::grammar_parser" nogil:
     cdef cppclass parse_state:
         map[string, uint32_t] symbol_ids
         vector[vector[whisper_grammar_element]] rules

@@ -1,4 +1,4 @@
-# parakeet.h: what is used of it, in upstream's order.
+# The used part of parakeet.h, in upstream's order.
 from libc.stdint cimport int32_t, int64_t
 from libcpp cimport bool
 

@@ -1,4 +1,4 @@
-# whisper.h: what is used of it, in upstream's order.
+# The used part of whisper.h, in upstream's order.
 from libc.stdint cimport int32_t, int64_t, uint32_t
 from libcpp cimport bool
 

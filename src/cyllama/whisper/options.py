@@ -1,127 +1,108 @@
-"""The options of a transcription: the only list of them, under the names that openai-whisper and faster-whisper use.
+"""Options of a transcription, under the names that openai-whisper and faster-whisper use.
 
-The keyword arguments of `transcribe`, the flags of the command line and the table in the documents come from here.
+The keyword arguments of `transcribe`, the flags of the command line and the table in the documentation are made from
+them. Options that `WhisperFullParams` has under the same name are declared there (`DecodingFields`).
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from cyllama._params import aliases_of, check_names, common, names_of, param
 from cyllama.errors import UnsupportedError
 from cyllama.media.audio import Clips
-from cyllama.whisper.words import APPENDED, PREPENDED
+from cyllama.whisper._word_timestamps import APPENDED, PREPENDED
+from cyllama.whisper.params import MAX_DECODERS, DecodingFields, WhisperVadParams
 
 __all__ = ["TranscribeOptions", "VadOptions", "options_from"]
 
-MAX_DECODERS = 8  # WHISPER_MAX_DECODERS
-ALL_THAT_IS_NO_SPEECH = -1  # among suppress_tokens, as openai-whisper has it
+NON_SPEECH = -1  # among suppress_tokens, as openai-whisper has it
 
-# Other names of the same thing.
-ALIASES = {
-    "log_prob_threshold": "logprob_threshold",
-    "logprob_thold": "logprob_threshold",
-    "no_speech_thold": "no_speech_threshold",
-    "entropy_thold": "entropy_threshold",
-    "prompt": "initial_prompt",
-    "token_timestamps": "word_timestamps",
-    "no_timestamps": "without_timestamps",
-    "max_len": "max_segment_chars",
-    "max_tokens": "max_new_tokens",
-    "max_initial_ts": "max_initial_timestamp",
-    "cpu_threads": "n_threads",
-    "vad": "vad_filter",
-    "vad_params": "vad_parameters",
-    "tdrz_enable": "speaker_turns",
-    "prepend_punctuation": "prepend_punctuations",
-    "append_punctuation": "append_punctuations",
-}
-# What the others offer and this engine does not: said, rather than ignored.
+SPECIAL_ALIASES = {"translate": "bool", "no_context": "bool"}
+"""Other names whose values are converted, and their types."""
+
+# Options of openai-whisper and faster-whisper that this engine does not support, and what to do instead.
 UNSUPPORTED = {
-    "compression_ratio_threshold": "whisper.cpp finds loops by the entropy of the tokens: use entropy_threshold",
+    "compression_ratio_threshold": "whisper.cpp detects loops by the entropy of the tokens: use entropy_threshold",
     "patience": "whisper.cpp's beam search has no patience",
-    "prefix": "whisper.cpp cannot begin a window with a text: use initial_prompt",
-    "hallucination_silence_threshold": "use vad_filter=True, which leaves silence out",
-    "multilingual": "the language is detected once; transcribe parts in other languages on their own",
+    "prefix": "whisper.cpp does not support a text at the start of a window: use initial_prompt",
+    "hallucination_silence_threshold": "use vad_filter=True, which skips silence",
+    "multilingual": "the language is detected once; transcribe parts in other languages separately",
     "repetition_penalty": "whisper.cpp has no penalty for repetitions: use entropy_threshold",
     "no_repeat_ngram_size": "whisper.cpp has no penalty for repetitions: use entropy_threshold",
-    "chunk_length": "windows have 30 s: use audio_ctx to encode less",
+    "chunk_length": "windows are 30 s long: use audio_ctx to encode less",
     "fp16": "the precision is that of the model file",
 }
 
 
-def _option(default: Any, help_text: str, **metadata: Any) -> Any:
-    return field(default=default, metadata={"help": help_text, **metadata})
+@dataclass(kw_only=True, repr=False)
+class VadOptions(WhisperVadParams):
+    """Options of voice activity detection (``whisper_vad_params``, whisper.h), under faster-whisper's names."""
+
+    model: str | None = param("name or file of the VAD model; default: silero-vad", c=None)
 
 
-@dataclass(kw_only=True, frozen=True)
-class VadOptions:
-    """How speech is told from silence (``whisper_vad_params``, whisper.h); faster-whisper's names."""
+@dataclass(kw_only=True, repr=False)
+class TranscribeOptions(DecodingFields):
+    """Options of a transcription; ``None`` is the engine's own default."""
 
-    threshold: float | None = _option(None, "probability above which it is speech, 0 to 1")
-    min_speech_duration_ms: int | None = _option(None, "speech that is shorter is dropped")
-    min_silence_duration_ms: int | None = _option(None, "silence that ends a segment of speech")
-    max_speech_duration_s: float | None = _option(None, "longer speech is cut where it is quietest")
-    speech_pad_ms: int | None = _option(None, "kept before and after speech")
-    model: str | None = _option(None, "name or file of the VAD model; default: silero-vad")
-
-
-@dataclass(kw_only=True, frozen=True)
-class TranscribeOptions:
-    """Everything that a transcription can be told; ``None`` is the engine's own default."""
-
-    language: str | None = _option(None, "code or name of the language, such as en; default: detect it")
-    task: str = _option("transcribe", "transcribe, or translate into English", choices=("transcribe", "translate"))
-    initial_prompt: str | Sequence[int] | None = _option(None, "text (or tokens) that the beginning should go on from")
-    hotwords: str | None = _option(None, "words that are likely, added to the prompt")
-    carry_initial_prompt: bool = _option(False, "give the prompt to every window, not the first only")
-    condition_on_previous_text: bool = _option(
-        True, "give each window the text of the one before; without it, the prompt is put before every window"
+    language: str | None = param("code or name of the language, such as en; default: detect it")
+    task: str = param("transcribe, or translate into English", "transcribe", choices=("transcribe", "translate"))
+    initial_prompt: str | Sequence[int] | None = param("text (or tokens) before the first window", kind="text",
+                                                       aliases=("prompt",))  # fmt: skip
+    hotwords: str | None = param("likely words, added to the prompt")
+    carry_initial_prompt: bool = param("use the prompt for every window, not only the first", False)
+    condition_on_previous_text: bool = param(
+        "use the text of the previous window as a prompt; without it, every window has the initial prompt", True
     )
-    max_context: int | None = _option(None, "most tokens of that text")
-    temperature: float | Sequence[float] | None = _option(
-        None,
-        "0 always takes the likeliest token; a list is tried in order where a window fails (default: 0 to 1 by 0.2)",
+    max_context: int | None = param("most tokens of that text")
+    temperature: float | Sequence[float] | None = param(
+        "0: always the most likely token; a list is tried in order if a window fails (default: 0 to 1 by 0.2)",
+        kind="floats",
     )
-    best_of: int | None = _option(None, f"samples to choose from at a temperature above 0, 1 to {MAX_DECODERS}")
-    beam_size: int | None = _option(None, f"beams of the search, 1 to {MAX_DECODERS}; default: no beam search")
-    length_penalty: float | None = _option(None, "exponent of the length in the score of a beam")
-    no_speech_threshold: float | None = _option(None, "a window above this probability is silence if it failed too")
-    logprob_threshold: float | None = _option(None, "a window with a lower mean log-probability has failed")
-    entropy_threshold: float | None = _option(None, "a window with a lower entropy of its last tokens has failed")
-    word_timestamps: bool = _option(False, "give each segment its words")
-    prepend_punctuations: str = _option(PREPENDED, "punctuation that belongs to the word that follows")
-    append_punctuations: str = _option(APPENDED, "punctuation that belongs to the word before")
-    without_timestamps: bool = _option(False, "text only: each window is one segment")
-    max_initial_timestamp: float | None = _option(None, "latest begin of the first segment in a window, seconds")
-    max_new_tokens: int | None = _option(None, "most tokens of a segment")
-    max_segment_chars: int | None = _option(None, "most characters of a segment")
-    split_on_word: bool = _option(True, "cut such segments between words")
-    suppress_blank: bool = _option(True, "no empty text at the beginning")
-    suppress_tokens: Sequence[int] | None = _option(None, "tokens that never come; -1: all that are no speech")
-    suppress_regex: str | None = _option(None, "tokens that match never come")
-    grammar: str | None = _option(None, "GBNF grammar that the text has to follow")
-    grammar_rule: str = _option("root", "rule that the grammar begins with")
-    grammar_penalty: float | None = _option(None, "taken from the logits of what the grammar does not allow")
-    speaker_turns: bool = _option(False, "mark where another speaker begins (models trained for it)")
-    audio_ctx: int | None = _option(None, "frames of 20 ms that are encoded; less is faster for short clips")
-    vad_filter: bool = _option(False, "leave out what is no speech")
-    vad_parameters: VadOptions | Mapping[str, Any] | None = _option(None, "how speech is found", cli=False)
-    clip_timestamps: Clips | None = _option(None, "ranges of seconds to transcribe: start,end,start,end,...")
-    batch_size: int = _option(1, "parts of speech that are transcribed at the same time")
-    n_threads: int | None = _option(None, "threads; default: the thread budget")
+    beam_size: int | None = param(f"beams of the search, 1 to {MAX_DECODERS}; default: no beam search")
+    no_speech_threshold: float | None = param(
+        "a failed window with a higher probability of no speech is silent", aliases=("no_speech_thold",)
+    )
+    logprob_threshold: float | None = param("a window with a lower mean log probability failed",
+                                            aliases=("log_prob_threshold", "logprob_thold"))  # fmt: skip
+    entropy_threshold: float | None = param(
+        "a window with a lower entropy of its last tokens failed", aliases=("entropy_thold",)
+    )
+    word_timestamps: bool = param("add words with timestamps to each segment", False, aliases=("token_timestamps",))
+    prepend_punctuations: str = param("punctuation that belongs to the next word", PREPENDED,
+                                      aliases=("prepend_punctuation",))  # fmt: skip
+    append_punctuations: str = param("punctuation that belongs to the previous word", APPENDED,
+                                     aliases=("append_punctuation",))  # fmt: skip
+    without_timestamps: bool = param("text only: each window is one segment", False, aliases=("no_timestamps",))
+    max_initial_timestamp: float | None = param(
+        "latest start of the first segment of a window in seconds", aliases=("max_initial_ts",)
+    )
+    max_new_tokens: int | None = param("most tokens of a segment", aliases=("max_tokens",))
+    max_segment_chars: int | None = param("most characters of a segment", aliases=("max_len",))
+    split_on_word: bool = param("split such segments between words", True)
+    suppress_blank: bool = param("do not begin with a blank", True)
+    suppress_tokens: Sequence[int] | None = param("tokens to suppress; -1: all non-speech tokens")
+    grammar: str | None = param("GBNF grammar of the text")
+    grammar_rule: str = param("first rule of the grammar", "root")
+    speaker_turns: bool = param("mark changes of the speaker (models trained for it)", False, aliases=("tdrz_enable",))
+    vad_filter: bool = param("skip audio without speech", False, aliases=("vad",))
+    vad_parameters: VadOptions | Mapping[str, Any] | None = param(
+        "options of voice activity detection", flag=False, aliases=("vad_params",)
+    )
+    clip_timestamps: Clips | None = param("ranges to transcribe in seconds: start,end,start,end,...", kind="text")
+    batch_size: int = param("number of chunks of speech to transcribe at once", 1)
 
     def vad(self) -> VadOptions:
         """Return the options of voice activity detection."""
         given = self.vad_parameters
         if given is None or isinstance(given, VadOptions):
             return given or VadOptions()
-        _known(given, VadOptions, "vad_parameters")
+        check_names(given, names_of(VadOptions), "vad_parameters")
         return VadOptions(**given)
 
     def temperatures(self) -> tuple[float | None, float | None]:
@@ -130,14 +111,14 @@ class TranscribeOptions:
         Raises
         ------
         TypeError, ValueError
-            It is no number; the list has no such step.
+            It is not a number, or the list has no such step.
         """
         given = self.temperature
         if given is None or isinstance(given, (int, float)):
             return given, None if given is None else 0.0
         values = list(given) if isinstance(given, Iterable) else [given]
         if not all(isinstance(value, numbers.Real) for value in values):
-            raise TypeError(f"temperature is {given!r}, expected a number or several")
+            raise TypeError(f"temperature is {given!r}, expected a number or a list of numbers")
         values = [float(value) for value in values]
         if not values:
             raise ValueError("temperature is an empty list, expected numbers such as (0.0, 0.2, 0.4)")
@@ -156,11 +137,9 @@ class TranscribeOptions:
         """Return the fields of ``WhisperFullParams`` that follow from these."""
         first, step = self.temperatures()
         suppressed = [int(token) for token in self.suppress_tokens or ()]
-        return {
+        return common(self, DecodingFields) | {
             "strategy": "beam_search" if (self.beam_size or 1) > 1 else "greedy",
             "beam_size": self.beam_size if (self.beam_size or 1) > 1 else None,
-            "best_of": self.best_of,
-            "n_threads": self.n_threads,
             "grammar_rules": self.grammar,
             "i_start_rule": None if self.grammar is None else self.grammar_rule,
             "n_max_text_ctx": self.max_context if self.condition_on_previous_text else 0,
@@ -170,68 +149,52 @@ class TranscribeOptions:
             "max_len": self.max_segment_chars,
             "split_on_word": self.split_on_word if self.max_segment_chars else None,
             "max_tokens": self.max_new_tokens,
-            "audio_ctx": self.audio_ctx,
             "tdrz_enable": self.speaker_turns,
-            "suppress_regex": self.suppress_regex,
             "carry_initial_prompt": self.carry_initial_prompt,
             "suppress_blank": self.suppress_blank,
-            "suppress_nst": ALL_THAT_IS_NO_SPEECH in suppressed,
-            "suppress_tokens": [token for token in suppressed if token != ALL_THAT_IS_NO_SPEECH],
+            "suppress_nst": NON_SPEECH in suppressed,
+            "suppress_tokens": [token for token in suppressed if token != NON_SPEECH],
             "temperature": first,
             "temperature_inc": step,
             "max_initial_ts": self.max_initial_timestamp,
-            "length_penalty": self.length_penalty,
             "entropy_thold": self.entropy_threshold,
             "logprob_thold": self.logprob_threshold,
             "no_speech_thold": self.no_speech_threshold,
-            "grammar_penalty": self.grammar_penalty,
         }
 
 
 def options_from(given: Mapping[str, Any]) -> TranscribeOptions:
-    """Return the options out of keyword arguments, under any of their names.
+    """Return the options from keyword arguments, under any of their names.
 
     Raises
     ------
     TypeError
-        There is no such option; the nearest is named.
+        An option is unknown; the nearest is named.
     UnsupportedError
-        openai-whisper or faster-whisper has it, whisper.cpp has not.
+        whisper.cpp does not support an option of openai-whisper or faster-whisper.
     ValueError
         A value is out of range.
     """
+    aliases = aliases_of(TranscribeOptions)
     values: dict[str, Any] = {}
     for name, value in given.items():
         if name in UNSUPPORTED:
             if value is not None and value is not False:
                 raise UnsupportedError(f"{name}={value!r}: {UNSUPPORTED[name]}")
-            continue
-        values |= _renamed(name, value)
-    _known(values, TranscribeOptions, "transcribe()")
+        elif name == "translate":
+            values["task"] = "translate" if value else "transcribe"
+        elif name == "no_context":
+            values["condition_on_previous_text"] = not value
+        else:
+            values[aliases.get(name, name)] = value
+    check_names(values, names_of(TranscribeOptions), "transcribe()", others=aliases)
     options = TranscribeOptions(**values)
     _check(options)
     return options
 
 
-def _renamed(name: str, value: Any) -> dict[str, Any]:
-    if name == "translate":
-        return {"task": "translate" if value else "transcribe"}
-    if name == "no_context":
-        return {"condition_on_previous_text": not value}
-    return {ALIASES.get(name, name): value}
-
-
-def _known(given: Mapping[str, Any], kind: type, what: str) -> None:
-    names = [f.name for f in dataclasses.fields(kind)]
-    for name in given:
-        if name not in names:
-            near = difflib.get_close_matches(str(name), [*names, *(ALIASES if what.endswith(")") else ())], 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise TypeError(f"{what} has no option {name!r}{hint}")
-
-
 def _check(options: TranscribeOptions) -> None:
-    """Refuse here what is not a matter of the engine's own parameters, which `WhisperFullParams` checks."""
+    """Check what `WhisperFullParams` does not check."""
     if options.task not in ("transcribe", "translate"):
         raise ValueError(f"task is {options.task!r}, expected 'transcribe' or 'translate'")
     if isinstance(options.batch_size, bool) or not isinstance(options.batch_size, int) or options.batch_size < 1:
@@ -239,10 +202,10 @@ def _check(options: TranscribeOptions) -> None:
     if options.beam_size is not None and not 1 <= options.beam_size <= MAX_DECODERS:
         raise ValueError(f"beam_size is {options.beam_size!r}, expected 1 to {MAX_DECODERS}")
     if options.vad_parameters is not None and not options.vad_filter and options.batch_size == 1:
-        raise ValueError("vad_parameters are given, but vad_filter is off")
+        raise ValueError("vad_parameters is given, but vad_filter is False")
     prompt = options.initial_prompt
     if not (prompt is None or isinstance(prompt, str) or _are_tokens(prompt)):
-        raise TypeError(f"initial_prompt is {prompt!r:.200}, expected a text or tokens")
+        raise TypeError(f"initial_prompt is {prompt!r:.200}, expected a string or tokens")
     options.temperatures()
     options.vad()
 

@@ -1,161 +1,68 @@
-"""What a transcription is made of: immutable records with the names that faster-whisper and openai-whisper use.
+"""Results of a transcription: immutable records with the field names of faster-whisper and openai-whisper.
 
-All times are seconds from the beginning of the sound. Every field can be read as an attribute and as an item
+All times are seconds from the beginning of the audio. Fields can be read as attributes and as items
 (``segment.text``, ``segment["text"]``).
 """
 
 from __future__ import annotations
 
-import math
+import html
 import os
-import zlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["Segment", "Token", "Transcription", "TranscriptionInfo", "Word", "compression_ratio"]
+from cyllama._native.files import atomic_path
+from cyllama.whisper import writers
+from cyllama.whisper._segments import Record, Segment, Token, Word, compression_ratio, finite, shorten
+from cyllama.whisper.options import TranscribeOptions, VadOptions
 
+__all__ = ["DetectedLanguage", "Segment", "Token", "Transcription", "TranscriptionInfo", "Word", "compression_ratio"]
 
-class _Record:
-    """Fields as items."""
-
-    def __getitem__(self, name: str) -> Any:
-        if not isinstance(name, str) or name.startswith("_") or not hasattr(self, name):
-            raise KeyError(name)
-        return getattr(self, name)
+MARKDOWN = re.compile(r"([\\`*_\[\]|~$])")
 
 
-@dataclass(frozen=True)
-class Word(_Record):
-    """One word.
+class DetectedLanguage(NamedTuple):
+    """The language of a recording.
 
     Attributes
     ----------
-    start, end : float
-        In seconds.
-    word : str
-        As it stands in the text, with the space before it.
+    language : str
+        Code, such as ``"en"``.
     probability : float
-        Mean probability of its tokens, 0 to 1.
+        Probability of the language, 0 to 1.
+    all_probabilities : tuple of (str, float)
+        Codes and probabilities of all languages, the most likely first.
     """
 
-    start: float
-    end: float
-    word: str
+    language: str
     probability: float
+    all_probabilities: tuple[tuple[str, float], ...]
+
+    def __repr__(self) -> str:
+        return f"DetectedLanguage({self.language!r}, p={self.probability:.2f})"
 
 
 @dataclass(frozen=True)
-class Token(_Record):
-    """One token of the text.
-
-    Attributes
-    ----------
-    id : int
-        Its number in the vocabulary.
-    raw : bytes
-        Its part of the text in UTF-8; a character may be split between tokens.
-    probability, logprob : float
-        How likely it was, 0 to 1, and the natural logarithm of that.
-    start, end : float or None
-        In seconds, if token timestamps were asked for.
-    dtw : float or None
-        The time in seconds that alignment by dynamic time warping found, if it was asked for.
-    """
-
-    id: int
-    raw: bytes
-    probability: float
-    logprob: float
-    start: float | None = None
-    end: float | None = None
-    dtw: float | None = None
-
-    @property
-    def text(self) -> str:
-        """Its part of the text; a part of a character is shown as U+FFFD."""
-        return self.raw.decode("utf-8", "replace")
-
-
-@dataclass(frozen=True)
-class Segment(_Record):
-    """A part of the text, usually a sentence.
-
-    Attributes
-    ----------
-    id : int
-        Its number, from 0.
-    seek : int
-        Where its window begins, in frames of 10 ms.
-    start, end : float
-        In seconds.
-    text : str
-        With the space before it; the joined words.
-    tokens : tuple of Token
-        Without timestamps and other special tokens.
-    avg_logprob : float
-        Mean log-probability of its tokens.
-    compression_ratio : float
-        Length of the text divided by its compressed length; above 2.4 it is probably a loop.
-    no_speech_prob : float
-        How likely it is that there is no speech in the window; NaN with a Parakeet model.
-    words : tuple of Word or None
-        None if they were not asked for.
-    temperature : float or None
-        At which it was decoded; None if that is not known.
-    speaker_turn : bool
-        Whether another speaker follows (models trained for it).
-    """
-
-    id: int
-    seek: int
-    start: float
-    end: float
-    text: str
-    tokens: tuple[Token, ...] = ()
-    avg_logprob: float = math.nan
-    compression_ratio: float = math.nan
-    no_speech_prob: float = math.nan
-    words: tuple[Word, ...] | None = None
-    temperature: float | None = None
-    speaker_turn: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as openai-whisper does; what is not known is None. ``words`` only if there are any to know."""
-        found = {
-            "id": self.id,
-            "seek": self.seek,
-            "start": self.start,
-            "end": self.end,
-            "text": self.text,
-            "tokens": [token.id for token in self.tokens],
-            "temperature": self.temperature,
-            "avg_logprob": _finite(self.avg_logprob),
-            "compression_ratio": _finite(self.compression_ratio),
-            "no_speech_prob": _finite(self.no_speech_prob),
-        }
-        if self.words is not None:
-            found["words"] = [_word(word) for word in self.words]
-        return found
-
-
-@dataclass(frozen=True)
-class TranscriptionInfo(_Record):
-    """What is known beside the text; the fields of faster-whisper.
+class TranscriptionInfo(Record):
+    """Language, duration and options of a transcription; the fields of faster-whisper.
 
     Attributes
     ----------
     language : str
         Code of the language, such as ``"en"``; ``"und"`` (undetermined) with a Parakeet model.
     language_probability : float
-        1 if the language was given; 0 if it is not known.
+        1 if the language was given, 0 if it is unknown.
     duration, duration_after_vad : float
-        Seconds of sound, and of what voice activity detection left of it.
+        Seconds of audio, in total and after voice activity detection.
     all_language_probs : tuple of (str, float) or None
         All languages, the most likely first, if the language was detected.
-    transcription_options, vad_options : object
-        The parameters that were used.
+    transcription_options : TranscribeOptions or None
+        The options of the transcription.
+    vad_options : VadOptions or None
+        The options of voice activity detection; None without it.
     """
 
     language: str
@@ -163,11 +70,14 @@ class TranscriptionInfo(_Record):
     duration: float
     duration_after_vad: float
     all_language_probs: tuple[tuple[str, float], ...] | None = None
-    transcription_options: Any = None
-    vad_options: Any = None
+    transcription_options: TranscribeOptions | None = None
+    vad_options: VadOptions | None = None
+
+    def __repr__(self) -> str:
+        return f"TranscriptionInfo({self.language!r}, p={self.language_probability:.2f}, {self.duration:.2f} s)"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it with plain values; the parameters as dicts."""
+        """Return the fields as plain values; options are dicts."""
         found = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
         if self.all_language_probs is not None:
             found["all_language_probs"] = [list(pair) for pair in self.all_language_probs]
@@ -175,15 +85,15 @@ class TranscriptionInfo(_Record):
 
 
 @dataclass(frozen=True)
-class Transcription(_Record):
-    """A whole text.
+class Transcription(Record):
+    """The text of a recording. ``str()`` returns it; notebooks show a table with times.
 
     Attributes
     ----------
     segments : tuple of Segment
-        In order.
+        In order of time.
     info : TranscriptionInfo
-        Language, duration and parameters.
+        Language, duration and options.
     task : str
         ``"transcribe"`` or ``"translate"``.
     """
@@ -192,14 +102,21 @@ class Transcription(_Record):
     info: TranscriptionInfo
     task: str = "transcribe"
 
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        count = f"{len(self.segments)} segment{'' if len(self.segments) == 1 else 's'}"
+        return f"Transcription({shorten(self.text)}, {self.language!r}, {self.duration:.2f} s, {count})"
+
     @property
     def text(self) -> str:
-        """All text, without space around it."""
+        """The whole text, without surrounding spaces."""
         return "".join(segment.text for segment in self.segments).strip()
 
     @property
     def words(self) -> tuple[Word, ...]:
-        """All words; empty if they were not asked for."""
+        """All words; empty without ``word_timestamps``."""
         return tuple(word for segment in self.segments for word in segment.words or ())
 
     @property
@@ -209,18 +126,18 @@ class Transcription(_Record):
 
     @property
     def language_probability(self) -> float:
-        """How likely the language is, 0 to 1."""
+        """Probability of the language, 0 to 1."""
         return self.info.language_probability
 
     @property
     def duration(self) -> float:
-        """Seconds of sound."""
+        """Seconds of audio."""
         return self.info.duration
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it in the shape of OpenAI's ``verbose_json``.
+        """Return the text in the form of OpenAI's ``verbose_json``.
 
-        ``words`` is there if they were asked for, in each segment too. ``language`` is the code (``"en"``).
+        ``words`` is present with ``word_timestamps``, also in each segment. ``language`` is the code (``"en"``).
         """
         found: dict[str, Any] = {
             "task": self.task,
@@ -230,30 +147,39 @@ class Transcription(_Record):
             "segments": [segment.to_dict() for segment in self.segments],
         }
         if any(segment.words is not None for segment in self.segments):
-            found["words"] = [_word(word) for word in self.words]
+            found["words"] = [word.to_dict() for word in self.words]
         return found
 
     def to_text(self, format: str) -> str:
-        """Return it in a format of `cyllama.whisper.writers`, such as ``"srt"``.
+        """Return the text in a file format.
+
+        Parameters
+        ----------
+        format : str
+            One of `cyllama.whisper.writers.FORMATS`. ``"json"`` is OpenAI's ``verbose_json``; ``"json-full"`` is
+            whisper.cpp's ``-ojf``: offsets in milliseconds, all tokens, ``t_dtw`` in units of 10 ms or -1.
 
         Raises
         ------
         ValueError
-            There is no such format.
+            The format is unknown.
         """
-        from .writers import render
-
-        return render(self, format)
+        name = writers.check_format(format)
+        if name == "json":
+            return writers.dump_json(self.to_dict())
+        if name == "json-full":
+            return writers.dump_json(self._full_dict())
+        return writers.format_segments(self.segments, name)
 
     def save(self, path: str | os.PathLike[str], format: str | None = None) -> Path:
-        """Write it to a file, whole or not at all.
+        """Write the text to a file, atomically: the file is replaced only when all is written.
 
         Parameters
         ----------
         path : path
-            The file; its ending says the format: txt, srt, vtt, tsv, csv, json or lrc.
+            The file. Its extension is the format: txt, srt, vtt, tsv, csv, json or lrc. Folders are not created.
         format : str, optional
-            The format, whatever the ending is; also ``"json-full"``.
+            The format if it is not the extension, such as ``"json-full"``.
 
         Returns
         -------
@@ -263,36 +189,57 @@ class Transcription(_Record):
         Raises
         ------
         ValueError
-            There is no such format.
+            The format is unknown.
         OSError
-            It cannot be written; what was there before is untouched.
+            The file cannot be written; a file that existed before is unchanged.
         """
-        from .writers import save
+        path = Path(path)
+        text = self.to_text(writers.format_of_path(path, format))
+        with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as out:
+            out.write(text)
+        return path
 
-        return save(self, path, format)
+    def _full_dict(self) -> dict[str, Any]:
+        return {
+            "params": {"language": self.language, "translate": self.task == "translate"},
+            "result": {
+                "language": self.language,
+                "language_probability": self.language_probability,
+                "duration": self.duration,
+            },
+            "transcription": [writers.full_segment(segment) for segment in self.segments],
+        }
+
+    def _repr_html_(self) -> str:
+        rows = [
+            f"<tr><td>{start}</td><td>{end}</td><td style='text-align: left'>{html.escape(text)}</td></tr>"
+            for start, end, text in self._rows()
+        ]
+        head = "<thead><tr><th>Start</th><th>End</th><th>Text</th></tr></thead>"
+        return f"<table>{head}<tbody>{''.join(rows)}</tbody></table>"
+
+    def _repr_markdown_(self) -> str:
+        rows = [f"| {start} | {end} | {_escape_markdown(text)} |" for start, end, text in self._rows()]
+        return "\n".join(["| Start | End | Text |", "| ---: | ---: | :--- |", *rows])
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        """Return start, end and text of each segment, for tables."""
+        return [
+            (writers.timestamp(segment.start), writers.timestamp(segment.end), " ".join(segment.text.split()))
+            for segment in self.segments
+        ]
 
 
-def compression_ratio(text: str) -> float:
-    """Return the length of the text in UTF-8 divided by its length after zlib, as openai-whisper computes it."""
-    raw = text.encode("utf-8", "surrogatepass")
-    return len(raw) / len(zlib.compress(raw))
+def _escape_markdown(text: str) -> str:
+    return MARKDOWN.sub(r"\\\1", html.escape(text, quote=False))
 
 
-def _word(word: Word) -> dict[str, Any]:
-    return {"word": word.word, "start": word.start, "end": word.end, "probability": _finite(word.probability)}
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no NaN."""
-    return value if math.isfinite(value) else None
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses and their like as dicts of what JSON knows; everything else as text."""
+def _plain(value: object) -> Any:
+    """Return a value in types that JSON has: dataclasses as dicts, and `repr` for what is left."""
     if isinstance(value, bool) or value is None or isinstance(value, (str, int)):
         return value
     if isinstance(value, float):
-        return _finite(value)
+        return finite(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):

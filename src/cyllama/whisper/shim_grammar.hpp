@@ -1,16 +1,29 @@
-// whisper.cpp's grammar parser, with its exceptions instead of its messages on the terminal; and the tokens that a
-// regular expression matches.
+// Parse grammars with whisper.cpp's parser, which then throws instead of printing; and find the tokens that match a
+// regular expression.
 #pragma once
 
 #include "shim_exceptions.hpp"
 #include "shim_model.hpp" // stop_function
 
-#include "grammar-parser.cpp" // its functions are static
+#include "whisper.h"
 
+#include <cstdint>
+#include <cwchar>
+#include <exception>
+#include <map>
 #include <regex>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
+
+// The source, because the functions used here are static; in an unnamed namespace, because several modules of one shared
+// object include it.
+namespace cyllama {
+namespace {
+#include "grammar-parser.cpp"
+} // namespace
+} // namespace cyllama
 
 namespace cyllama {
 
@@ -19,7 +32,7 @@ constexpr size_t MAX_GRAMMAR_ELEMENTS = 10000; // the engine recurses for each e
 
 inline void check_grammar_depth(const std::string & text) {
     size_t depth = 0;
-    char   quote = 0; // what ends the literal or the class
+    char   quote = 0; // the end of the literal or the class
     for (size_t i = 0; i < text.size(); ++i) {
         const char c = text[i];
         if (quote) {
@@ -51,14 +64,14 @@ inline grammar_parser::parse_state parse_grammar(const std::string & text) {
         n_elements += rule.size();
     }
     if (n_elements > MAX_GRAMMAR_ELEMENTS) {
-        throw std::runtime_error("it has " + std::to_string(n_elements) + " elements, at most " +
-                                 std::to_string(MAX_GRAMMAR_ELEMENTS) + " are allowed");
+        throw std::runtime_error("it has " + std::to_string(n_elements) + " elements, expected at most " +
+                                 std::to_string(MAX_GRAMMAR_ELEMENTS));
     }
     return state;
 }
 
-// Tokens below `n_tokens` whose text matches as a whole, or those until `stop` said so. The polynomial matcher neither
-// recurses for each character nor takes exponential time; it has no back-references.
+// Return the tokens below `n_tokens` whose whole text matches, up to the token at which `stop` returns true. The
+// polynomial matcher does not recurse for each character or take exponential time; it has no back-references.
 inline std::vector<int> matching_tokens(
     whisper_context * ctx, int n_tokens, const std::string & pattern, stop_function stop, void * stop_argument) {
     auto flags = std::regex::ECMAScript;

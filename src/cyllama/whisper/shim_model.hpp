@@ -1,4 +1,4 @@
-// Reading whisper.cpp's model files: the engine trusts every number in them, so they are checked first.
+// Check model files before whisper.cpp loads them: the engine trusts every number in a file.
 #pragma once
 
 #include "shim_exceptions.hpp"
@@ -22,7 +22,7 @@ namespace cyllama {
 
 typedef bool (*stop_function)(void *);
 
-// A model in memory or in an open file, from `start` on. Reading past the end, or when `stop` says so, throws.
+// A model in memory, or in an open file from byte `start`. Reading throws past the end, and when `stop` returns true.
 class model_source {
   public:
     model_source(const void * data, uint64_t size) : data(static_cast<const char *>(data)), size(size) {}
@@ -71,7 +71,7 @@ class model_source {
         return value;
     }
 
-    // For whisper.cpp. Its loader learns of the end of the file only when it reads beyond it.
+    // The loader of whisper.cpp. At the end, `eof` becomes true only after a read past it, as the engine expects.
     whisper_model_loader loader() {
         whisper_model_loader result = {};
         result.context = this;
@@ -140,7 +140,9 @@ class model_source {
 
 inline model_source * source_in_memory(const void * data, uint64_t size) { return new model_source(data, size); }
 
-inline model_source * source_in_file(int fd, uint64_t start, uint64_t size) { return new model_source(fd, start, size); }
+inline model_source * source_in_file(int fd, uint64_t start, uint64_t size) {
+    return new model_source(fd, start, size);
+}
 
 inline void stop_source(model_source & source, stop_function function, void * argument) {
     source.set_stop(function, argument);
@@ -148,20 +150,22 @@ inline void stop_source(model_source & source, stop_function function, void * ar
 
 inline whisper_model_loader loader_of(model_source & source) { return source.loader(); }
 
+typedef bool (*check_function)(model_source &); // returns whether the model has weights; throws to reject it
+
 struct tensor_shape {
     ggml_type            type;
     std::vector<int64_t> ne;
-    ggml_type            other = GGML_TYPE_COUNT; // another type of the same size that is allowed
+    ggml_type            other = GGML_TYPE_COUNT; // also allowed, of the same size
 };
 
 using tensor_table = std::map<std::string, tensor_shape>;
 
-[[noreturn]] inline void refuse(const std::string & why) { throw std::runtime_error(why); }
+[[noreturn]] inline void reject(const std::string & reason) { throw std::runtime_error(reason); }
 
 inline int32_t number_in(model_source & source, const char * name, int32_t low, int32_t high) {
     const auto value = source.number<int32_t>();
     if (value < low || value > high) {
-        refuse(std::string(name) + " is " + std::to_string(value) + ", expected " + std::to_string(low) + " to " +
+        reject(std::string(name) + " is " + std::to_string(value) + ", expected " + std::to_string(low) + " to " +
                std::to_string(high));
     }
     return value;
@@ -170,18 +174,19 @@ inline int32_t number_in(model_source & source, const char * name, int32_t low, 
 inline void check_magic(model_source & source) {
     char magic[4];
     if (source.left() < sizeof(magic)) {
-        refuse("it is too short for a model");
+        reject("it is too short for a model");
     }
     source.read(magic, sizeof(magic));
     if (memcmp(magic, "GGUF", 4) == 0) {
-        refuse("it is a GGUF file, a model of another engine");
+        reject("it is a GGUF file, a model of another engine");
     }
     if (memcmp(magic, "lmgg", 4) != 0) {
-        refuse("it does not begin with the magic number of whisper.cpp's models");
+        reject("it does not begin with the magic number of whisper.cpp models");
     }
 }
 
-// Every tensor of the table stands in the rest of the file once; or, if that is allowed, none does. Returns whether.
+// Check that the rest of the file has every tensor of the table once. Return false if it has none, which
+// `may_be_empty` allows.
 inline bool check_tensors(model_source & source, tensor_table & expected, bool may_be_empty) {
     if (may_be_empty && source.left() == 0) {
         return false;
@@ -199,21 +204,21 @@ inline bool check_tensors(model_source & source, tensor_table & expected, bool m
         source.read(&name[0], length);
         const auto entry = expected.find(name);
         if (entry == expected.end()) {
-            refuse("it has a tensor that does not belong there");
+            reject("it has an unknown tensor");
         }
         const tensor_shape & shape = entry->second;
         if (!found.insert(name).second) {
-            refuse("the tensor " + name + " comes twice");
+            reject("the tensor " + name + " is in the file twice");
         }
         if (type != shape.type && type != shape.other) {
-            refuse("the tensor " + name + " has the type " + std::to_string(type) + ", expected " +
+            reject("the tensor " + name + " has the type " + std::to_string(type) + ", expected " +
                    ggml_type_name(shape.type));
         }
         uint64_t n_bytes = ggml_row_size(shape.type, shape.ne[0]);
         for (size_t i = 0; i < 4; ++i) {
             const int64_t wanted = i < shape.ne.size() ? shape.ne[i] : 1;
             if (ne[i] != wanted) {
-                refuse("dimension " + std::to_string(i) + " of the tensor " + name + " is " + std::to_string(ne[i]) +
+                reject("dimension " + std::to_string(i) + " of the tensor " + name + " is " + std::to_string(ne[i]) +
                        ", expected " + std::to_string(wanted));
             }
             n_bytes *= i > 0 ? wanted : 1;
@@ -222,7 +227,7 @@ inline bool check_tensors(model_source & source, tensor_table & expected, bool m
     }
     for (const auto & entry : expected) {
         if (!found.count(entry.first)) {
-            refuse("the tensor " + entry.first + " is missing");
+            reject("the tensor " + entry.first + " is missing");
         }
     }
     return true;
@@ -252,12 +257,12 @@ inline ggml_type weight_type(int32_t ftype) {
         case GGML_FTYPE_MOSTLY_Q6_K:
             return ggml_ftype_to_ggml_type(static_cast<ggml_ftype>(ftype % GGML_QNT_VERSION_FACTOR));
         default:
-            refuse("its type of weights (ftype " + std::to_string(ftype) + ") is unknown");
+            reject("its type of weights (ftype " + std::to_string(ftype) + ") is unknown");
     }
 }
 
 inline whisper_sizes check_sizes(model_source & source) {
-    // upper limits: what the engine's graphs have room for (layers), and far beyond the largest Whisper (the rest)
+    // upper limits: the size of the engine's graphs (layers), and far more than the largest Whisper has (the rest)
     whisper_sizes s;
     s.n_vocab       = number_in(source, "n_vocab", 51864, 51866);
     s.n_audio_ctx   = number_in(source, "n_audio_ctx", 64, 8192);
@@ -272,8 +277,8 @@ inline whisper_sizes check_sizes(model_source & source) {
     s.ftype         = number_in(source, "ftype", 0, 100 * GGML_QNT_VERSION_FACTOR);
     const int64_t block = ggml_blck_size(weight_type(s.ftype));
     if (s.n_audio_state % s.n_audio_head || s.n_text_state % s.n_text_head || s.n_audio_state % block) {
-        refuse("its width of " + std::to_string(s.n_audio_state) + " is no multiple of the number of heads or of the "
-               "block size of its weights");
+        reject("n_audio_state is " + std::to_string(s.n_audio_state) + ", expected a multiple of the number of heads "
+               "and of the block size of its weights");
     }
     return s;
 }
@@ -295,7 +300,7 @@ inline void check_vocabulary(model_source & source, const whisper_sizes & s) {
         has_space = has_space || first == ' ';
     }
     if (!has_space) {
-        refuse("its vocabulary has no space");
+        reject("its vocabulary has no space");
     }
 }
 
@@ -353,7 +358,7 @@ inline tensor_table whisper_tensors(const whisper_sizes & s) {
     return table;
 }
 
-// Throws when whisper.cpp could not load it safely. False when it has a vocabulary but no weights.
+// Throw if whisper.cpp could not load the model safely. Return false if it has a vocabulary but no weights.
 inline bool check_whisper_model(model_source & source) {
     source.rewind();
     check_magic(source);
@@ -362,7 +367,7 @@ inline bool check_whisper_model(model_source & source) {
     tensor_table table = whisper_tensors(s);
     const bool has_weights = check_tensors(source, table, true);
     if (!has_weights && (s.n_audio_state > 1280 || s.n_audio_layer > 32 || s.n_text_layer > 32)) {
-        refuse("it has no weights, and its sizes are those of no Whisper"); // the engine makes room for weights
+        reject("it has no weights and is larger than any Whisper"); // the engine allocates its weights
     }
     source.rewind();
     return has_weights;
@@ -370,8 +375,8 @@ inline bool check_whisper_model(model_source & source) {
 
 // ------------------------------------------------------------------------------------------------------- VAD models
 
-// whisper.cpp's graph is made for exactly these sizes.
-inline void check_vad_model(model_source & source) {
+// whisper.cpp's graph has exactly these sizes. Return true.
+inline bool check_vad_model(model_source & source) {
     const int32_t channels[][2] = { { 129, 128 }, { 128, 64 }, { 64, 64 }, { 64, 128 } };
     source.rewind();
     check_magic(source);
@@ -400,8 +405,9 @@ inline void check_vad_model(model_source & source) {
     table["_model.decoder.rnn.bias_hh"]       = { GGML_TYPE_F32, { 4 * n } };
     table["_model.decoder.decoder.2.weight"]  = { GGML_TYPE_F16, { n } };
     table["_model.decoder.decoder.2.bias"]    = { GGML_TYPE_F32, { 1 } };
-    check_tensors(source, table, false);
+    const bool has_weights = check_tensors(source, table, false);
     source.rewind();
+    return has_weights;
 }
 
 } // namespace cyllama

@@ -1,4 +1,4 @@
-// Reading Parakeet models of whisper.cpp: the engine trusts every number in them, so they are checked first.
+// Check Parakeet models of whisper.cpp before the engine loads them: it trusts every number in the file.
 #pragma once
 
 #include "shim_model.hpp"
@@ -27,7 +27,7 @@ constexpr int32_t PARAKEET_MAX_DURATION = 1000;      // encoder frames; models h
 constexpr int32_t PARAKEET_MAX_WORD     = 4096;      // bytes
 constexpr int64_t PARAKEET_MAX_MEMORY   = 1LL << 30; // bytes for computing; a model of 0.6 billion weights needs 0.5 GB
 
-// Memory that the engine takes for computing `n_audio_ctx` mel frames, in bytes. Only the large tensors count.
+// Estimate the memory for computing `n_audio_ctx` mel frames, in bytes, from the large tensors.
 inline int64_t parakeet_memory(const parakeet_sizes & s) {
     const int64_t n_ctx    = s.n_audio_ctx;
     const int64_t n_frames = (n_ctx + PARAKEET_SUBSAMPLING - 1) / PARAKEET_SUBSAMPLING;
@@ -39,7 +39,7 @@ inline int64_t parakeet_memory(const parakeet_sizes & s) {
 }
 
 inline parakeet_sizes check_parakeet_sizes(model_source & source) {
-    // upper limits: what the engine's graphs have room for (layers), and far beyond the largest Parakeet (the rest)
+    // upper limits: the size of the engine's graphs (layers), and far more than the largest Parakeet has (the rest)
     parakeet_sizes s;
     s.n_vocab            = number_in(source, "n_vocab", 1, 1 << 17);
     s.n_audio_ctx        = number_in(source, "n_audio_ctx", 64, 1 << 15);
@@ -57,31 +57,32 @@ inline parakeet_sizes check_parakeet_sizes(model_source & source) {
     s.n_durations        = number_in(source, "n_tdt_durations", 1, 64);
     s.n_max_tokens       = number_in(source, "n_max_tokens", 1, 1000);
     if (s.n_audio_state % s.n_audio_head || s.n_audio_state % 2) {
-        refuse("its width of " + std::to_string(s.n_audio_state) + " is odd or no multiple of the number of heads");
+        reject("n_audio_state is " + std::to_string(s.n_audio_state) + ", expected an even number and a multiple of "
+               "the number of heads");
     }
     if (s.n_mels % PARAKEET_SUBSAMPLING) {
-        refuse("n_mels is " + std::to_string(s.n_mels) + ", expected a multiple of subsampling_factor");
+        reject("n_mels is " + std::to_string(s.n_mels) + ", expected a multiple of subsampling_factor");
     }
     if (s.n_fft % 2) {
-        refuse("n_fft is " + std::to_string(s.n_fft) + ", expected an even number");
+        reject("n_fft is " + std::to_string(s.n_fft) + ", expected an even number");
     }
     if (s.n_conv_kernel % 2 == 0) {
-        refuse("n_conv_kernel is " + std::to_string(s.n_conv_kernel) + ", expected an odd number");
+        reject("n_conv_kernel is " + std::to_string(s.n_conv_kernel) + ", expected an odd number");
     }
     const int64_t block    = ggml_blck_size(weight_type(s.ftype));
     const int64_t features = int64_t(s.n_mels / PARAKEET_SUBSAMPLING) * s.n_channels;
     if (s.n_audio_state % block || features % block) {
-        refuse("its widths of " + std::to_string(s.n_audio_state) + " and " + std::to_string(features) +
-               " are no multiples of the block size of its weights");
+        reject("its widths are " + std::to_string(s.n_audio_state) + " and " + std::to_string(features) +
+               ", expected multiples of the block size of its weights, " + std::to_string(block));
     }
     if (parakeet_memory(s) > PARAKEET_MAX_MEMORY) {
-        refuse("it would need " + std::to_string(parakeet_memory(s) >> 20) + " MiB for computing: its sizes are those "
-               "of no Parakeet");
+        reject("computing would take " + std::to_string(parakeet_memory(s) >> 20) + " MiB, expected at most " +
+               std::to_string(PARAKEET_MAX_MEMORY >> 20));
     }
     return s;
 }
 
-// Mel filters, window, durations and words.
+// Check the mel filters, the window, the durations and the words.
 inline void check_parakeet_tables(model_source & source, const parakeet_sizes & s) {
     const int32_t n_bins = 1 + s.n_fft / 2;
     number_in(source, "the number of mel bands", s.n_mels, s.n_mels);
@@ -113,7 +114,7 @@ inline void add_parakeet_layer(tensor_table & table, const std::string & name, c
     table[name + ".conv.depthwise_conv.weight"]            = { GGML_TYPE_F32, { s.n_conv_kernel, n } };
     table[name + ".conv.batch_norm.running_mean"]          = { GGML_TYPE_F32, { n } };
     table[name + ".conv.batch_norm.running_var"]           = { GGML_TYPE_F32, { n } };
-    table[name + ".conv.batch_norm.num_batches_tracked"]   = { GGML_TYPE_I32, { 1 }, GGML_TYPE_F32 }; // not used
+    table[name + ".conv.batch_norm.num_batches_tracked"]   = { GGML_TYPE_I32, { 1 }, GGML_TYPE_F32 }; // unused
     table[name + ".conv.pointwise_conv2.weight"]           = { w, { n, n } };
     for (const char * part : { ".pos_bias_u", ".pos_bias_v" }) {
         table[name + ".self_attn" + part] = { GGML_TYPE_F32, { n / s.n_audio_head, s.n_audio_head } };
@@ -127,7 +128,7 @@ inline tensor_table parakeet_tensors(const parakeet_sizes & s) {
     const ggml_type w = weight_type(s.ftype);
     const int64_t   n = s.n_audio_state, d = s.n_pred_dim, c = s.n_channels;
     const int64_t   n_out = int64_t(s.n_vocab) + s.n_durations + 1;
-    // as the engine: K-quants have blocks of 256, the decoder's width is 640
+    // as in the engine: blocks of K-quants have 256 values, which do not divide the decoder's width of 640
     const ggml_type p = d % ggml_blck_size(w) ? GGML_TYPE_F32 : w;
     tensor_table table = {
         { "encoder.pre_encode.out.weight",   { w, { s.n_mels / PARAKEET_SUBSAMPLING * c, n } } },
@@ -158,15 +159,16 @@ inline tensor_table parakeet_tensors(const parakeet_sizes & s) {
     return table;
 }
 
-// Throws when the engine could not load it safely.
-inline void check_parakeet_model(model_source & source) {
+// Throw if the engine could not load the model safely.
+inline bool check_parakeet_model(model_source & source) {
     source.rewind();
     check_magic(source);
     const parakeet_sizes s = check_parakeet_sizes(source);
     check_parakeet_tables(source, s);
     tensor_table table = parakeet_tensors(s);
-    check_tensors(source, table, false);
+    const bool has_weights = check_tensors(source, table, false);
     source.rewind();
+    return has_weights;
 }
 
 } // namespace cyllama

@@ -1,72 +1,113 @@
-"""Speech to text: `transcribe` for one recording, `Whisper` to keep a model loaded."""
+"""Transcribe speech: `transcribe` for one recording, `Whisper` to keep a model loaded."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, BinaryIO, Generic, Protocol, Self, Unpack, cast
 
 import numpy as np
+import numpy.typing as npt
 
 import cyllama
 from cyllama import models
+from cyllama._cancel import Cancel
 from cyllama.errors import ClosedError, UnsupportedError
+from cyllama.media._samples import Samples
 from cyllama.media.audio import SAMPLE_RATE, AudioStream
-from cyllama.media.samples import Samples
-from cyllama.whisper import parakeet
+from cyllama.whisper._chunking import (
+    WINDOW_SECONDS,
+    Chunk,
+    SpeechRange,
+    audio_chunks,
+    find_speech,
+    limit_chunks,
+    speech_chunks,
+)
+from cyllama.whisper._decoding import (
+    ChunkDecoder,
+    OnProgress,
+    OnSegment,
+    State,
+    WhisperDecoder,
+    decode,
+    decode_parallel,
+)
+from cyllama.whisper._dtw import context_params
 from cyllama.whisper._model import WhisperContext
+from cyllama.whisper._option_types import LoadOptionsDict, TranscribeOptionsDict
 from cyllama.whisper._parakeet import ParakeetContext
+from cyllama.whisper._parakeet_decoder import (
+    UNKNOWN_LANGUAGE,
+    ParakeetDecoder,
+    check_parakeet_options,
+    is_parakeet,
+    max_chunk_seconds,
+    parakeet_context_params,
+)
+from cyllama.whisper._segment_iterator import SegmentIterator
 from cyllama.whisper._state import WhisperState
-from cyllama.whisper.alignment import context_params
-from cyllama.whisper.decoding import Cancel, Decoder, PieceDecoder, decode, decode_together
-from cyllama.whisper.lazy import lazily
+from cyllama.whisper._vad_filter import SpeechDetector
 from cyllama.whisper.options import TranscribeOptions, options_from
 from cyllama.whisper.params import WhisperFullParams
-from cyllama.whisper.pieces import WINDOW_SECONDS, Piece, Speech, find_speech, limit_pieces, plain_pieces, speech_pieces
-from cyllama.whisper.results import Segment, Transcription, TranscriptionInfo
-from cyllama.whisper.speech import SpeechDetector
+from cyllama.whisper.results import DetectedLanguage, Segment, Transcription, TranscriptionInfo
 
-__all__ = ["Whisper", "transcribe"]
+__all__ = ["AudioInput", "ModelInput", "Whisper", "transcribe"]
 
-HEAD_BYTES = 128  # of a model file, to find out its kind
+
+class SupportsArray(Protocol):
+    """An object that NumPy converts, such as a tensor of PyTorch."""
+
+    def __array__(self, *args: Any, **kwargs: Any) -> npt.NDArray[Any]:
+        """Return an array."""
+
+
+ArrayInput = npt.NDArray[Any] | SupportsArray
+AudioInput = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | ArrayInput | tuple[int, ArrayInput]
+"""A path, the content of a file, an open binary file, samples, or (sample rate in Hz, samples); see `AudioStream`."""
+ModelInput = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+"""A name of `cyllama.models`, a path, the content of a model file, or an open binary file."""
+
+HEAD_BYTES = 128  # of a model file, which has its architecture
 ENGLISH = "en"
 ENGLISH_NAMES = ("en", "english")
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One recording, ready to be transcribed."""
+class _Task(Generic[State]):
+    """A transcription that is ready to run."""
 
-    decoder: PieceDecoder
+    decoder: ChunkDecoder[State]
     stream: AudioStream
-    speech: list[Speech] | None
+    speech: list[SpeechRange] | None
     info: TranscriptionInfo
-    max_seconds: float | None = None  # of one piece
+    max_seconds: float | None = None  # of a chunk
 
     @property
     def options(self) -> TranscribeOptions:
         return self.decoder.options
 
-    def __call__(
-        self,
-        emit: Callable[[Segment], None],
-        progress: Callable[[float], object] | None,
-        cancel: Cancel | None,
-    ) -> None:
-        run = decode_together if self.options.batch_size > 1 else decode
-        run(self.decoder, self._pieces(), self.stream.duration, emit=emit, progress=progress, cancel=cancel)
+    def run(self, on_segment: OnSegment, on_progress: OnProgress | None, cancel: Cancel | None) -> None:
+        run = decode_parallel if self.options.batch_size > 1 else decode
+        run(
+            self.decoder,
+            self._chunks(),
+            self.stream.duration,
+            on_segment=on_segment,
+            on_progress=on_progress,
+            cancel=cancel,
+        )
 
-    def _pieces(self) -> Iterator[Piece]:
-        found = self._whole_pieces()
-        return found if self.max_seconds is None else limit_pieces(found, self.max_seconds)
-
-    def _whole_pieces(self) -> Iterator[Piece]:
+    def _chunks(self) -> Iterator[Chunk]:
         if self.speech is None:
-            return plain_pieces(self.stream)
-        if self.options.batch_size > 1:
-            return speech_pieces(self.stream, self.speech, WINDOW_SECONDS)
-        return speech_pieces(self.stream, self.speech)
+            chunks = audio_chunks(self.stream)
+        elif self.options.batch_size > 1:
+            chunks = speech_chunks(self.stream, self.speech, WINDOW_SECONDS)
+        else:
+            chunks = speech_chunks(self.stream, self.speech)
+        return chunks if self.max_seconds is None else limit_chunks(chunks, self.max_seconds)
 
 
 class Whisper:
@@ -75,22 +116,22 @@ class Whisper:
     Parameters
     ----------
     model : str, path, bytes or binary file object
-        A name of `cyllama.models` (``"tiny.en"``), a file in whisper.cpp's format, its content, or an open file. The
-        file is a Whisper or a Parakeet model; its header says which.
+        A name of `cyllama.models` (``"tiny.en"``), a file in whisper.cpp's format, its content, or an open file. It is
+        a Whisper or a Parakeet model.
     dtw : bool or str
-        Times of words by aligning the attention of the model with the sound; the name of the alignment heads
+        Align words with the audio by dynamic time warping of the attention: the name of the alignment heads
         (``"tiny.en"``), or True for those of the model. Turns flash attention off.
-    cancel : object with ``is_set()``, optional
-        Stops the loading.
+    cancel : Cancel, optional
+        Stops loading.
     **params
         ``use_gpu``, ``gpu_device``, ``flash_attn``: see `WhisperContextParams`. Parakeet models take the first two.
 
     Raises
     ------
     FileNotFoundError
-        No such file, and no such name; the nearest names are given.
+        There is no such file or name; the message suggests similar names.
     ModelLoadError
-        It is no whisper model, or is damaged.
+        The file is not a model of whisper.cpp, or is damaged.
     UnsupportedError
         `dtw` or ``flash_attn`` with a Parakeet model.
     CancelledError
@@ -98,14 +139,26 @@ class Whisper:
 
     Notes
     -----
-    Thread safety: may be called from many threads at once; they share the weights, and each has a state of its own.
-    The GIL is released while it loads and computes.
+    Thread safety: several threads may call it at once. They share the weights, and each call has its own state.
+    Releases the GIL while loading and computing.
     """
 
-    def __init__(self, model: Any = "tiny.en", *, dtw: bool | str = False, cancel: Cancel | None = None, **params: Any):
+    def __init__(
+        self,
+        model: ModelInput = "tiny.en",
+        *,
+        dtw: bool | str = False,
+        cancel: Cancel | None = None,
+        **params: Unpack[LoadOptionsDict],
+    ) -> None:
         self._closed = False
         self._detector = SpeechDetector()
-        self._context = _load(model, dtw, params, cancel)
+        self._context = _load_context(model, dtw, params, cancel)
+        self._name = model if isinstance(model, str) else type(model).__name__
+
+    def __repr__(self) -> str:
+        status = ", closed" if self._closed else ""
+        return f"Whisper({self._name!r}, {self.architecture}{status})"
 
     @property
     def architecture(self) -> str:
@@ -114,48 +167,48 @@ class Whisper:
 
     @property
     def is_multilingual(self) -> bool:
-        """Whether it knows other languages than English; False for a Parakeet model, whose file does not say."""
+        """Whether the model supports other languages than English; False for Parakeet models, where it is unknown."""
         return isinstance(self._context, WhisperContext) and bool(self._context.is_multilingual)
 
     @property
     def languages(self) -> dict[str, str]:
-        """The languages that it knows: code and English name; empty for a Parakeet model, whose file does not say."""
+        """The supported languages: code and English name; empty for Parakeet models, where they are unknown."""
         if isinstance(self._context, ParakeetContext):
             return {}
         return dict(self._context.languages) if self.is_multilingual else {ENGLISH: "english"}
 
     def __call__(
         self,
-        audio: Any,
+        audio: AudioInput,
         *,
         sample_rate: int | None = None,
-        on_segment: Callable[[Segment], object] | None = None,
-        on_progress: Callable[[float], object] | None = None,
+        on_segment: OnSegment | None = None,
+        on_progress: OnProgress | None = None,
         cancel: Cancel | None = None,
-        **options: Any,
+        **options: Unpack[TranscribeOptionsDict],
     ) -> Transcription:
         """Transcribe a recording; see `cyllama.whisper.transcribe`."""
-        job = self._job(audio, sample_rate, options, cancel)
+        task = self._prepare(audio, sample_rate, options, cancel)
         segments: list[Segment] = []
 
-        def emit(segment: Segment) -> None:
+        def collect(segment: Segment) -> None:
             segments.append(segment)
             if on_segment is not None:
                 on_segment(segment)
 
-        job(emit, on_progress, cancel)
-        return Transcription(tuple(segments), job.info, job.options.task)
+        task.run(collect, on_progress, cancel)
+        return Transcription(tuple(segments), task.info, task.options.task)
 
     def transcribe(
         self,
-        audio: Any,
+        audio: AudioInput,
         *,
         sample_rate: int | None = None,
-        on_progress: Callable[[float], object] | None = None,
+        on_progress: OnProgress | None = None,
         cancel: Cancel | None = None,
-        **options: Any,
-    ) -> tuple[Iterator[Segment], TranscriptionInfo]:
-        """Transcribe as the segments are asked for.
+        **options: Unpack[TranscribeOptionsDict],
+    ) -> tuple[SegmentIterator, TranscriptionInfo]:
+        """Transcribe a recording while iterating over its segments.
 
         Parameters
         ----------
@@ -164,35 +217,26 @@ class Whisper:
 
         Returns
         -------
-        iterator of Segment
-            Nothing is transcribed before the first ``next()``, and no more than one segment ahead. Closing or dropping
-            the iterator stops the engine.
+        SegmentIterator
+            The transcription starts with the first ``next()`` and is at most one segment ahead. Closing or dropping the
+            iterator stops it.
         TranscriptionInfo
-            Language and duration. The language is detected, and speech found, before this returns.
+            Language and duration. Language detection and the VAD filter have run when the method returns.
         """
-        job = self._job(audio, sample_rate, options, cancel)
-        return lazily(lambda emit, stop: job(emit, on_progress, stop), cancel), job.info
+        task = self._prepare(audio, sample_rate, options, cancel)
+        return SegmentIterator(lambda on_segment, stop: task.run(on_segment, on_progress, stop), cancel), task.info
 
     def detect_language(
-        self, audio: Any, *, sample_rate: int | None = None, cancel: Cancel | None = None
-    ) -> tuple[str, float, tuple[tuple[str, float], ...]]:
-        """Tell the language of the first 30 s.
-
-        Returns
-        -------
-        str
-            Code, such as ``"en"``.
-        float
-            How likely it is, 0 to 1.
-        tuple of (str, float)
-            All languages, the most likely first.
+        self, audio: AudioInput, *, sample_rate: int | None = None, cancel: Cancel | None = None
+    ) -> DetectedLanguage:
+        """Detect the language of the first 30 s.
 
         Raises
         ------
         ValueError
-            The model knows English only, or there is no sound.
+            The model supports English only, or the audio is empty.
         UnsupportedError
-            It is a Parakeet model, which does not report the language.
+            The model is a Parakeet model, which does not report the language.
 
         Notes
         -----
@@ -203,12 +247,12 @@ class Whisper:
                 "detect_language() needs a Whisper model: Parakeet models do not report the language"
             )
         if not self.is_multilingual:
-            raise ValueError("the model knows English only; take a multilingual one, such as 'base'")
+            raise ValueError("the model supports English only; use a multilingual one, such as 'base'")
         stream = AudioStream(audio, sample_rate=sample_rate)
         return self._detect(stream.read(0.0, WINDOW_SECONDS), None, cancel)
 
     def check_options(self, options: Mapping[str, Any]) -> TranscribeOptions:
-        """Return the options of a transcription by this model.
+        """Check the options of a transcription with this model.
 
         Raises
         ------
@@ -217,7 +261,7 @@ class Whisper:
         """
         found = options_from(options)
         if isinstance(self._context, ParakeetContext):
-            parakeet.check_options(found, self._context.n_audio_ctx)
+            check_parakeet_options(found, self._context.n_audio_ctx)
             return found
         self._check_task(found)
         if found.language not in (None, "auto"):
@@ -242,8 +286,8 @@ class Whisper:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _state(self) -> WhisperState:
-        """A state of its own for each transcription: made in milliseconds, and nothing is left over from another."""
+    def _new_state(self) -> WhisperState:
+        """Return a state for one transcription. Creating one takes milliseconds."""
         if self._closed:
             raise ClosedError("this Whisper is closed")
         return WhisperState(self._whisper)
@@ -253,7 +297,10 @@ class Whisper:
         assert isinstance(self._context, WhisperContext)
         return self._context
 
-    def _job(self, audio: Any, sample_rate: int | None, options: dict[str, Any], cancel: Cancel | None) -> _Job:
+    def _prepare(
+        self, audio: AudioInput, sample_rate: int | None, options: Mapping[str, Any], cancel: Cancel | None
+    ) -> _Task[Any]:
+        """Check the options, open the audio, find speech and detect the language."""
         if self._closed:
             raise ClosedError("this Whisper is closed")
         chosen = self.check_options(options)
@@ -261,65 +308,63 @@ class Whisper:
         speech = None
         if chosen.vad_filter or chosen.batch_size > 1:
             speech = find_speech(
-                plain_pieces(stream), lambda samples: self._detector(samples, chosen.vad(), cancel=cancel)
+                audio_chunks(stream), lambda samples: self._detector(samples, chosen.vad(), cancel=cancel)
             )
         if isinstance(self._context, ParakeetContext):
-            language, probability, every = parakeet.UNKNOWN_LANGUAGE, 0.0, None
+            detected = DetectedLanguage(UNKNOWN_LANGUAGE, 0.0, ())
         else:
-            language, probability, every = self._language(chosen, stream, speech, cancel)
+            detected = self._find_language(chosen, stream, speech, cancel)
         info = TranscriptionInfo(
-            language=language,
-            language_probability=probability,
+            language=detected.language,
+            language_probability=detected.probability,
             duration=stream.duration,
             duration_after_vad=stream.duration if speech is None else sum(end - start for start, end in speech),
-            all_language_probs=every,
+            all_language_probs=detected.all_probabilities or None,
             transcription_options=chosen,
             vad_options=None if speech is None else chosen.vad(),
         )
         if isinstance(self._context, ParakeetContext):
-            longest = parakeet.max_seconds(chosen, self._context.n_audio_ctx)
-            decoder = parakeet.ParakeetDecoder(self._context, chosen, _threads(chosen))
-            return _Job(decoder, stream, speech, info, longest)
-        params = self._params(chosen, language)
-        spoken = ENGLISH if chosen.task == "translate" else language
-        return _Job(Decoder(self._state, params, chosen, spoken, self._whisper.token_eot), stream, speech, info)
+            longest = max_chunk_seconds(chosen, self._context.n_audio_ctx)
+            return _Task(ParakeetDecoder(self._context, chosen, _threads(chosen)), stream, speech, info, longest)
+        params = self._full_params(chosen, detected.language)
+        text_language = ENGLISH if chosen.task == "translate" else detected.language
+        decoder = WhisperDecoder(self._new_state, params, chosen, text_language, self._whisper.token_eot)
+        return _Task(decoder, stream, speech, info)
 
     def _check_task(self, options: TranscribeOptions) -> None:
         if self.is_multilingual:
             return
         if options.task == "translate":
-            raise ValueError("task is 'translate', but the model knows English only; take a multilingual one")
+            raise ValueError("task is 'translate', but the model supports English only; use a multilingual one")
         if options.language is not None and options.language.casefold() not in ENGLISH_NAMES:
-            raise ValueError(f"language is {options.language!r}, but the model knows English only")
+            raise ValueError(f"language is {options.language!r}, but the model supports English only")
 
-    def _language(
-        self, options: TranscribeOptions, stream: AudioStream, speech: list[Speech] | None, cancel: Cancel | None
-    ) -> tuple[str, float, tuple[tuple[str, float], ...] | None]:
+    def _find_language(
+        self, options: TranscribeOptions, stream: AudioStream, speech: list[SpeechRange] | None, cancel: Cancel | None
+    ) -> DetectedLanguage:
+        """Return the language of the options, or detect it in the first window."""
         if not self.is_multilingual:
-            return ENGLISH, 1.0, None
-        if options.language not in (None, "auto"):
-            return self._whisper.language_code(options.language), 1.0, None
+            return DetectedLanguage(ENGLISH, 1.0, ())
+        if options.language is not None and options.language != "auto":
+            return DetectedLanguage(self._whisper.language_code(options.language), 1.0, ())
         if speech is None:
             start = stream.clips[0][0]
             samples = stream.read(start, start + WINDOW_SECONDS)
         else:
-            first = next(speech_pieces(stream, speech, WINDOW_SECONDS), None)
+            first = next(speech_chunks(stream, speech, WINDOW_SECONDS), None)
             samples = np.zeros(0, np.float32) if first is None else first.samples
         if not len(samples):
-            return ENGLISH, 0.0, None  # there is nothing to hear
+            return DetectedLanguage(ENGLISH, 0.0, ())  # the audio is empty or has no speech
         return self._detect(samples[: round(WINDOW_SECONDS * SAMPLE_RATE)], options.n_threads, cancel)
 
-    def _detect(
-        self, samples: Samples, n_threads: int | None, cancel: Cancel | None
-    ) -> tuple[str, float, tuple[tuple[str, float], ...]]:
-        with self._state() as state:
+    def _detect(self, samples: Samples, n_threads: int | None, cancel: Cancel | None) -> DetectedLanguage:
+        with self._new_state() as state:
             state.pcm_to_mel(samples, n_threads=n_threads, cancel=cancel)
             code, found = state.lang_auto_detect(n_threads=n_threads, cancel=cancel)
-        every = tuple(sorted(found.items(), key=lambda pair: -pair[1]))
-        return code, found[code], every
+        return DetectedLanguage(code, found[code], tuple(sorted(found.items(), key=lambda pair: -pair[1])))
 
-    def _params(self, options: TranscribeOptions, language: str) -> WhisperFullParams:
-        """What the engine is told for the first piece."""
+    def _full_params(self, options: TranscribeOptions, language: str) -> WhisperFullParams:
+        """Return the parameters of the engine for the first chunk."""
         fields = options.engine_fields()
         prompt = " ".join(text.strip() for text in (options.hotwords, options.initial_prompt) if isinstance(text, str))
         tokens = None if isinstance(options.initial_prompt, str) else options.initial_prompt
@@ -328,99 +373,104 @@ class Whisper:
         elif prompt:
             tokens = self._whisper.tokenize(" " + prompt)
         if tokens and not options.condition_on_previous_text:
-            # room for the prompt alone, before every window
+            # the context of every window is the prompt
             fields |= {"carry_initial_prompt": True, "n_max_text_ctx": len(tokens) + 1}
         fields["n_threads"] = _threads(options)
         return WhisperFullParams(language=language, prompt_tokens=tokens or None, **fields)
 
 
-def _load(
-    model: Any, dtw: bool | str, params: Mapping[str, Any], cancel: Cancel | None
+def _load_context(
+    model: ModelInput, dtw: bool | str, params: Mapping[str, Any], cancel: Cancel | None
 ) -> WhisperContext | ParakeetContext:
-    """Load a model of the kind that its header says."""
+    """Load a model with the architecture of its header."""
+    kind: type[WhisperContext] | type[ParakeetContext]
     if isinstance(model, (bytes, bytearray, memoryview)):
-        head = bytes(model[:HEAD_BYTES])
-        if parakeet.is_parakeet(head):
-            return ParakeetContext.from_bytes(model, parakeet.context_params(dtw, params), cancel=cancel)
-        return WhisperContext.from_bytes(model, context_params(head, dtw, params), cancel=cancel)
+        kind, chosen = _choose_context(bytes(model[:HEAD_BYTES]), dtw, params)
+        return kind.from_bytes(model, chosen, cancel=cancel)
     if callable(getattr(model, "read", None)):
-        position = model.tell()
-        head = model.read(HEAD_BYTES)
-        model.seek(position)
-        if isinstance(head, bytes) and parakeet.is_parakeet(head):
-            return ParakeetContext.from_fileobj(model, parakeet.context_params(dtw, params), cancel=cancel)
-        return WhisperContext.from_fileobj(model, context_params(head, dtw, params), cancel=cancel)
-    path = models.resolve(model)
+        file = cast(BinaryIO, model)
+        position = file.tell()
+        head = file.read(HEAD_BYTES)
+        file.seek(position)
+        kind, chosen = _choose_context(head, dtw, params)
+        return kind.from_fileobj(file, chosen, cancel=cancel)
+    path = models.resolve(cast("str | os.PathLike[str]", model))
     with open(path, "rb") as file:
         head = file.read(HEAD_BYTES)
-    if parakeet.is_parakeet(head):
-        return ParakeetContext(os.fspath(path), parakeet.context_params(dtw, params), cancel=cancel)
-    return WhisperContext(os.fspath(path), context_params(head, dtw, params), cancel=cancel)
+    kind, chosen = _choose_context(head, dtw, params)
+    return kind(os.fspath(path), chosen, cancel=cancel)
+
+
+def _choose_context(head: object, dtw: bool | str, params: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the class of a model and its parameters, by the first bytes of its file."""
+    head = head if isinstance(head, bytes) else b""  # loading rejects a file in text mode
+    if is_parakeet(head):
+        return ParakeetContext, parakeet_context_params(dtw, params)
+    return WhisperContext, context_params(head, dtw, params)
 
 
 def _threads(options: TranscribeOptions) -> int | None:
-    """Return the threads of one call; parts that are transcribed at the same time share the budget."""
+    """Return the threads of one call; chunks in parallel share the thread budget."""
     if options.batch_size > 1 and options.n_threads is None:
         return max(1, int(cyllama.get_threads()) // options.batch_size)
     return options.n_threads
 
 
 def transcribe(
-    audio: Any,
-    model: Any = "tiny.en",
+    audio: AudioInput,
+    model: ModelInput | Whisper = "tiny.en",
     *,
     sample_rate: int | None = None,
-    on_segment: Callable[[Segment], object] | None = None,
-    on_progress: Callable[[float], object] | None = None,
+    on_segment: OnSegment | None = None,
+    on_progress: OnProgress | None = None,
     cancel: Cancel | None = None,
-    **options: Any,
+    **options: Unpack[TranscribeOptionsDict],
 ) -> Transcription:
     """Transcribe a recording.
 
     Parameters
     ----------
     audio : path, bytes, binary file object, array, or (sample_rate, array)
-        Any sound; see `AudioStream`.
+        The recording; see `AudioStream`.
     model : str, path, bytes, binary file object or Whisper
-        As of `Whisper`, which should be used for many recordings: the model is loaded once then.
+        A model as in `Whisper`, or a loaded `Whisper`, which saves loading for each recording.
     sample_rate : int, optional
-        Of an array, in Hz; 16,000 by default.
+        Sample rate of an array in Hz; 16,000 by default.
     on_segment : callable, optional
-        Called with each `Segment` as soon as it is known.
+        Called with each `Segment` as soon as it is complete.
     on_progress : callable, optional
-        Called with 0.0 to 1.0.
-    cancel : object with ``is_set()``, optional
-        Such as ``threading.Event``; obeyed within a second.
+        Called with 0.0 to 1.0. Returning False cancels.
+    cancel : Cancel, optional
+        Stops the call within a second, as Ctrl-C does.
     **options
         The fields of `TranscribeOptions`: ``language``, ``task``, ``word_timestamps``, ``vad_filter``, ``beam_size``,
-        ``initial_prompt``, ``batch_size``, ... Other names that openai-whisper, faster-whisper and whisper.cpp use for
-        them are understood.
+        ``initial_prompt``, ``batch_size``, ... The names of openai-whisper, faster-whisper and whisper.cpp are aliases.
 
     Returns
     -------
     Transcription
-        With ``text``, ``segments``, ``words``, ``language``, ``duration``; sound without samples has no segments.
+        With ``text``, ``segments``, ``words``, ``language``, ``duration``. Empty audio has no segments.
 
     Raises
     ------
     TypeError
-        There is no such option; the nearest is named.
+        An option is unknown; the message suggests a similar one.
     UnsupportedError
-        whisper.cpp has nothing like that option, or a Parakeet model does not support it.
+        whisper.cpp or the Parakeet model does not support an option.
     ValueError
         A value is out of range, or the language is unknown.
     MediaError
-        It is no sound, or is truncated.
+        The file is not audio, or is truncated.
     FileNotFoundError, ModelLoadError, TranscribeError, CancelledError
 
     Notes
     -----
-    An exception in a callback stops the transcription and is raised. The GIL is released while it computes. Source:
+    Releases the GIL while computing. An exception in a callback stops the transcription and is raised. Source:
     ``whisper_full_with_state``, whisper.h.
     """
-    given = dict(sample_rate=sample_rate, on_segment=on_segment, on_progress=on_progress, cancel=cancel, **options)
-    if isinstance(model, Whisper):
-        return model(audio, **given)
-    options_from(options)  # before anything is loaded
-    with Whisper(model, cancel=cancel) as whisper:
-        return whisper(audio, **given)
+    if not isinstance(model, Whisper):
+        options_from(options)  # reject wrong options before loading
+    with contextlib.nullcontext(model) if isinstance(model, Whisper) else Whisper(model, cancel=cancel) as whisper:
+        return whisper(
+            audio, sample_rate=sample_rate, on_segment=on_segment, on_progress=on_progress, cancel=cancel, **options
+        )

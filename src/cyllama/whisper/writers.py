@@ -1,7 +1,7 @@
-"""Transcriptions as text files: txt, srt, vtt, tsv, csv, lrc, json, json-full. All are UTF-8 with ``\\n``.
+"""Text formats of transcriptions: txt, srt, vtt, tsv, csv, lrc, json and json-full. All are UTF-8 with ``\\n``.
 
-``json`` is OpenAI's ``verbose_json``; ``json-full`` is laid out as whisper.cpp's ``-ojf``, with all that is known of
-each token. The others go segment by segment, and can be written while a transcription is running (`SegmentWriter`).
+`Transcription.to_text` and `Transcription.save` write all formats. The formats with an entry for each segment
+(`LINE_FORMATS`) can also be written during a transcription, with `SegmentWriter`.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
-from cyllama._native.files import atomic_path, beside, final_path
-
-from .results import Segment, Token, Transcription
+from cyllama._native.files import beside, final_path
+from cyllama.whisper._segments import Segment, Token
 
 __all__ = [
     "FORMATS",
     "LINE_FORMATS",
     "SegmentWriter",
+    "check_format",
     "csv",
-    "json_full",
-    "json_verbose",
+    "dump_json",
+    "format_of_path",
+    "format_segments",
+    "full_segment",
     "lrc",
-    "render",
-    "save",
     "srt",
     "timestamp",
     "tsv",
@@ -40,27 +40,27 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class _Lines:
-    """A format that goes segment by segment."""
+class _LineFormat:
+    """A format with a header and an entry for each segment."""
 
     header: str
-    entry: Callable[[int, Segment], str]  # of the number of entries so far; empty if there is nothing to write
+    entry: Callable[[int, Segment], str]  # takes the number of entries so far; returns "" for no entry
 
 
 def timestamp(seconds: float, *, comma: bool = False) -> str:
-    """Return a time as ``HH:MM:SS.mmm``, rounded to milliseconds; the hours have more digits if they need them.
+    """Return a time as ``HH:MM:SS.mmm``, rounded to milliseconds. Hours have two digits or more.
 
     Parameters
     ----------
     seconds : float
-        The time; below 0 it is 0.
+        The time. Negative times become 0.
     comma : bool
-        A comma before the milliseconds, as srt has it.
+        Put a comma before the milliseconds, as in srt.
 
     Raises
     ------
     ValueError
-        It is not finite.
+        The time is not finite.
     """
     rest, milliseconds = divmod(_milliseconds(seconds), 1000)
     minutes, rest = divmod(rest, 60)
@@ -68,37 +68,37 @@ def timestamp(seconds: float, *, comma: bool = False) -> str:
     return f"{hours:02d}:{minutes:02d}:{rest:02d}{',' if comma else '.'}{milliseconds:03d}"
 
 
-# ------------------------------------------------------------------------------- segment by segment
+# ------------------------------------------------------------------------------------ line formats
 
 
 def txt(segments: Iterable[Segment]) -> str:
     """Return one line for each segment."""
-    return _lines("txt", segments)
+    return format_segments(segments, "txt")
 
 
 def srt(segments: Iterable[Segment]) -> str:
-    """Return SubRip subtitles. Empty segments are left out; an arrow in the text, which means times, is shortened."""
-    return _lines("srt", segments)
+    """Return SubRip subtitles, without empty segments; ``-->`` in the text becomes ``->``."""
+    return format_segments(segments, "srt")
 
 
 def vtt(segments: Iterable[Segment]) -> str:
-    """Return WebVTT subtitles. ``&``, ``<`` and ``>`` are escaped, and empty segments are left out."""
-    return _lines("vtt", segments)
+    """Return WebVTT subtitles, without empty segments; ``&``, ``<`` and ``>`` are escaped."""
+    return format_segments(segments, "vtt")
 
 
 def tsv(segments: Iterable[Segment]) -> str:
     """Return start and end in milliseconds and the text, separated by tabs; tabs in the text become spaces."""
-    return _lines("tsv", segments)
+    return format_segments(segments, "tsv")
 
 
 def csv(segments: Iterable[Segment]) -> str:
     """Return start and end in milliseconds and the quoted text, separated by commas."""
-    return _lines("csv", segments)
+    return format_segments(segments, "csv")
 
 
 def lrc(segments: Iterable[Segment]) -> str:
-    """Return lyrics with the time of each line. Empty segments are left out."""
-    return _lines("lrc", segments)
+    """Return LRC lyrics with the time of each line, without empty segments."""
+    return format_segments(segments, "lrc")
 
 
 def _txt_entry(_: int, segment: Segment) -> str:
@@ -115,7 +115,7 @@ def _vtt_entry(_: int, segment: Segment) -> str:
     text = "\n".join(_text_lines(segment))
     for sign, name in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(sign, name)
-    end = max(segment.end, segment.start + 0.001)  # a cue of no length is not valid
+    end = max(segment.end, segment.start + 0.001)  # the duration of a cue cannot be 0
     return f"{timestamp(segment.start)} --> {timestamp(end)}\n{text}\n\n" if text else ""
 
 
@@ -136,44 +136,45 @@ def _lrc_entry(_: int, segment: Segment) -> str:
     return f"[{minutes:02d}:{seconds:02d}.{hundredths:02d}]{text}\n" if text else ""
 
 
-_LINES = {
-    "txt": _Lines("", _txt_entry),
-    "srt": _Lines("", _srt_entry),
-    "vtt": _Lines("WEBVTT\n\n", _vtt_entry),
-    "tsv": _Lines("start\tend\ttext\n", _tsv_entry),
-    "csv": _Lines("start,end,text\n", _csv_entry),
-    "lrc": _Lines("[re:cyllama]\n", _lrc_entry),
+_LINE_FORMATS = {
+    "txt": _LineFormat("", _txt_entry),
+    "srt": _LineFormat("", _srt_entry),
+    "vtt": _LineFormat("WEBVTT\n\n", _vtt_entry),
+    "tsv": _LineFormat("start\tend\ttext\n", _tsv_entry),
+    "csv": _LineFormat("start,end,text\n", _csv_entry),
+    "lrc": _LineFormat("[re:cyllama]\n", _lrc_entry),
 }
 
 
-# ---------------------------------------------------------------------------------------- as a whole
+LINE_FORMATS = tuple(_LINE_FORMATS)
+FORMATS = (*LINE_FORMATS, "json", "json-full")
 
 
-def json_verbose(transcription: Transcription) -> str:
-    """Return OpenAI's ``verbose_json``."""
-    return _dump(transcription.to_dict())
+def format_segments(segments: Iterable[Segment], format: str) -> str:
+    """Return segments in one of `LINE_FORMATS`."""
+    line_format = _LINE_FORMATS[format]
+    parts, count = [line_format.header], 0
+    for segment in segments:
+        entry = line_format.entry(count, segment)
+        parts.append(entry)
+        count += bool(entry)
+    return "".join(parts)
 
 
-def json_full(transcription: Transcription) -> str:
-    """Return whisper.cpp's full JSON: offsets in milliseconds, ``t_dtw`` in units of 10 ms, -1 if it is not known."""
-    return _dump(
-        {
-            "params": {"language": transcription.language, "translate": transcription.task == "translate"},
-            "result": {
-                "language": transcription.language,
-                "language_probability": transcription.language_probability,
-                "duration": transcription.duration,
-            },
-            "transcription": [_full_segment(segment) for segment in transcription.segments],
-        }
-    )
+# -------------------------------------------------------------------------------------------- JSON
 
 
-def _full_segment(segment: Segment) -> dict[str, Any]:
+def dump_json(value: dict[str, Any]) -> str:
+    """Return a dict as indented JSON."""
+    return json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+
+
+def full_segment(segment: Segment) -> dict[str, Any]:
+    """Return a segment as in whisper.cpp's full JSON, with further fields of `Segment.to_dict`."""
     found = {
         **_full_times(segment.start, segment.end),
         "text": segment.text,
-        "tokens": [_full_token(tokens) for tokens in _characters(segment.tokens)],
+        "tokens": [_full_token(tokens) for tokens in _group_characters(segment.tokens)],
         "speaker_turn_next": segment.speaker_turn,
     }
     known = segment.to_dict()
@@ -184,7 +185,7 @@ def _full_segment(segment: Segment) -> dict[str, Any]:
 
 
 def _full_token(tokens: list[Token]) -> dict[str, Any]:
-    """Tokens that together are whole characters, under the number of the first, as upstream has it."""
+    """Return tokens that together are whole characters, with the id of the first, as upstream does."""
     first, ends = tokens[0], [token.end for token in tokens if token.end is not None]
     times = _full_times(first.start, ends[-1]) if first.start is not None and ends else {}
     return {
@@ -204,8 +205,8 @@ def _full_times(start: float, end: float) -> dict[str, Any]:
     }
 
 
-def _characters(tokens: Iterable[Token]) -> Iterable[list[Token]]:
-    """Groups of tokens that end where a character does."""
+def _group_characters(tokens: Iterable[Token]) -> Iterable[list[Token]]:
+    """Yield groups of tokens that end at the end of a character."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     group: list[Token] = []
     for token in tokens:
@@ -218,73 +219,24 @@ def _characters(tokens: Iterable[Token]) -> Iterable[list[Token]]:
         yield group
 
 
-_WHOLE: dict[str, Callable[[Transcription], str]] = {"json": json_verbose, "json-full": json_full}
-
-LINE_FORMATS = tuple(_LINES)
-FORMATS = (*_LINES, *_WHOLE)
-
-
-# ------------------------------------------------------------------------------------- text and files
-
-
-def render(transcription: Transcription, format: str) -> str:
-    """Return a transcription in one of `FORMATS`.
-
-    Raises
-    ------
-    ValueError
-        There is no such format; the message says which come near.
-    """
-    name = _known(format, FORMATS)
-    return _WHOLE[name](transcription) if name in _WHOLE else _lines(name, transcription.segments)
-
-
-def save(transcription: Transcription, path: str | os.PathLike[str], format: str | None = None) -> Path:
-    """Write a transcription to a file that appears, or is replaced, only when it is whole.
-
-    Parameters
-    ----------
-    transcription : Transcription
-        What is written.
-    path : path
-        The file; its ending says the format, unless `format` does. Folders are not made.
-    format : str, optional
-        One of `FORMATS`.
-
-    Returns
-    -------
-    pathlib.Path
-        The file.
-
-    Raises
-    ------
-    ValueError
-        There is no such format.
-    OSError
-        It cannot be written; what was there before is untouched.
-    """
-    path = Path(path)
-    text = render(transcription, _format_of(path, format))
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as out:
-        out.write(text)
-    return path
+# ------------------------------------------------------------------------------------------- files
 
 
 class SegmentWriter:
-    """Writes segments as they come, in a format that goes segment by segment.
+    """Write segments during a transcription, in one of `LINE_FORMATS`.
 
     Parameters
     ----------
     target : path or text file
-        A path is a file that appears when the writer is closed, whole; if the ``with`` block fails it does not.
-        Into a file object, such as ``sys.stdout``, each segment is written and flushed at once; it is left open.
+        A path is written atomically: the file appears when the writer is closed, and not if the ``with`` block raises.
+        A file object, such as ``sys.stdout``, gets each segment at once, is flushed, and stays open.
     format : str, optional
-        One of `LINE_FORMATS`; by default the ending of the path says it.
+        One of `LINE_FORMATS`; by default the extension of the path.
 
     Raises
     ------
     ValueError
-        There is no such format, or it cannot be written by segments.
+        The format is unknown, or is not a line format.
     OSError
         The file cannot be written.
 
@@ -298,20 +250,20 @@ class SegmentWriter:
     def __init__(self, target: str | os.PathLike[str] | TextIO, format: str | None = None) -> None:
         self._path: Path | None = None
         if isinstance(target, (str, os.PathLike)):
-            self._lines = _LINES[_by_segment(_format_of(Path(target), format))]
+            self._format = _LINE_FORMATS[_check_line_format(format_of_path(Path(target), format))]
             path = final_path(target)
             self._temporary = beside(path)
             self._out: TextIO = open(self._temporary, "w", encoding="utf-8", newline="")  # noqa: SIM115
             self._path = path
         elif format is None:
-            raise ValueError(f"format is None, expected one of {', '.join(LINE_FORMATS)}, as there is no file name")
+            raise ValueError(f"format is None, expected one of {', '.join(LINE_FORMATS)} for a file object")
         else:
-            self._lines = _LINES[_by_segment(format)]
+            self._format = _LINE_FORMATS[_check_line_format(format)]
             self._out = target
         self._count = 0
         self._open = True
         try:
-            self._put(self._lines.header)
+            self._write(self._format.header)
         except BaseException:
             self.discard()
             raise
@@ -324,17 +276,17 @@ class SegmentWriter:
         ValueError
             The writer is closed.
         OSError
-            It cannot be written.
+            The segment cannot be written.
         """
         if not self._open:
             raise ValueError("the writer is closed")
-        entry = self._lines.entry(self._count, segment)
+        entry = self._format.entry(self._count, segment)
         if entry:
-            self._put(entry)
+            self._write(entry)
             self._count += 1
 
     def close(self) -> None:
-        """Let the file appear. A second call does nothing."""
+        """Complete the file. A second call does nothing."""
         if not self._open:
             return
         self._open = False
@@ -346,13 +298,13 @@ class SegmentWriter:
                 self._temporary.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Close without letting the file appear; what was written to a file object stays."""
+        """Close without a file; segments written to a file object remain."""
         if self._open and self._path is not None:
             self._temporary.unlink(missing_ok=True)
             self._out.close()
         self._open = False
 
-    def __enter__(self) -> SegmentWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -363,29 +315,19 @@ class SegmentWriter:
         else:
             self.discard()
 
-    def _put(self, text: str) -> None:
+    def _write(self, text: str) -> None:
         self._out.write(text)
         self._out.flush()
 
 
-def _lines(format: str, segments: Iterable[Segment]) -> str:
-    form, parts = _LINES[format], [_LINES[format].header]
-    count = 0
-    for segment in segments:
-        entry = form.entry(count, segment)
-        parts.append(entry)
-        count += bool(entry)
-    return "".join(parts)
-
-
 def _milliseconds(seconds: float) -> int:
     if not math.isfinite(seconds):
-        raise ValueError(f"a time is {seconds}, expected seconds")
+        raise ValueError(f"seconds is {seconds}, expected a finite number")
     return max(0, round(seconds * 1000))
 
 
 def _text_lines(segment: Segment) -> list[str]:
-    """The lines of the text that are not empty: an empty one would end a subtitle."""
+    """Return the non-empty lines of the text: an empty line would end a subtitle."""
     return [stripped for line in segment.text.replace("\0", "").splitlines() if (stripped := line.strip())]
 
 
@@ -393,11 +335,14 @@ def _line(segment: Segment) -> str:
     return " ".join(_text_lines(segment))
 
 
-def _dump(value: dict[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+def check_format(format: str, formats: tuple[str, ...] = FORMATS) -> str:
+    """Return the name of a format in lower case, without a leading dot.
 
-
-def _known(format: str, formats: tuple[str, ...]) -> str:
+    Raises
+    ------
+    ValueError
+        The format is unknown; the message suggests a similar one.
+    """
     name = format.lower().lstrip(".") if isinstance(format, str) else format
     if name in formats:
         return name
@@ -406,19 +351,25 @@ def _known(format: str, formats: tuple[str, ...]) -> str:
     raise ValueError(f"format is {format!r}; {hint}")
 
 
-def _by_segment(format: str) -> str:
-    if _known(format, FORMATS) in _WHOLE:
-        raise ValueError(
-            f"format is {format!r}, which is written as a whole; expected one of {', '.join(LINE_FORMATS)}"
-        )
-    return _known(format, FORMATS)
+def format_of_path(path: Path, format: str | None = None) -> str:
+    """Return the format of a file: `format`, or by default the extension.
 
-
-def _format_of(path: Path, format: str | None) -> str:
+    Raises
+    ------
+    ValueError
+        The format or the extension is unknown.
+    """
     if format is not None:
-        return _known(format, FORMATS)
+        return check_format(format)
     suffix = path.suffix.lower().lstrip(".")
     if suffix not in FORMATS:
-        endings = ", ".join(f".{name}" for name in (*_LINES, "json"))
-        raise ValueError(f"the ending of {path.name!r} says no format, expected {endings}, or a format beside it")
+        extensions = ", ".join(f".{name}" for name in (*LINE_FORMATS, "json"))
+        raise ValueError(f"path is {path.name!r}, expected the extension {extensions}, or give a format")
     return suffix
+
+
+def _check_line_format(format: str) -> str:
+    name = check_format(format)
+    if name not in LINE_FORMATS:
+        raise ValueError(f"format is {format!r}, expected one of {', '.join(LINE_FORMATS)} for single segments")
+    return name

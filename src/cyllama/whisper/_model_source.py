@@ -1,4 +1,4 @@
-"""Where a model is read from: a file by its path, a file that is open, or memory."""
+"""Sources of a model: a path, an open file, or memory."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ import io
 import os
 import tempfile
 from dataclasses import dataclass
-from typing import IO, Any, Self
+from typing import IO, BinaryIO, Self
 
-__all__ = ["ModelFile"]
+__all__ = ["MAGIC", "ModelFile"]
 
+MAGIC = 0x67676D6C  # GGML_FILE_MAGIC: the first four bytes of a model file, little-endian
 BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model that can be read at any place; a ``with`` block closes what was opened for it.
+    """A model with random access. A ``with`` block closes the files opened for it.
 
     Attributes
     ----------
     what : str
-        What it is called in messages.
+        Description for messages.
     data : memoryview or None
-        The model, if it is in memory.
+        The model if it is in memory.
     file : binary file or None
-        With a descriptor, if it is not.
+        Otherwise, a file with a descriptor.
     start : int
-        Where in the file it begins.
+        Offset of the model in the file.
     """
 
     what: str
@@ -36,22 +37,22 @@ class ModelFile:
 
     @property
     def size(self) -> int:
-        """Its length in bytes."""
+        """Size in bytes."""
         if self.data is not None:
             return len(self.data)
         assert self.file is not None
         return max(0, os.fstat(self.file.fileno()).st_size - self.start)
 
     @classmethod
-    def from_path(cls, path: str | bytes | os.PathLike[Any]) -> Self:
+    def from_path(cls, path: str | bytes | os.PathLike[str]) -> Self:
         """Open a file.
 
         Raises
         ------
         FileNotFoundError, IsADirectoryError, PermissionError
-            It cannot be read.
+            The file cannot be read.
         TypeError, ValueError
-            It is no path.
+            `path` is not a path.
         """
         try:
             text = os.fspath(path)
@@ -65,13 +66,13 @@ class ModelFile:
         return cls(name, file=open(name, "rb", buffering=0))
 
     @classmethod
-    def from_bytes(cls, data: Any) -> Self:
-        """Take a model in memory, without a copy.
+    def from_bytes(cls, data: bytes | bytearray | memoryview) -> Self:
+        """Use a model in memory, without a copy.
 
         Raises
         ------
         TypeError
-            It is no bytes-like object.
+            `data` is not a bytes-like object.
         """
         try:
             return cls("the model in memory", data=memoryview(data).cast("B"))
@@ -79,13 +80,13 @@ class ModelFile:
             raise TypeError(f"the model is {type(data).__name__}, expected bytes") from None
 
     @classmethod
-    def from_fileobj(cls, fileobj: Any) -> Self:
-        """Take an open binary file from where it stands to its end; it is left open.
+    def from_fileobj(cls, fileobj: BinaryIO) -> Self:
+        """Use an open binary file, from its position to its end. It stays open.
 
         Raises
         ------
         TypeError
-            It is no binary file object.
+            `fileobj` is not a binary file object.
         """
         if not callable(getattr(fileobj, "read", None)):
             raise TypeError(f"the model is {fileobj!r}, expected a binary file object")
@@ -94,7 +95,7 @@ class ModelFile:
             start = fileobj.tell()
             return cls(what, file=open(os.dup(fileobj.fileno()), "rb", buffering=0), start=start)
         except (AttributeError, OSError, io.UnsupportedOperation):
-            return cls(what, file=_copy(fileobj))
+            return cls(what, file=_copy_to_file(fileobj))
 
     def __enter__(self) -> Self:
         return self
@@ -104,15 +105,15 @@ class ModelFile:
             self.file.close()
 
 
-def _copy(fileobj: Any) -> IO[bytes]:
-    """What has no descriptor, in a file that has one."""
+def _copy_to_file(fileobj: BinaryIO) -> IO[bytes]:
+    """Copy a file object without a descriptor into a temporary file."""
     file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed with the ModelFile
     try:
         while True:
             data = fileobj.read(BLOCK_BYTES)
             if not isinstance(data, (bytes, bytearray, memoryview)):
                 kind = type(data).__name__
-                raise TypeError(f"the file object gave {kind}, expected bytes; open it in binary mode ('rb')")
+                raise TypeError(f"read() returned {kind}, expected bytes; open the file in binary mode ('rb')")
             if not data:
                 return file
             file.write(data)

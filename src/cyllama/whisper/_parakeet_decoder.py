@@ -1,36 +1,44 @@
-"""Parakeet models behind `Whisper`: detection of their files, supported options, and segments from their tokens."""
+"""Parakeet models in `Whisper`: file detection, supported options, and segments of tokens."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cyllama._cancel import Cancel
 from cyllama.errors import UnsupportedError
+from cyllama.whisper._chunking import Chunk
+from cyllama.whisper._decoding import CENTISECONDS, OnProgress, OnSegment, make_segment
+from cyllama.whisper._model_source import MAGIC
 from cyllama.whisper._parakeet import ParakeetContext
 from cyllama.whisper._parakeet_state import ParakeetState, ParakeetToken
+from cyllama.whisper._segments import Segment, Token
+from cyllama.whisper._word_timestamps import join_text
 from cyllama.whisper.options import TranscribeOptions
 from cyllama.whisper.params import ParakeetContextParams, ParakeetFullParams, WhisperContextParams
-from cyllama.whisper.pieces import Piece
-from cyllama.whisper.results import Segment, Token, compression_ratio
-from cyllama.whisper.words import words_of
 
-__all__ = ["UNKNOWN_LANGUAGE", "ParakeetDecoder", "check_options", "context_params", "is_parakeet", "max_seconds"]
+__all__ = [
+    "UNKNOWN_LANGUAGE",
+    "ParakeetDecoder",
+    "check_parakeet_options",
+    "is_parakeet",
+    "max_chunk_seconds",
+    "parakeet_context_params",
+]
 
 UNKNOWN_LANGUAGE = "und"  # "undetermined" in ISO 639: the model does not report the language
-MAGIC = 0x67676D6C
-# Places among the numbers that follow the magic number of a model file.
+# Indices of the numbers after the magic number of a model file.
 N_MELS, N_FFT, SUBSAMPLING, FILTER_MELS, FILTER_BINS = 5, 7, 8, 15, 16
 N_NUMBERS = 17
-CENTISECONDS = 100.0
 FRAME_SECONDS, AUDIO_CTX_SECONDS = 0.01, 0.02  # a mel frame; a frame of the option audio_ctx
-MIN_AUDIO_CTX = 50  # parts below one second have no context
+MIN_AUDIO_CTX = 50  # chunks below one second have no context
 SENTENCE_ENDS = frozenset(".?!。？！")  # noqa: RUF001
 
-# Options that the decoder or this module applies. All others are rejected unless they have their default.
+# Options that the decoder or this module applies. Others are rejected unless they have their default value.
 SUPPORTED = frozenset(
     {
         "append_punctuations",
@@ -48,11 +56,12 @@ SUPPORTED = frozenset(
         "word_timestamps",
     }
 )
-NEUTRAL: dict[str, Any] = {"language": "auto", "temperature": 0, "beam_size": 1, "best_of": 1}  # what it does anyway
-NO_PROMPT = "the decoder takes no prompt"
-NO_FALLBACK = "the decoder does not reject or repeat a part of the audio"
+# Values that describe what the decoder does, and are therefore accepted.
+NEUTRAL: dict[str, Any] = {"language": "auto", "temperature": 0, "beam_size": 1, "best_of": 1}
+NO_PROMPT = "the decoder has no prompt"
+NO_FALLBACK = "the decoder does not reject or repeat audio"
 NO_FILTER = "the decoder does not filter tokens"
-GREEDY = "the decoder takes the likeliest token"
+GREEDY = "the decoder takes the most likely token"
 REASONS = {
     "language": "the model recognizes the language without reporting it",
     "task": "the model does not translate",
@@ -67,8 +76,8 @@ REASONS = {
     "no_speech_threshold": NO_FALLBACK,
     "logprob_threshold": NO_FALLBACK,
     "entropy_threshold": NO_FALLBACK,
-    "max_initial_timestamp": "the decoder has no limit for times",
-    "max_new_tokens": "the decoder has no limit for tokens",
+    "max_initial_timestamp": "the decoder does not limit times",
+    "max_new_tokens": "the decoder does not limit tokens",
     "suppress_blank": NO_FILTER,
     "suppress_tokens": NO_FILTER,
     "suppress_regex": NO_FILTER,
@@ -76,38 +85,38 @@ REASONS = {
     "grammar_rule": NO_FILTER,
     "grammar_penalty": NO_FILTER,
     "speaker_turns": "the model does not mark speakers",
-    "dtw": "the model has no alignment heads, and its words have times anyway",
-    "flash_attn": "the engine computes its attention in one way",
+    "dtw": "the model has no alignment heads; its words have times without them",
+    "flash_attn": "the engine has one implementation of attention",
 }
 
 
 def is_parakeet(head: bytes) -> bool:
-    """Tell whether a model file begins like a Parakeet model, not like a Whisper model.
+    """Return whether a model file is a Parakeet model, by its first bytes.
 
-    Both have the same magic number. Of three properties of a Parakeet header, two are enough, so that a damaged file is
-    still reported as a Parakeet model: the subsampling factor is 8, and the mel filters that follow the header have as
-    many bands and bins as the header says. In a Whisper file, these places hold a number of layers and filter weights.
+    Whisper and Parakeet models have the same magic number. A Parakeet header has three properties: the subsampling
+    factor is 8, and the numbers of mel bands and of FFT bins are equal to those of the mel filters after the header.
+    Two of them are enough, so that a damaged file is still reported as a Parakeet model.
     """
     if len(head) < 4 * (1 + N_NUMBERS) or struct.unpack_from("<I", head)[0] != MAGIC:
         return False
     numbers: tuple[int, ...] = struct.unpack_from(f"<{N_NUMBERS}i", head, 4)
-    marks = (
+    properties = (
         numbers[SUBSAMPLING] == 8,
         numbers[FILTER_MELS] == numbers[N_MELS],
         numbers[FILTER_BINS] == 1 + numbers[N_FFT] // 2,
     )
-    return sum(marks) >= 2
+    return sum(properties) >= 2
 
 
-def context_params(dtw: bool | str, params: Mapping[str, Any]) -> ParakeetContextParams:
-    """Return how a Parakeet model is loaded.
+def parakeet_context_params(dtw: bool | str, params: Mapping[str, Any]) -> ParakeetContextParams:
+    """Return the parameters for loading a Parakeet model.
 
     Raises
     ------
     UnsupportedError
-        `dtw`, or a parameter of Whisper models alone.
+        `dtw` is set, or a parameter that only Whisper models have.
     TypeError
-        There is no such parameter.
+        A parameter is unknown.
     """
     if dtw:
         raise _unsupported("dtw", dtw)
@@ -119,21 +128,21 @@ def context_params(dtw: bool | str, params: Mapping[str, Any]) -> ParakeetContex
     return ParakeetContextParams(**{name: value for name, value in params.items() if name not in others})
 
 
-def check_options(options: TranscribeOptions, n_audio_ctx: int) -> None:
+def check_parakeet_options(options: TranscribeOptions, n_audio_ctx: int) -> None:
     """Reject options that a Parakeet model cannot apply.
 
     Parameters
     ----------
     options : TranscribeOptions
     n_audio_ctx : int
-        Mel frames that the model takes at once.
+        Maximum number of mel frames for one call.
 
     Raises
     ------
     UnsupportedError
-        An option has another value than its default and is not supported.
+        An unsupported option has another value than its default.
     TypeError, ValueError
-        A value is wrong.
+        A value is invalid.
     """
     for field in dataclasses.fields(TranscribeOptions):
         value = getattr(options, field.name)
@@ -145,20 +154,16 @@ def check_options(options: TranscribeOptions, n_audio_ctx: int) -> None:
     most = int(n_audio_ctx * FRAME_SECONDS / AUDIO_CTX_SECONDS)
     _check_count("audio_ctx", options.audio_ctx, MIN_AUDIO_CTX, most)
     _check_count("max_segment_chars", options.max_segment_chars, 1, 2**30)
-    _full_params(options).check()
+    ParakeetFullParams(n_threads=options.n_threads).check()
 
 
-def max_seconds(options: TranscribeOptions, n_audio_ctx: int) -> float:
-    """Return the longest audio of one call of the engine."""
+def max_chunk_seconds(options: TranscribeOptions, n_audio_ctx: int) -> float:
+    """Return the maximum duration of a chunk of audio."""
     seconds = (n_audio_ctx - 1) * FRAME_SECONDS
     return min(seconds, options.audio_ctx * AUDIO_CTX_SECONDS) if options.audio_ctx else seconds
 
 
-def _full_params(options: TranscribeOptions) -> ParakeetFullParams:
-    return ParakeetFullParams(n_threads=options.n_threads)
-
-
-def _check_count(name: str, value: Any, low: int, high: int) -> None:
+def _check_count(name: str, value: object, low: int, high: int) -> None:
     if value is None or (value == 0 and not isinstance(value, bool)):
         return  # no limit
     if isinstance(value, bool) or not isinstance(value, int):
@@ -174,13 +179,13 @@ def _unsupported(name: str, value: object) -> UnsupportedError:
 
 @dataclass(frozen=True)
 class ParakeetDecoder:
-    """How a piece of audio becomes segments.
+    """Decodes chunks with a Parakeet model.
 
     Attributes
     ----------
     context : ParakeetContext
     options : TranscribeOptions
-        Checked by :func:`check_options`.
+        Checked by :func:`check_parakeet_options`.
     n_threads : int or None
         Threads of each call.
     """
@@ -189,97 +194,68 @@ class ParakeetDecoder:
     options: TranscribeOptions
     n_threads: int | None = None
 
-    def state(self) -> ParakeetState:
+    def new_state(self) -> ParakeetState:
         """Return a new state of the model."""
         return ParakeetState(self.context)
 
-    def following(self) -> dict[str, Any]:
-        """Return the parameters of the second piece and of those after it."""
+    def next_params(self) -> dict[str, Any]:
+        """Return the changed parameters for the second chunk and later ones."""
         return {"no_context": not self.options.condition_on_previous_text}
 
-    def run(
+    def decode(
         self,
         state: ParakeetState,
-        piece: Piece,
+        chunk: Chunk,
         *,
-        emit: Callable[[Segment], None],
-        progress: Callable[[float], object] | None = None,
-        cancel: Any = None,
+        on_segment: OnSegment,
+        on_progress: OnProgress | None = None,
+        cancel: Cancel | None = None,
         **changes: Any,
     ) -> None:
-        """Transcribe one piece; pass each segment to `emit`."""
+        """Transcribe a chunk; call `on_segment` with each segment."""
 
         def new_segments(first: int, last: int) -> None:
             for i in range(first, last):
-                for segment in self.segments(state.get_tokens(i), piece):
-                    emit(segment)
+                for segment in self.segments(state.get_tokens(i), chunk):
+                    on_segment(segment)
 
         params = ParakeetFullParams(
-            n_threads=self.n_threads, new_segment_callback=new_segments, progress_callback=progress
+            n_threads=self.n_threads, new_segment_callback=new_segments, progress_callback=on_progress
         )
-        state.full(piece.samples, replace(params, **changes), cancel=cancel)
+        state.full(chunk.samples, replace(params, **changes), cancel=cancel)
 
-    def segments(self, tokens: Sequence[ParakeetToken], piece: Piece) -> Iterator[Segment]:
-        """Yield segments: sentences, or parts of them if they have more than ``max_segment_chars`` characters."""
-        found = [_token(token, piece) for token in tokens if token.text]  # control tokens have no text
-        groups = ([found] if found else []) if self.options.without_timestamps else list(_sentences(found))
+    def segments(self, tokens: Sequence[ParakeetToken], chunk: Chunk) -> Iterator[Segment]:
+        """Yield segments: sentences, or shorter ones with at most ``max_segment_chars`` characters."""
+        found = [_make_token(token, chunk) for token in tokens if token.text]  # control tokens have no text
+        groups = ([found] if found else []) if self.options.without_timestamps else list(_split_sentences(found))
         if self.options.max_segment_chars:
             limit, on_word = self.options.max_segment_chars, self.options.split_on_word
-            groups = [part for group in groups for part in _limited(group, limit, on_word)]
+            groups = [part for group in groups for part in _limit_chars(group, limit, on_word)]
         for group in groups:
-            yield self._segment(group, piece)
-
-    def _segment(self, tokens: Sequence[Token], piece: Piece) -> Segment:
-        start, end = tokens[0].start or 0.0, tokens[-1].end or 0.0
-        if self.options.without_timestamps:
-            start, end = piece.start, piece.end
-        end = max(start, end)
-        text = _text(tokens)
-        words = None
-        if self.options.word_timestamps:
-            words = words_of(
-                tokens,
-                UNKNOWN_LANGUAGE,
-                start,
-                end,
-                prepended=self.options.prepend_punctuations,
-                appended=self.options.append_punctuations,
-            )
-        return Segment(
-            id=0,
-            seek=round(piece.start * CENTISECONDS),
-            start=start,
-            end=end,
-            text=text,
-            tokens=tuple(tokens),
-            words=words,
-            avg_logprob=sum(token.logprob for token in tokens) / len(tokens),
-            compression_ratio=compression_ratio(text),
-        )
+            start, end = group[0].start or 0.0, group[-1].end or 0.0
+            if self.options.without_timestamps:
+                start, end = chunk.start, chunk.end
+            yield make_segment(group, chunk, start, max(start, end), UNKNOWN_LANGUAGE, self.options)
 
 
-def _token(data: ParakeetToken, piece: Piece) -> Token:
-    """Return a token with times in the whole audio."""
-    start = piece.start_time(data.t0 / CENTISECONDS)
+def _make_token(data: ParakeetToken, chunk: Chunk) -> Token:
+    """Return a token with times in the audio."""
+    start = chunk.start_time(data.t0 / CENTISECONDS)
     return Token(
         id=data.id,
         raw=data.text,
         probability=data.p,
         logprob=math.log(data.p) if data.p > 0 else -math.inf,
         start=start,
-        end=max(start, piece.end_time(data.t1 / CENTISECONDS)),
+        end=max(start, chunk.end_time(data.t1 / CENTISECONDS)),
     )
 
 
-def _text(tokens: Sequence[Token]) -> str:
-    return b"".join(token.raw for token in tokens).decode("utf-8", "replace")
-
-
-def _sentences(tokens: Sequence[Token]) -> Iterator[list[Token]]:
-    """Cut behind punctuation that ends a sentence and is followed by a space."""
+def _split_sentences(tokens: Sequence[Token]) -> Iterator[list[Token]]:
+    """Split after punctuation that ends a sentence, if a space follows."""
     group: list[Token] = []
     for token in tokens:
-        if group and token.raw.startswith(b" ") and _text(group)[-1:] in SENTENCE_ENDS:
+        if group and token.raw.startswith(b" ") and join_text(group)[-1:] in SENTENCE_ENDS:
             yield group
             group = []
         group.append(token)
@@ -287,11 +263,11 @@ def _sentences(tokens: Sequence[Token]) -> Iterator[list[Token]]:
         yield group
 
 
-def _limited(tokens: Sequence[Token], limit: int, on_word: bool) -> Iterator[list[Token]]:
-    """Cut between words, or between tokens, before the text has more than `limit` characters."""
+def _limit_chars(tokens: Sequence[Token], limit: int, on_word: bool) -> Iterator[list[Token]]:
+    """Split between words, or between tokens, so that no group has more than `limit` characters."""
     group: list[Token] = []
-    for unit in _words(tokens) if on_word else [[token] for token in tokens]:
-        if group and len(_text([*group, *unit]).strip()) > limit:
+    for unit in _group_words(tokens) if on_word else [[token] for token in tokens]:
+        if group and len(join_text([*group, *unit]).strip()) > limit:
             yield group
             group = []
         group += unit
@@ -299,7 +275,7 @@ def _limited(tokens: Sequence[Token], limit: int, on_word: bool) -> Iterator[lis
         yield group
 
 
-def _words(tokens: Sequence[Token]) -> list[list[Token]]:
+def _group_words(tokens: Sequence[Token]) -> list[list[Token]]:
     """Group tokens so that each group but the first begins with a space."""
     groups: list[list[Token]] = []
     for token in tokens:

@@ -1,4 +1,4 @@
-"""Grammars that the engine would follow for ever or beyond their end, refused."""
+"""Reject grammars with which the engine would loop forever or read out of bounds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cyllama.errors import GrammarError
 __all__ = ["Rule", "check_rules"]
 
 Rule = Sequence[Sequence[int | None]]
-"""Alternatives, each of a rule's number or None (characters) for each part."""
+"""Alternatives of a rule; each element is the index of a rule, or None for characters."""
 
 
 def check_rules(rules: Sequence[Rule], names: Mapping[int, str]) -> None:
@@ -19,25 +19,26 @@ def check_rules(rules: Sequence[Rule], names: Mapping[int, str]) -> None:
     ----------
     rules : sequence of Rule
     names : mapping of int to str
-        What rules are called; the parser has more rules, for groups and repetitions.
+        Names of the rules by index. The parser adds rules without names for groups and repetitions.
 
     Raises
     ------
     GrammarError
-        A rule is named but not given, or can begin with itself.
+        A rule is used but not defined, or is left-recursive.
     """
     for number, name in names.items():
         if number >= len(rules) or not rules[number]:
-            raise GrammarError(f"the grammar names the rule {name!r}, but does not give it")
-    empty = _may_be_empty(rules)
-    begins = [_begin(rule, empty) for rule in rules]
+            raise GrammarError(f"the grammar uses the rule {name!r}, but does not define it")
+    empty = _find_nullable(rules)
+    begins = [_first_rules(rule, empty) for rule in rules]
     for number in range(len(rules)):
         if _reaches(number, begins):
             name = names.get(number, "a group or repetition")
-            raise GrammarError(f"the rule {name!r} of the grammar can begin with itself (left recursion)")
+            raise GrammarError(f"the rule {name!r} of the grammar is left-recursive")
 
 
-def _may_be_empty(rules: Sequence[Rule]) -> set[int]:
+def _find_nullable(rules: Sequence[Rule]) -> set[int]:
+    """Return the rules that match the empty text."""
     empty: set[int] = set()
     while True:
         found = {
@@ -50,8 +51,8 @@ def _may_be_empty(rules: Sequence[Rule]) -> set[int]:
         empty = found
 
 
-def _begin(rule: Rule, empty: set[int]) -> set[int]:
-    """Rules that it may begin with."""
+def _first_rules(rule: Rule, empty: set[int]) -> set[int]:
+    """Return the rules with which a rule can begin."""
     found: set[int] = set()
     for alternative in rule:
         for part in alternative:
@@ -64,6 +65,7 @@ def _begin(rule: Rule, empty: set[int]) -> set[int]:
 
 
 def _reaches(start: int, begins: Sequence[set[int]]) -> bool:
+    """Return whether a rule can begin with itself, directly or through others."""
     seen: set[int] = set()
     waiting = list(begins[start])
     while waiting:

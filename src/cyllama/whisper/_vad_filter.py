@@ -1,4 +1,4 @@
-"""Voice activity detection: where in the sound there is speech."""
+"""Voice activity detection with a model that stays loaded."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 import threading
 
 from cyllama import models
-from cyllama.media.samples import Samples
+from cyllama._cancel import Cancel
+from cyllama.media._samples import Samples
+from cyllama.whisper._chunking import SpeechRange
 from cyllama.whisper._vad import WhisperVad
-from cyllama.whisper.decoding import Cancel
 from cyllama.whisper.options import VadOptions
 from cyllama.whisper.params import WhisperVadParams
-from cyllama.whisper.pieces import Speech
 
 __all__ = ["SpeechDetector"]
 
@@ -20,15 +20,15 @@ DEFAULT_MODEL = "silero-vad"
 
 
 class SpeechDetector:
-    """Keeps the model that was used last; many threads take turns."""
+    """Finds speech with the last used model. Calls of several threads run one after the other."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._name: str | os.PathLike[str] | None = None
         self._vad: WhisperVad | None = None
 
-    def __call__(self, samples: Samples, options: VadOptions, *, cancel: Cancel | None = None) -> list[Speech]:
-        """Return start and end of each part with speech, in seconds.
+    def __call__(self, samples: Samples, options: VadOptions, *, cancel: Cancel | None = None) -> list[SpeechRange]:
+        """Return start and end of each range of speech, in seconds.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Text to the tokens of a vocabulary, as ``whisper_tokenize`` does it.
+"""Tokenize text with a vocabulary, with the same result as ``whisper_tokenize``.
 
 whisper.cpp splits a text with ``std::regex``, which recurses for each character, and looks up every substring of a
 word. Python's ``re`` does not recurse, and a lookup ends at the length of the longest token.
@@ -11,25 +11,25 @@ from collections.abc import Iterable
 
 __all__ = ["MAX_TEXT", "Tokenizer"]
 
-MAX_TEXT = 2**20  # bytes; a prompt of a model has a few hundred tokens
+MAX_TEXT = 2**20  # bytes; the prompt of a model has a few hundred tokens
 _WORD = re.compile(rb"'s|'t|'re|'ve|'m|'ll|'d| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+")
 
 
 class Tokenizer:
-    """The tokens of one vocabulary by their bytes.
+    """A tokenizer for one vocabulary.
 
     Parameters
     ----------
     tokens : iterable of bytes
-        The text of each token, in the order of their numbers.
+        The text of each token, in the order of their ids.
     """
 
     def __init__(self, tokens: Iterable[bytes]) -> None:
-        self._numbers = {token: number for number, token in enumerate(tokens) if token}
-        self._longest = max(map(len, self._numbers), default=0)
+        self._ids = {token: id for id, token in enumerate(tokens) if token}
+        self._longest = max(map(len, self._ids), default=0)
 
     def __call__(self, text: str) -> list[int]:
-        """Return the tokens of `text`: the longest ones that each word begins with.
+        """Return the tokens of `text`: for each word, the longest matching tokens from its start on.
 
         Raises
         ------
@@ -50,11 +50,11 @@ class Tokenizer:
             start = 0
             while start < len(word):
                 for end in range(min(len(word), start + self._longest), start, -1):
-                    number = self._numbers.get(word[start:end])
-                    if number is not None:
-                        found.append(number)
+                    token = self._ids.get(word[start:end])
+                    if token is not None:
+                        found.append(token)
                         start = end
                         break
                 else:
-                    start += 1  # a byte without a token
+                    start += 1  # no token begins with this byte
         return found

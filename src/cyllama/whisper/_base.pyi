@@ -1,0 +1,6 @@
+from cyllama._native._handle import Handle
+
+
+class BaseState(Handle): ...
+
+class Callbacks: ...

@@ -1,0 +1,179 @@
+"""Chunks of audio for the engine, with the position of each sample in the whole audio."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from cyllama.media._samples import Samples
+from cyllama.media.audio import SAMPLE_RATE, AudioStream
+
+__all__ = ["WINDOW_SECONDS", "Chunk", "SpeechRange", "audio_chunks", "find_speech", "limit_chunks", "speech_chunks"]
+
+SpeechRange = tuple[float, float]  # start and end in seconds
+
+# Audio of up to ten minutes is one chunk, as in whisper-cli. Longer audio is cut at the quietest moment in the last
+# half minute of a chunk, so that no more than one chunk is in memory.
+CHUNK_SECONDS, CUT_SECONDS = 600.0, 30.0
+QUIET_SECONDS = 0.2
+WINDOW_SECONDS = 30.0  # of the encoder
+# Between ranges of speech, as in whisper.cpp: the audio that follows a range, then silence.
+OVERLAP_SECONDS, GAP_SECONDS = 0.1, 0.1
+
+
+@dataclass(frozen=True)
+class Span:
+    """A range of a chunk that is continuous in the audio: its range in the chunk, and its start in the audio."""
+
+    begin: float
+    end: float
+    time: float
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk of audio.
+
+    Attributes
+    ----------
+    samples : ndarray of float32, shape (n,)
+        Mono, 16,000 Hz.
+    spans : tuple of Span
+        In order. Between spans there is silence that the audio does not have.
+    """
+
+    samples: Samples
+    spans: tuple[Span, ...]
+
+    def __repr__(self) -> str:
+        return f"Chunk({self.start:.2f}-{self.end:.2f} s, {len(self.samples)} samples)"
+
+    def start_time(self, moment: float) -> float:
+        """Return the time in the audio for a start in the chunk; a gap maps to the start of the next span."""
+        for span in self.spans:
+            if moment < span.end:
+                return span.time + max(0.0, moment - span.begin)
+        return self.end
+
+    def end_time(self, moment: float) -> float:
+        """Return the time in the audio for an end in the chunk; a gap maps to the end of the span before."""
+        for span in reversed(self.spans):
+            if moment > span.begin:
+                return span.time + min(moment, span.end) - span.begin
+        return self.start
+
+    @property
+    def start(self) -> float:
+        """Start in the audio, in seconds."""
+        return self.spans[0].time
+
+    @property
+    def end(self) -> float:
+        """End in the audio, in seconds."""
+        last = self.spans[-1]
+        return last.time + last.end - last.begin
+
+
+def audio_chunks(stream: AudioStream) -> Iterator[Chunk]:
+    """Split the clips of a stream into chunks that together have all of their samples."""
+    for start, end in stream.clips:
+        chunk_start = start
+        blocks: list[Samples] = []
+        for block in stream.blocks(start, end):
+            if sum(map(len, blocks)) >= CHUNK_SECONDS * SAMPLE_RATE:
+                samples = np.concatenate(blocks)
+                cut = _find_quietest(samples)
+                yield _continuous_chunk(samples[:cut], chunk_start, stream.duration)
+                chunk_start += cut / SAMPLE_RATE
+                blocks = [samples[cut:]]
+            blocks.append(block)
+        if blocks:
+            yield _continuous_chunk(np.concatenate(blocks), chunk_start, stream.duration)
+
+
+def _continuous_chunk(samples: Samples, start: float, duration: float) -> Chunk:
+    seconds = min(len(samples) / SAMPLE_RATE, duration - start)  # resampling rounds up
+    return Chunk(np.ascontiguousarray(samples), (Span(0.0, seconds, start),))
+
+
+def limit_chunks(chunks: Iterable[Chunk], seconds: float) -> Iterator[Chunk]:
+    """Split chunks longer than `seconds` at the quietest moment in the last third of what fits."""
+    most = int(seconds * SAMPLE_RATE)
+    for chunk in chunks:
+        first = 0
+        while len(chunk.samples) - first > most:
+            last = first + _find_quietest(chunk.samples[first : first + most], min(CUT_SECONDS, seconds / 3))
+            yield from _slice_chunk(chunk, first, last)
+            first = last
+        yield from _slice_chunk(chunk, first, len(chunk.samples)) if first else (chunk,)
+
+
+def _slice_chunk(chunk: Chunk, first: int, last: int) -> Iterator[Chunk]:
+    """Yield the chunk between two samples, unless it is only a gap."""
+    start, end = first / SAMPLE_RATE, last / SAMPLE_RATE
+    spans = tuple(
+        Span(max(span.begin, start) - start, min(span.end, end) - start, span.time + max(0.0, start - span.begin))
+        for span in chunk.spans
+        if span.begin < end and span.end > start
+    )
+    if spans:
+        yield Chunk(np.ascontiguousarray(chunk.samples[first:last]), spans)
+
+
+def _find_quietest(samples: Samples, seconds: float = CUT_SECONDS) -> int:
+    """Return the index of the middle of the quietest moment in the last `seconds`."""
+    size = round(QUIET_SECONDS * SAMPLE_RATE)
+    first = len(samples) - round(seconds * SAMPLE_RATE)
+    tail = samples[first:]
+    energy = np.add.reduceat(np.square(tail, dtype=np.float64), np.arange(0, len(tail) - size + 1, size))
+    return first + int(np.argmin(energy)) * size + size // 2
+
+
+def find_speech(chunks: Iterable[Chunk], detect: Callable[[Samples], list[SpeechRange]]) -> list[SpeechRange]:
+    """Return the ranges of speech in the audio, in seconds."""
+    found = []
+    for chunk in chunks:
+        found += [(chunk.start_time(start), chunk.end_time(end)) for start, end in detect(chunk.samples)]
+    return found
+
+
+def speech_chunks(stream: AudioStream, speech: list[SpeechRange], seconds: float = CHUNK_SECONDS) -> Iterator[Chunk]:
+    """Join ranges of speech into chunks of at most `seconds`; a longer range is a chunk of its own.
+
+    Parameters
+    ----------
+    stream : AudioStream
+    speech : list of (float, float)
+        Start and end in seconds, as from :func:`find_speech`.
+    seconds : float
+        Maximum length of a chunk; `WINDOW_SECONDS` for one window of the encoder.
+    """
+    group: list[SpeechRange] = []
+    length = 0.0
+    for start, end in speech:
+        more = end - start + OVERLAP_SECONDS + GAP_SECONDS
+        if group and length + more > seconds:
+            yield _join_ranges(stream, group)
+            group, length = [], 0.0
+        group.append((start, end))
+        length += more
+    if group:
+        yield _join_ranges(stream, group)
+
+
+def _join_ranges(stream: AudioStream, ranges: list[SpeechRange]) -> Chunk:
+    gap = np.zeros(round(GAP_SECONDS * SAMPLE_RATE), np.float32)
+    blocks: list[Samples] = []
+    spans: list[Span] = []
+    n = 0
+    for i, (start, end) in enumerate(ranges):
+        is_last = i == len(ranges) - 1
+        samples = stream.read(start, end if is_last else min(end + OVERLAP_SECONDS, stream.duration))
+        begin = n / SAMPLE_RATE
+        spans.append(Span(begin, begin + end - start, start))  # the overlap maps to the end of the span
+        for block in (samples,) if is_last else (samples, gap):
+            blocks.append(block)
+            n += len(block)
+    return Chunk(np.concatenate(blocks), tuple(spans))

@@ -1,0 +1,260 @@
+"""Decode chunks of audio into segments: one after the other, or several in parallel."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar
+
+from cyllama._cancel import AnyCancel, Cancel
+from cyllama.whisper._chunking import Chunk
+from cyllama.whisper._parakeet_state import ParakeetState
+from cyllama.whisper._segments import Segment, Token, Word, compression_ratio
+from cyllama.whisper._state import WhisperState, WhisperToken
+from cyllama.whisper._word_timestamps import join_text, join_words
+from cyllama.whisper.options import TranscribeOptions
+from cyllama.whisper.params import WhisperFullParams
+
+__all__ = ["CENTISECONDS", "ChunkDecoder", "OnProgress", "OnSegment", "WhisperDecoder", "decode", "decode_parallel",
+           "make_segment"]  # fmt: skip
+
+CENTISECONDS = 100.0
+
+State = TypeVar("State", WhisperState, ParakeetState)
+OnSegment = Callable[[Segment], object]
+OnProgress = Callable[[float], object]
+
+
+class ChunkDecoder(Protocol, Generic[State]):
+    """Decodes chunks: `WhisperDecoder` for Whisper models, `ParakeetDecoder` for Parakeet models."""
+
+    @property
+    def options(self) -> TranscribeOptions:
+        """The options of the transcription."""
+
+    def new_state(self) -> State:
+        """Return a new state of the model."""
+
+    def next_params(self) -> dict[str, Any]:
+        """Return the changed parameters for the second chunk and later ones."""
+
+    def decode(
+        self,
+        state: State,
+        chunk: Chunk,
+        *,
+        on_segment: OnSegment,
+        on_progress: OnProgress | None = None,
+        cancel: Cancel | None = None,
+        **changes: Any,
+    ) -> None:
+        """Transcribe a chunk; call `on_segment` with each segment."""
+
+
+def make_segment(
+    tokens: Sequence[Token], chunk: Chunk, start: float, end: float, language: str, options: TranscribeOptions
+) -> Segment:
+    """Return a segment of `tokens`, with words if `options` has ``word_timestamps``."""
+    words: tuple[Word, ...] | None = None
+    if options.word_timestamps:
+        prepended, appended = options.prepend_punctuations, options.append_punctuations
+        words = join_words(tokens, language, start, end, prepended=prepended, appended=appended)
+    text = join_text(tokens)
+    return Segment(
+        id=0,
+        seek=round(chunk.start * CENTISECONDS),
+        start=start,
+        end=end,
+        text=text,
+        tokens=tuple(tokens),
+        words=words,
+        avg_logprob=sum(token.logprob for token in tokens) / max(1, len(tokens)),
+        compression_ratio=compression_ratio(text),
+    )
+
+
+@dataclass(frozen=True)
+class WhisperDecoder:
+    """Decodes chunks with a Whisper model.
+
+    Attributes
+    ----------
+    new_state : callable
+        Returns a new state of the model.
+    params : WhisperFullParams
+        Parameters of the first chunk.
+    options : TranscribeOptions
+    language : str
+        Code of the language of the text.
+    first_special : int
+        The first special token; all tokens of text are below it.
+    """
+
+    new_state: Callable[[], WhisperState]
+    params: WhisperFullParams
+    options: TranscribeOptions
+    language: str
+    first_special: int
+
+    def next_params(self) -> dict[str, Any]:
+        """Return the changed parameters for the second chunk and later ones."""
+        changes: dict[str, Any] = {"no_context": False}
+        if not self.params.carry_initial_prompt:
+            changes["prompt_tokens"] = None  # the context of the first chunk has the prompt
+        return changes
+
+    def decode(
+        self,
+        state: WhisperState,
+        chunk: Chunk,
+        *,
+        on_segment: OnSegment,
+        on_progress: OnProgress | None = None,
+        cancel: Cancel | None = None,
+        **changes: Any,
+    ) -> None:
+        """Transcribe a chunk; call `on_segment` with each segment."""
+
+        def new_segments(first: int, last: int) -> None:
+            for i in range(first, last):
+                segment = self._segment(state, i, chunk)
+                if segment.text:
+                    on_segment(segment)
+
+        params = replace(self.params, new_segment_callback=new_segments, progress_callback=on_progress, **changes)
+        state.full(chunk.samples, params, cancel=cancel)
+
+    def _segment(self, state: WhisperState, i: int, chunk: Chunk) -> Segment:
+        """Return segment `i` of a state, with times in the audio."""
+        timed = bool(self.params.token_timestamps)
+        tokens = [_make_token(data, chunk, timed) for data in state.get_tokens(i) if data.id < self.first_special]
+        start = chunk.start_time(state.get_segment_t0(i) / CENTISECONDS)
+        end = max(start, chunk.end_time(state.get_segment_t1(i) / CENTISECONDS))
+        return replace(
+            make_segment(tokens, chunk, start, end, self.language, self.options),
+            no_speech_prob=state.get_segment_no_speech_prob(i),
+            speaker_turn=state.get_segment_speaker_turn_next(i),
+        )
+
+
+def _make_token(data: WhisperToken, chunk: Chunk, timed: bool) -> Token:
+    """Return a token with times in the audio."""
+    return Token(
+        id=data.id,
+        raw=data.text,
+        probability=data.p,
+        logprob=data.plog,
+        start=chunk.start_time(data.t0 / CENTISECONDS) if timed else None,
+        end=chunk.end_time(data.t1 / CENTISECONDS) if timed else None,
+        dtw=chunk.start_time(data.t_dtw / CENTISECONDS) if data.t_dtw >= 0 else None,
+    )
+
+
+class _SegmentCounter:
+    """Sets the ids of segments, in the order of the calls."""
+
+    def __init__(self, on_segment: OnSegment) -> None:
+        self.on_segment, self.count = on_segment, 0
+
+    def __call__(self, segment: Segment) -> None:
+        self.on_segment(replace(segment, id=self.count))
+        self.count += 1
+
+
+def decode(
+    decoder: ChunkDecoder[State],
+    chunks: Iterable[Chunk],
+    seconds: float,
+    *,
+    on_segment: OnSegment,
+    on_progress: OnProgress | None = None,
+    cancel: Cancel | None = None,
+) -> None:
+    """Transcribe chunks one after the other, each with the text of the one before as its context.
+
+    Parameters
+    ----------
+    seconds : float
+        Duration of the audio, for the progress.
+    on_segment : callable
+        Called with each segment; an exception stops the transcription.
+    """
+    counter = _SegmentCounter(on_segment)
+    with decoder.new_state() as state:
+        changes: dict[str, Any] = {}
+        for chunk in chunks:
+            report = None if on_progress is None else _progress_of_chunk(on_progress, chunk, seconds)
+            decoder.decode(state, chunk, on_segment=counter, on_progress=report, cancel=cancel, **changes)
+            changes = decoder.next_params()
+    if on_progress is not None:
+        on_progress(1.0)
+
+
+def _progress_of_chunk(on_progress: OnProgress, chunk: Chunk, seconds: float) -> OnProgress:
+    """Return a callback that converts the progress in a chunk into that in the audio."""
+
+    def report(part: float) -> object:
+        return on_progress(min(1.0, (chunk.start + part * (chunk.end - chunk.start)) / max(seconds, 1e-9)))
+
+    return report
+
+
+def decode_parallel(
+    decoder: ChunkDecoder[State],
+    chunks: Iterable[Chunk],
+    seconds: float,
+    *,
+    on_segment: OnSegment,
+    on_progress: OnProgress | None = None,
+    cancel: Cancel | None = None,
+) -> None:
+    """Transcribe up to ``batch_size`` chunks in parallel, without context; `on_segment` is called in order."""
+    counter = _SegmentCounter(on_segment)
+    failed = threading.Event()
+    any_cancel = AnyCancel(cancel, failed)
+
+    def work(chunk: Chunk) -> list[Segment]:
+        found: list[Segment] = []
+        with decoder.new_state() as state:
+            decoder.decode(state, chunk, on_segment=found.append, cancel=any_cancel)
+        return found
+
+    workers = ThreadPoolExecutor(decoder.options.batch_size, thread_name_prefix="cyllama-whisper")
+    try:
+        for chunk, found in _map_ordered(workers, work, chunks, decoder.options.batch_size):
+            for segment in found:
+                counter(segment)
+            if on_progress is not None:
+                on_progress(min(1.0, chunk.end / max(seconds, 1e-9)))
+    finally:
+        failed.set()
+        workers.shutdown(wait=True, cancel_futures=True)
+    if on_progress is not None:
+        on_progress(1.0)
+
+
+def _map_ordered(
+    workers: ThreadPoolExecutor, work: Callable[[Chunk], list[Segment]], chunks: Iterable[Chunk], ahead: int
+) -> Iterator[tuple[Chunk, list[Segment]]]:
+    """Yield results in the order of the chunks, with at most `ahead` + 1 chunks in memory."""
+    running: deque[tuple[Chunk, Future[list[Segment]]]] = deque()
+    for chunk in chunks:
+        running.append((chunk, workers.submit(work, chunk)))
+        if len(running) > ahead:
+            first, future = running.popleft()
+            yield first, _wait_for(future)
+    for first, future in running:
+        yield first, _wait_for(future)
+
+
+def _wait_for(future: Future[list[Segment]]) -> list[Segment]:
+    """Wait in short steps, so that Ctrl-C is handled."""
+    while True:
+        try:
+            return future.result(timeout=0.1)
+        except TimeoutError:
+            if future.done():
+                raise

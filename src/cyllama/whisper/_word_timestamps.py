@@ -1,0 +1,101 @@
+"""Group tokens into words with times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cyllama.whisper._segments import Token, Word
+
+__all__ = ["APPENDED", "PREPENDED", "join_text", "join_words"]
+
+PREPENDED = "\"'“¿([{-"  # punctuation that belongs to the next word
+APPENDED = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001 - punctuation that belongs to the previous word
+# Languages without spaces between words: each character, or group of tokens that ends one, counts as a word.
+WITHOUT_SPACES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
+
+
+def join_words(
+    tokens: Sequence[Token],
+    language: str,
+    start: float,
+    end: float,
+    *,
+    prepended: str = PREPENDED,
+    appended: str = APPENDED,
+) -> tuple[Word, ...]:
+    """Return the words of a segment.
+
+    Parameters
+    ----------
+    tokens : sequence of Token
+        Tokens of the segment. Times of the alignment (`dtw`) take precedence.
+    language : str
+        Code of the language.
+    start, end : float
+        Of the segment, in seconds; all words are within.
+    prepended, appended : str
+        Punctuation that belongs to the next word and to the previous word.
+
+    Returns
+    -------
+    tuple of Word
+        Joined, they are the text. Their times do not decrease.
+    """
+    groups = _merge_punctuation(_group_tokens(tokens, language), prepended, appended)
+    words: list[Word] = []
+    previous_end = start
+    for i, group in enumerate(groups):
+        first, last = group[0], group[-1]
+        if first.dtw is not None:
+            following = groups[i + 1][0].dtw if i + 1 < len(groups) else end
+            begins, ends = first.dtw, end if following is None else following
+        else:
+            begins = start if first.start is None else first.start
+            ends = end if last.end is None else last.end
+        begins = min(max(begins, previous_end), end)
+        previous_end = min(max(ends, begins), end)
+        probability = sum(token.probability for token in group) / len(group)
+        words.append(Word(begins, previous_end, join_text(group), probability))
+    return tuple(words)
+
+
+def join_text(tokens: Sequence[Token]) -> str:
+    """Return the text of tokens; parts of characters are U+FFFD."""
+    return b"".join(token.raw for token in tokens).decode("utf-8", "replace")
+
+
+def _group_tokens(tokens: Sequence[Token], language: str) -> list[list[Token]]:
+    """Group tokens into words: a space begins a word, and no character is split."""
+    groups: list[list[Token]] = []
+    open_character = False
+    for token in tokens:
+        begins = language in WITHOUT_SPACES or token.raw.startswith(b" ") or not groups
+        if open_character or not begins:
+            groups[-1].append(token)
+        else:
+            groups.append([token])
+        open_character = _ends_inside_character(b"".join(part.raw for part in groups[-1]))
+    return groups
+
+
+def _ends_inside_character(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        return error.reason == "unexpected end of data"
+    return False
+
+
+def _merge_punctuation(groups: list[list[Token]], prepended: str, appended: str) -> list[list[Token]]:
+    """Merge groups of punctuation with the next or the previous word."""
+    merged: list[list[Token]] = []
+    for group in groups:
+        raw_text = join_text(group)
+        text = raw_text.strip()
+        previous = join_text(merged[-1]).strip() if merged else ""
+        is_appended = bool(text) and text in appended and not raw_text.startswith(" ")
+        if merged and (is_appended or previous in set(prepended)):
+            merged[-1] = merged[-1] + group
+        else:
+            merged.append(group)
+    return merged
