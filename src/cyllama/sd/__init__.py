@@ -1,7 +1,7 @@
-"""Pictures and videos from text and pictures, by stable-diffusion.cpp.
+"""Generate images and videos with stable-diffusion.cpp.
 
-`txt2img` and its kin for one call, `StableDiffusion` to keep a model loaded; below them `SDContext` and its parameters,
-under upstream's names.
+`txt2img` and the other functions load a model for one call; `StableDiffusion` keeps it loaded. `SDContext` and its
+parameter classes are the low-level API, with upstream's names.
 """
 
 from cyllama.sd._context import (
@@ -40,9 +40,9 @@ from cyllama.sd._enums import (
 )
 from cyllama.sd._tools import num_physical_cores, preprocess_canny
 from cyllama.sd._upscaler import Upscaler
-from cyllama.sd.family import Family, detect
+from cyllama.sd.families import Family, detect
 from cyllama.sd.generate import canny, convert, edit, img2img, img2vid, inpaint, txt2img, txt2vid, upscale
-from cyllama.sd.hooks import ProgressLine
+from cyllama.sd.metadata import parse_infotext, read_parameters
 from cyllama.sd.options import ImageOptions, VideoOptions
 from cyllama.sd.params import (
     CacheParams,
@@ -59,8 +59,7 @@ from cyllama.sd.params import (
     VideoGenParams,
 )
 from cyllama.sd.pipeline import StableDiffusion
-from cyllama.sd.png import parse_infotext, read_parameters
-from cyllama.sd.results import ImageResult, Picture, VideoResult
+from cyllama.sd.results import GeneratedImage, ImageResult, VideoResult
 from cyllama.sd.video import check_video_path, save_video
 
 __all__ = [
@@ -68,6 +67,7 @@ __all__ = [
     "CacheParams",
     "Embedding",
     "Family",
+    "GeneratedImage",
     "GuidanceParams",
     "HiresParams",
     "HiresUpscaler",
@@ -77,10 +77,8 @@ __all__ = [
     "Lora",
     "LoraApplyMode",
     "PhotoMakerParams",
-    "Picture",
     "Prediction",
     "PreviewMode",
-    "ProgressLine",
     "RngType",
     "SDContext",
     "SDContextParams",

@@ -1,4 +1,4 @@
-"""One call of the engine at a time: the process-wide lock, and the callbacks of the running call."""
+"""The process-wide lock of the engine, and the callbacks of the running call."""
 
 import os
 import threading
@@ -13,18 +13,17 @@ from cyllama._native._core cimport start_call
 from cyllama._native._handle cimport CallState, check_range
 from cyllama.sd cimport libsd as lib
 
+from cyllama._cancel import POLL_SECONDS
 from cyllama.errors import InUseError
-from cyllama.sd._enums import PreviewMode, enum_value
-
-# How long a waiting call sleeps before it looks at `cancel` and Ctrl-C again, in seconds.
-WAIT = 0.05
+from cyllama._params import enum_value
+from cyllama.sd._enums import PreviewMode
 
 _turn = threading.Lock()
 _owner = 0
 
 
 def _after_fork() -> None:
-    """The thread that held the lock is not in the child."""
+    """Replace the lock in a child process, which does not have the thread that held it."""
     global _turn, _owner
     _turn = threading.Lock()
     _owner = 0
@@ -50,9 +49,9 @@ cdef void _on_preview(int step, int count, lib.sd_image_t * frames, cbool is_noi
 
 
 cdef class EngineCall(CallState):
-    """A call of the engine: its `cancel`, its callbacks, and its turn.
+    """A call of the engine, with its `cancel` event and its callbacks.
 
-    Between :meth:`begin` and :meth:`end` no other call of the process runs: the engine has one set of callbacks.
+    The engine has one set of callbacks per process, so only one call runs between :meth:`begin` and :meth:`end`.
     """
 
     def __cinit__(self, cancel=None, progress=None):
@@ -67,7 +66,7 @@ cdef class EngineCall(CallState):
         self.hooks.preview_noisy = False
 
     cdef int bind_tiles(self, object tiles) except -1:
-        """Tell tiles from steps; None hears of neither."""
+        """Report tiles separately from steps; None ignores tiles."""
         if tiles is not None and not callable(tiles):
             raise TypeError(f"tile_progress is {tiles!r}, expected a callable (tile, tiles, seconds)")
         self._tiles = tiles
@@ -91,11 +90,11 @@ cdef class EngineCall(CallState):
         return 0
 
     cdef int begin(self) except -1:
-        """Wait for the turn, without the GIL and obeying `cancel`."""
+        """Acquire the lock, without the GIL; checks `cancel` while waiting."""
         global _owner
         if _owner == threading.get_ident():
             raise InUseError("the engine was called from a callback of its own running call")
-        while not self._stop and not _turn.acquire(timeout=WAIT):
+        while not self._stop and not _turn.acquire(timeout=POLL_SECONDS):
             self._poll_gil()
         if self._stop:
             self.finish()
@@ -110,7 +109,7 @@ cdef class EngineCall(CallState):
         return 0
 
     cdef bint stopped(self) noexcept:
-        """Whether the call was cancelled, or a callback raised."""
+        """Return whether the call was cancelled or a callback raised."""
         return self._stop
 
     cdef bint on_progress(self, int step, int steps, float seconds) noexcept nogil:
@@ -147,7 +146,7 @@ cdef class EngineCall(CallState):
         return not self._stop
 
     cdef int _on_preview_gil(self, int step, int count, lib.sd_image_t * frames, bint is_noisy) noexcept:
-        # Methods of second order evaluate the model between the steps: a negative step, except for the last one.
+        # Second-order samplers evaluate the model between steps and report these with a negative number. Keep the last.
         if step < 0 and step != -self._steps:
             return 0
         step = abs(step)
@@ -165,7 +164,7 @@ cdef class EngineCall(CallState):
 
 
 cdef object copy_image(lib.sd_image_t * image):
-    """(height, width, channels) uint8, copied once."""
+    """Copy an image to an array (height, width, channels) of uint8."""
     cdef size_t size = <size_t> image.width * image.height * image.channel
     pixels = np.empty((image.height, image.width, image.channel), np.uint8)
     cdef unsigned char[:, :, ::1] view
@@ -179,7 +178,7 @@ cdef object copy_image(lib.sd_image_t * image):
 
 
 cdef list take_images(lib.sd_image_t * images, int count):
-    """Copies of the images; frees all that the engine made, also when copying fails."""
+    """Copy the images and free those of the engine, even if copying fails."""
     cdef int i
     try:
         return [copy_image(&images[i]) for i in range(count)]

@@ -1,4 +1,4 @@
-"""The context: a loaded model, and the pictures and videos that it makes."""
+"""The context of a loaded model, which generates images and videos."""
 
 cimport cython
 from libc.stdlib cimport free
@@ -8,24 +8,25 @@ from cyllama._native._handle cimport Handle
 from cyllama.sd cimport libsd as lib
 from cyllama.sd cimport libshim as shim
 from cyllama.sd._calls cimport EngineCall, take_images
-from cyllama.sd._fill cimport Memory, fill_context, fill_image, fill_sample, fill_video
+from cyllama._native._c_memory cimport CMemory
+from cyllama.sd._fill cimport fill_context, fill_image, fill_sample, fill_video
 
 from cyllama._native import _core as native
-from cyllama.errors import EngineError, ImageGenerationError, ModelLoadError, OutOfMemoryError, UnsupportedError
-from cyllama.sd._enums import SampleMethod, Scheduler, enum_value
+from cyllama._params import enum_value
+from cyllama.errors import EngineError, ImageGenerationError, ModelLoadError, UnsupportedError
+from cyllama.sd._enums import SampleMethod, Scheduler
+from cyllama.sd._errors import failure_reason, failure_type
 from cyllama.sd.params import SDContextParams
 
-# Families that have tables for the schedule AYS.
+# Families with a table for the AYS scheduler.
 _AYS = ("SD 1.x", "SDXS (512-DS)", "Instruct-Pix2Pix", "SDXL", "SVD")
 
 
 def engine_failed(kind: type, what: str, function: str) -> Exception:
-    """The error for a call that gave nothing: the engine's reason is in its log."""
+    """Return the exception for a call without a result, with the reason that the engine logged."""
     log = native.last_log()
-    reason = f": {log[-1].split(' - ', 1)[-1].strip()}" if log else ""
-    if any("failed to allocate" in line or "alloc compute" in line or "no memory" in line for line in log):
-        kind = OutOfMemoryError
-    return engine_error(kind, what + reason, "sd", function, None)
+    reason = failure_reason(log)
+    return engine_error(failure_type(kind, log), f"{what}: {reason}" if reason else what, "sd", function, None)
 
 
 @cython.no_gc_clear  # freeing needs the fields
@@ -37,24 +38,23 @@ cdef class SDContext(Handle):
     params : SDContextParams
         At least ``model_path`` or ``diffusion_model_path``.
     progress : callable, optional
-        Called with (tensors done, tensors in total, seconds for each); False cancels.
+        Called with (tensors done, tensors in total, seconds for each tensor); False cancels.
     cancel : object with ``is_set()``, optional
-        Such as ``threading.Event``.
 
     Raises
     ------
     TypeError, ValueError
-        A parameter is wrong; nothing was loaded.
+        A parameter is invalid; nothing was loaded.
     FileNotFoundError
     ModelLoadError
-        Not a model, truncated, or without a part that it needs, such as a text encoder.
+        The file is not a model, is truncated, or lacks a component such as a text encoder.
     CancelledError
-        Within 0.2 seconds and one tensor.
+        Raised within 0.2 seconds and one tensor.
 
     Notes
     -----
-    Releases the GIL. Only one call of the engine runs in a process; others wait, see :meth:`generate_image`.
-    Thread safety: one thread at a time, another one gets InUseError. Source: ``new_sd_ctx``, stable-diffusion.h.
+    Releases the GIL. The process runs one call of the engine at a time; others wait, see :meth:`generate_image`.
+    Thread safety: one thread at a time; a concurrent call raises InUseError. Source: ``new_sd_ctx``.
     """
 
     cdef lib.sd_ctx_t * _ptr
@@ -64,7 +64,7 @@ cdef class SDContext(Handle):
 
     def __cinit__(self, params=None, *, progress=None, cancel=None):
         cdef lib.sd_ctx_params_t c_params
-        cdef Memory _memory = fill_context(params, &c_params)  # lives as long as c_params
+        cdef CMemory _memory = fill_context(params, &c_params)  # lives as long as c_params
         if params is None or (params.model_path is None and params.diffusion_model_path is None):
             raise ValueError("params has neither model_path nor diffusion_model_path")
         native.load_backends()
@@ -104,30 +104,30 @@ cdef class SDContext(Handle):
 
     @property
     def version_name(self) -> str:
-        """The model's family as the engine calls it, such as ``"SD 1.x"`` or ``"Flux"``."""
+        """The engine's name of the model family, such as ``"SD 1.x"`` or ``"Flux"``."""
         self._check()
         return lib.sd_ctx_version_name(self._ptr).decode()
 
     @property
     def supports_image_generation(self) -> bool:
-        """Whether the model makes pictures. Source: ``sd_ctx_supports_image_generation``, stable-diffusion.h."""
+        """Whether the model generates images. Source: ``sd_ctx_supports_image_generation``, stable-diffusion.h."""
         self._check()
         return lib.sd_ctx_supports_image_generation(self._ptr)
 
     @property
     def supports_video_generation(self) -> bool:
-        """Whether the model makes videos. Source: ``sd_ctx_supports_video_generation``, stable-diffusion.h."""
+        """Whether the model generates videos. Source: ``sd_ctx_supports_video_generation``, stable-diffusion.h."""
         self._check()
         return lib.sd_ctx_supports_video_generation(self._ptr)
 
     @property
     def default_sample_method(self) -> int:
-        """The model's sampler, a SampleMethod. Source: ``sd_get_default_sample_method``, stable-diffusion.h."""
+        """The model's default sampler. Source: ``sd_get_default_sample_method``, stable-diffusion.h."""
         self._check()
         return SampleMethod(<int> lib.sd_get_default_sample_method(self._ptr))
 
     def default_scheduler(self, sample_method: int | str | None = None) -> int:
-        """The scheduler for a sampler (None: the model's), a Scheduler.
+        """Return the default scheduler for a sampler; None is the model's default sampler.
 
         Source: ``sd_get_default_scheduler``, stable-diffusion.h.
         """
@@ -139,51 +139,51 @@ cdef class SDContext(Handle):
     def generate_image(self, params, *, progress=None, tile_progress=None, preview=None,
                        preview_mode: int | str = "proj", preview_interval: int = 1, preview_denoised: bool = True,
                        preview_noisy: bool = False, cancel=None) -> list:
-        """Make pictures.
+        """Generate images.
 
         Parameters
         ----------
         params : ImageGenParams
         progress : callable, optional
-            Called with (step, steps, seconds for each), from step 0 on, for each picture and each pass. False cancels.
+            Called with (step, steps, seconds for each step), from step 0, for each image and each pass. False cancels.
         tile_progress : callable, optional
-            Called with (tile, tiles, seconds) when the VAE encodes or decodes in tiles. False cancels.
+            Called with (tile, tiles, seconds) if the VAE encodes or decodes in tiles. False cancels.
         preview : callable, optional
-            Called with (step, frames, is_noisy), frames a list of uint8 arrays (height, width, 3). False cancels.
+            Called with (step, frames, is_noisy); frames is a list of uint8 arrays (height, width, 3). False cancels.
         preview_mode : PreviewMode, number or name
             ``"proj"`` is a cheap projection of the latents; ``"tae"`` and ``"vae"`` decode.
         preview_interval : int
-            Steps from one preview to the next; the last step is always shown.
+            Number of steps between previews; the last step always has a preview.
         preview_denoised, preview_noisy : bool
-            Which latents are shown: the estimate of the result, and what goes into the model.
+            Which latents to preview: the estimate of the result, and the input of the model.
         cancel : object with ``is_set()``, optional
 
         Returns
         -------
         list of ndarray, shape (height, width, 3), uint8
-            ``batch_count`` pictures. The engine rounds width and height up to a multiple of 8 to 64.
+            ``batch_size`` images. The engine rounds width and height up to a multiple of 8 to 64.
 
         Raises
         ------
         TypeError, ValueError
-            A parameter is wrong; the engine was not called.
+            A parameter is invalid; the engine was not called.
         ImageGenerationError, OutOfMemoryError
         UnsupportedError
-            The model makes videos, or its parts were freed after the first call (``free_params_immediately``).
+            The model generates videos, or its weights were freed after the first call (``free_params_immediately``).
         CancelledError
-            Also while waiting. The context stays usable.
+            Also raised while waiting. The context stays usable.
         Exception
-            What `progress` or `preview` raises arrives here.
+            An exception of `progress` or `preview` is raised here.
 
         Notes
         -----
-        The engine has one set of callbacks for the process: calls queue, without the GIL. Cancelling and Ctrl-C are
-        obeyed between the operations of a graph on the CPU (they are looked at each 50 ms), between steps and tiles
-        on a GPU. Releases the GIL. Source: ``generate_image``, stable-diffusion.h.
+        The engine has one set of callbacks per process, so calls queue, without the GIL. `cancel` and Ctrl-C are
+        checked every 50 ms between the operations of a graph on the CPU, and between steps and tiles on a GPU.
+        Releases the GIL. Source: ``generate_image``, stable-diffusion.h.
         """
-        self._check_can("pictures", lib.sd_ctx_supports_image_generation(self._ptr) if self._open else True)
+        self._check_can("images", lib.sd_ctx_supports_image_generation(self._ptr) if self._open else True)
         cdef lib.sd_img_gen_params_t c_params
-        cdef Memory _memory = fill_image(params, &c_params)  # lives as long as c_params
+        cdef CMemory _memory = fill_image(params, &c_params)  # lives as long as c_params
         self._check_schedule(<int> c_params.sample_params.scheduler)
         cdef EngineCall call = EngineCall(cancel, progress)
         call.bind_tiles(tile_progress)
@@ -194,23 +194,23 @@ cdef class SDContext(Handle):
     def generate_video(self, params, *, progress=None, tile_progress=None, preview=None,
                        preview_mode: int | str = "proj", preview_interval: int = 1, preview_denoised: bool = True,
                        preview_noisy: bool = False, cancel=None) -> list:
-        """Make the frames of a video.
+        """Generate the frames of a video.
 
         Parameters
         ----------
         params : VideoGenParams
         progress, tile_progress, preview, preview_mode, preview_interval, preview_denoised, preview_noisy, cancel
-            As in :meth:`generate_image`; previews have all frames.
+            See :meth:`generate_image`; a preview has all frames.
 
         Returns
         -------
         list of ndarray, shape (height, width, 3), uint8
-            The frames. The engine rounds their number down to 4 n + 1.
+            The frames. The engine rounds the number of frames down to 4 n + 1.
 
         Raises
         ------
         TypeError, ValueError, ImageGenerationError, OutOfMemoryError, UnsupportedError, CancelledError
-            As in :meth:`generate_image`.
+            See :meth:`generate_image`.
 
         Notes
         -----
@@ -218,7 +218,7 @@ cdef class SDContext(Handle):
         """
         self._check_can("videos", lib.sd_ctx_supports_video_generation(self._ptr) if self._open else True)
         cdef lib.sd_vid_gen_params_t c_params
-        cdef Memory _memory = fill_video(params, &c_params)  # lives as long as c_params
+        cdef CMemory _memory = fill_video(params, &c_params)  # lives as long as c_params
         self._check_schedule(<int> c_params.sample_params.scheduler)
         cdef EngineCall call = EngineCall(cancel, progress)
         call.bind_tiles(tile_progress)
@@ -230,10 +230,10 @@ cdef class SDContext(Handle):
     def _check_can(self, what: str, able: bool) -> None:
         self._check()
         if self._spent:
-            raise UnsupportedError("the context was loaded with free_params_immediately=True and its parts are freed "
-                                   "after the first call; load it again, or without that")
+            raise UnsupportedError("free_params_immediately is True, which freed the weights after the first call; "
+                                   "load the context again, or without it")
         if not able:
-            raise UnsupportedError(f"the model ({self.version_name}) does not make {what}")
+            raise UnsupportedError(f"the model ({self.version_name}) does not generate {what}")
 
     def _check_schedule(self, scheduler: int) -> None:
         if scheduler == <int> lib.AYS_SCHEDULER and not self.version_name.startswith(_AYS):
@@ -241,7 +241,7 @@ cdef class SDContext(Handle):
 
     cdef lib.sd_image_t * _generate(self, EngineCall call, lib.sd_img_gen_params_t * image,
                                     lib.sd_vid_gen_params_t * video, int * count) except NULL:
-        """Run one of the two; never gives NULL."""
+        """Run the request that is not NULL; never returns NULL."""
         cdef lib.sd_image_t * images = NULL
         self._begin()
         try:
@@ -254,7 +254,7 @@ cdef class SDContext(Handle):
                     else:
                         images = shim.run_video(self._ptr, video, count, call.hooks)
             except Exception as error:
-                # a stopped text encoder ends in an assertion, and leaves nothing behind
+                # a text encoder that was stopped fails an assertion, which leaves the context usable
                 if not call.stopped():
                     if isinstance(error, EngineError):
                         self._failed(error)
@@ -269,7 +269,7 @@ cdef class SDContext(Handle):
             call.finish()
         if images == NULL:
             function = "generate_image" if image != NULL else "generate_video"
-            raise engine_failed(ImageGenerationError, "nothing was made", function)
+            raise engine_failed(ImageGenerationError, "the engine returned no image", function)
         return images
 
     def __repr__(self) -> str:
@@ -277,7 +277,7 @@ cdef class SDContext(Handle):
 
 
 cdef str _take_text(char * text):
-    """The engine's text as a string; frees it."""
+    """Return the engine's string and free it."""
     if text == NULL:
         raise MemoryError()
     try:
@@ -287,21 +287,21 @@ cdef str _take_text(char * text):
 
 
 def sd_ctx_params_to_str(params) -> str:
-    """SDContextParams as the engine prints them. Source: same name, stable-diffusion.h."""
+    """Return SDContextParams as the engine prints them. Source: same name, stable-diffusion.h."""
     cdef lib.sd_ctx_params_t c_params
-    cdef Memory _memory = fill_context(params, &c_params)
+    cdef CMemory _memory = fill_context(params, &c_params)
     return _take_text(lib.sd_ctx_params_to_str(&c_params))
 
 
 def sd_sample_params_to_str(params) -> str:
-    """SampleParams as the engine prints them. Source: same name, stable-diffusion.h."""
+    """Return SampleParams as the engine prints them. Source: same name, stable-diffusion.h."""
     cdef lib.sd_sample_params_t c_params
-    cdef Memory _memory = fill_sample(params, &c_params)
+    cdef CMemory _memory = fill_sample(params, &c_params)
     return _take_text(lib.sd_sample_params_to_str(&c_params))
 
 
 def sd_img_gen_params_to_str(params) -> str:
-    """ImageGenParams as the engine prints them. Source: same name, stable-diffusion.h."""
+    """Return ImageGenParams as the engine prints them. Source: same name, stable-diffusion.h."""
     cdef lib.sd_img_gen_params_t c_params
-    cdef Memory _memory = fill_image(params, &c_params)
+    cdef CMemory _memory = fill_image(params, &c_params)
     return _take_text(lib.sd_img_gen_params_to_str(&c_params))

@@ -1,4 +1,4 @@
-"""The image generation engine (stable-diffusion.cpp)."""
+"""Version, system information and log of stable-diffusion.cpp."""
 
 from cyllama._native cimport libggml as ggml
 from cyllama._native._core cimport log_hook
@@ -10,7 +10,7 @@ _core.check_abi(__name__, (ggml.ggml_version().decode(), sizeof(ggml.ggml_tensor
 
 
 cdef void _log(lib.sd_log_level_t level, const char * text, void * data) noexcept nogil:
-    """The engine's levels as ggml's."""
+    """Forward a log message with the level converted to ggml's."""
     cdef ggml.ggml_log_level c_level = ggml.GGML_LOG_LEVEL_DEBUG
     if level == lib.SD_LOG_INFO:
         c_level = ggml.GGML_LOG_LEVEL_INFO
@@ -25,22 +25,22 @@ lib.sd_set_log_callback(_log, <void *> <const char *> b"sd")
 
 
 def version() -> str:
-    """Version of stable-diffusion.cpp. Source: ``sd_version``, stable-diffusion.h."""
+    """Return the version of stable-diffusion.cpp. Source: ``sd_version``, stable-diffusion.h."""
     return lib.sd_version().decode()
 
 
 def commit() -> str:
-    """Commit of stable-diffusion.cpp, as far as its sources tell. Source: ``sd_commit``, stable-diffusion.h."""
+    """Return the commit of stable-diffusion.cpp, or "unknown". Source: ``sd_commit``, stable-diffusion.h."""
     return lib.sd_commit().decode()
 
 
 def system_info() -> str:
-    """Features of the backends. Source: ``sd_get_system_info``, stable-diffusion.h."""
+    """Return the features of the backends. Source: ``sd_get_system_info``, stable-diffusion.h."""
     _core.load_backends()
     return lib.sd_get_system_info().decode()
 
 
 def registry_address() -> int:
-    """A number that is the same for all engines that share one backend registry (used by the tests)."""
+    """Return the address of the backend registry, which all engines share (used by the tests)."""
     _core.load_backends()
     return <size_t> <void *> ggml.ggml_backend_reg_get(0)

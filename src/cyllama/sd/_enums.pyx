@@ -1,9 +1,11 @@
-"""Upstream's enums as Python enums, and their names in the engine; every value comes from the header."""
+"""Python enums with the values of upstream's header, and their names in the engine."""
 
-import difflib
+import functools
 from enum import IntEnum
 
 from cyllama.sd cimport libsd as lib
+
+from cyllama._params import enum_value
 
 RngType = IntEnum("RngType", {
     "STD_DEFAULT": <int> lib.STD_DEFAULT_RNG, "CUDA": <int> lib.CUDA_RNG, "CPU": <int> lib.CPU_RNG,
@@ -78,94 +80,94 @@ HiresUpscaler = IntEnum("HiresUpscaler", {
 
 
 def sd_type_name(type: int | str) -> str:
-    """Name of a tensor type, such as ``"q4_0"``. Source: same name, stable-diffusion.h."""
+    """Return the name of a tensor type, such as ``"q4_0"``. Source: same name, stable-diffusion.h."""
     return lib.sd_type_name(<lib.sd_type_t> <int> enum_value(SDType, type, "type")).decode()
 
 
 def str_to_sd_type(name: str) -> int:
-    """The tensor type of a name. Source: same name, stable-diffusion.h."""
+    """Return the tensor type of a name. Source: same name, stable-diffusion.h."""
     return SDType(_parsed(<int> lib.str_to_sd_type(name.encode()), <int> lib.SD_TYPE_COUNT, name, "tensor type"))
 
 
 def sd_rng_type_name(rng_type: int | str) -> str:
-    """Name of a random number generator, such as ``"cuda"``. Source: same name, stable-diffusion.h."""
+    """Return the name of a random number generator, such as ``"cuda"``. Source: same name, stable-diffusion.h."""
     return lib.sd_rng_type_name(<lib.rng_type_t> <int> enum_value(RngType, rng_type, "rng_type")).decode()
 
 
 def str_to_rng_type(name: str) -> int:
-    """The random number generator of a name. Source: same name, stable-diffusion.h."""
+    """Return the random number generator of a name. Source: same name, stable-diffusion.h."""
     return RngType(_parsed(<int> lib.str_to_rng_type(name.encode()), <int> lib.RNG_TYPE_COUNT, name, "generator"))
 
 
 def sd_sample_method_name(sample_method: int | str) -> str:
-    """Name of a sampler, such as ``"dpm++2m"``. Source: same name, stable-diffusion.h."""
+    """Return the name of a sampler, such as ``"dpm++2m"``. Source: same name, stable-diffusion.h."""
     return lib.sd_sample_method_name(
         <lib.sample_method_t> <int> enum_value(SampleMethod, sample_method, "sample_method")).decode()
 
 
 def str_to_sample_method(name: str) -> int:
-    """The sampler of a name. Source: same name, stable-diffusion.h."""
+    """Return the sampler of a name. Source: same name, stable-diffusion.h."""
     return SampleMethod(_parsed(<int> lib.str_to_sample_method(name.encode()), <int> lib.SAMPLE_METHOD_COUNT,
                                 name, "sampler"))
 
 
 def sd_scheduler_name(scheduler: int | str) -> str:
-    """Name of a scheduler, such as ``"karras"``. Source: same name, stable-diffusion.h."""
+    """Return the name of a scheduler, such as ``"karras"``. Source: same name, stable-diffusion.h."""
     return lib.sd_scheduler_name(<lib.scheduler_t> <int> enum_value(Scheduler, scheduler, "scheduler")).decode()
 
 
 def str_to_scheduler(name: str) -> int:
-    """The scheduler of a name. Source: same name, stable-diffusion.h."""
+    """Return the scheduler of a name. Source: same name, stable-diffusion.h."""
     return Scheduler(_parsed(<int> lib.str_to_scheduler(name.encode()), <int> lib.SCHEDULER_COUNT, name, "scheduler"))
 
 
 def sd_prediction_name(prediction: int | str) -> str:
-    """Name of a prediction, such as ``"eps"``. Source: same name, stable-diffusion.h."""
+    """Return the name of a prediction, such as ``"eps"``. Source: same name, stable-diffusion.h."""
     return lib.sd_prediction_name(<lib.prediction_t> <int> enum_value(Prediction, prediction, "prediction")).decode()
 
 
 def str_to_prediction(name: str) -> int:
-    """The prediction of a name. Source: same name, stable-diffusion.h."""
+    """Return the prediction of a name. Source: same name, stable-diffusion.h."""
     return Prediction(_parsed(<int> lib.str_to_prediction(name.encode()), <int> lib.PREDICTION_COUNT,
                               name, "prediction"))
 
 
 def sd_preview_name(preview: int | str) -> str:
-    """Name of a preview mode, such as ``"proj"``. Source: same name, stable-diffusion.h."""
+    """Return the name of a preview mode, such as ``"proj"``. Source: same name, stable-diffusion.h."""
     return lib.sd_preview_name(<lib.preview_t> <int> enum_value(PreviewMode, preview, "preview")).decode()
 
 
 def str_to_preview(name: str) -> int:
-    """The preview mode of a name. Source: same name, stable-diffusion.h."""
+    """Return the preview mode of a name. Source: same name, stable-diffusion.h."""
     return PreviewMode(_parsed(<int> lib.str_to_preview(name.encode()), <int> lib.PREVIEW_COUNT, name, "preview mode"))
 
 
 def sd_lora_apply_mode_name(mode: int | str) -> str:
-    """Name of a LoRA mode, such as ``"at_runtime"``. Source: same name, stable-diffusion.h."""
+    """Return the name of a LoRA mode, such as ``"at_runtime"``. Source: same name, stable-diffusion.h."""
     return lib.sd_lora_apply_mode_name(<lib.lora_apply_mode_t> <int> enum_value(LoraApplyMode, mode, "mode")).decode()
 
 
 def str_to_lora_apply_mode(name: str) -> int:
-    """The LoRA mode of a name. Source: same name, stable-diffusion.h."""
+    """Return the LoRA mode of a name. Source: same name, stable-diffusion.h."""
     return LoraApplyMode(_parsed(<int> lib.str_to_lora_apply_mode(name.encode()), <int> lib.LORA_APPLY_MODE_COUNT,
                                  name, "LoRA mode"))
 
 
 def sd_hires_upscaler_name(upscaler: int | str) -> str:
-    """Name of an upscaler of the second pass, such as ``"Latent"``. Source: same name, stable-diffusion.h."""
+    """Return the name of a second pass's upscaler, such as ``"Latent"``. Source: same name, stable-diffusion.h."""
     return lib.sd_hires_upscaler_name(
         <lib.sd_hires_upscaler_t> <int> enum_value(HiresUpscaler, upscaler, "upscaler")).decode()
 
 
 def str_to_sd_hires_upscaler(name: str) -> int:
-    """The upscaler of a name. Source: same name, stable-diffusion.h."""
+    """Return the upscaler of a name. Source: same name, stable-diffusion.h."""
     return HiresUpscaler(_parsed(<int> lib.str_to_sd_hires_upscaler(name.encode()),
-                                 <int> lib.SD_HIRES_UPSCALER_COUNT, name, "upscaler"))
+                                 <int> lib.SD_HIRES_UPSCALER_COUNT, name, "hires upscaler"))
 
 
 def _parsed(value: int, unknown: int, name: str, what: str) -> int:
     if value == unknown:
-        raise ValueError(f"the engine knows no {what} called {name!r}")
+        raise ValueError(f"name is {name!r}, expected the name of a {what}")
     return value
 
 
@@ -178,33 +180,12 @@ _names: dict[type, dict[str, int]] = {}
 
 
 def engine_names(enum) -> dict[str, int]:
-    """The names the engine's own program takes, and their values; for CacheMode, which has none there, ours."""
+    """Return the names that the engine's own program accepts, and their values; of CacheMode, Python's names."""
     if enum not in _names:
         name_of = _NAME_OF.get(enum, lambda member: member.name.lower())
         _names[enum] = {name_of(member): int(member) for member in enum}
     return _names[enum]
 
 
-def enum_value(enum, value, what: str) -> int:
-    """The C value of an enum given as a member, as its number or by name, ours or the engine's.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Names `what`, the value, and the values there are.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise TypeError(f"{what} is {value!r}, expected one of: {', '.join(engine_names(enum))}")
-    if isinstance(value, int):
-        if value not in set(enum):
-            raise ValueError(f"{what} is {int(value)}, expected one of: {', '.join(engine_names(enum))}")
-        return int(value)
-    name = value.upper().replace("-", "_")
-    if name in enum.__members__:
-        return int(enum[name])
-    known = {engine_name.casefold(): number for engine_name, number in engine_names(enum).items()}
-    if value.casefold() in known:
-        return known[value.casefold()]
-    near = difflib.get_close_matches(value.casefold(), known, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{what} is {value!r}, expected one of: {', '.join(engine_names(enum))}{hint}")
+for _enum in (*_NAME_OF, CacheMode):
+    _enum.engine_names = functools.partial(engine_names, _enum)

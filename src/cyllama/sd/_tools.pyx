@@ -1,4 +1,4 @@
-"""Converting model files, and finding edges in a picture."""
+"""Convert model files and detect edges in images."""
 
 import os
 import secrets
@@ -16,10 +16,11 @@ from cyllama._native import _core as native
 from cyllama._native.files import final_path
 from cyllama.errors import EngineError
 from cyllama.sd._context import engine_failed
-from cyllama.sd._enums import SDType, enum_value
-from cyllama.sd._fields import check_image, check_number, check_rules
+from cyllama._params import check_image, check_number, check_text, enum_value
+from cyllama.sd._enums import SDType
+from cyllama.sd.params import MAX_TEXT, check_tensor_type_rules
 
-# Types that the engine can write: those with a quantiser that needs no importance matrix.
+# Types that the engine can write: those whose quantizer needs no importance matrix.
 _WRITABLE = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K",
              "IQ4_NL", "IQ4_XS", "IQ3_S", "IQ3_XXS", "IQ2_S", "TQ1_0", "TQ2_0", "MXFP4")
 _SAFETENSORS = ("F32", "F16", "BF16")
@@ -28,16 +29,16 @@ _SAFETENSORS = ("F32", "F16", "BF16")
 def convert(input_path: str | bytes | os.PathLike, output_path: str | bytes | os.PathLike, *,
             vae_path: str | bytes | os.PathLike | None = None, output_type: int | str | None = None,
             tensor_type_rules: str | None = None, convert_name: bool = True, progress=None, cancel=None) -> None:
-    """Write a model as another file, atomically.
+    """Convert a model file; the output is replaced only when it is complete.
 
     Parameters
     ----------
     input_path : path
         A model file, or a folder of the diffusers layout.
     output_path : path
-        ``.safetensors``, or GGUF for any other name.
+        A ``.safetensors`` file; any other name gets the GGUF format.
     vae_path : path, optional
-        An auto-encoder to put into it.
+        An auto-encoder to include.
     output_type : SDType, number or name, optional
         None keeps each tensor's type.
     tensor_type_rules : str, optional
@@ -45,29 +46,30 @@ def convert(input_path: str | bytes | os.PathLike, output_path: str | bytes | os
     convert_name : bool
         Use the engine's own tensor names.
     progress : callable, optional
-        Called with (tensors done, tensors in total, seconds for each); False cancels.
+        Called with (tensors done, tensors in total, seconds for each tensor); False cancels.
     cancel : object with ``is_set()``, optional
 
     Raises
     ------
     TypeError, ValueError, FileNotFoundError, CancelledError
     EngineError
-        Not a model, or it cannot be written; nothing is left at `output_path`.
+        The input is not a model, or the output cannot be written; `output_path` is unchanged.
 
     Notes
     -----
-    Cancelling is obeyed each 0.2 seconds while the tensors are read, not while the file is written. Releases the GIL.
+    `cancel` is checked every 0.2 seconds while tensors are read, but not while the file is written. Releases the GIL.
     Source: ``convert``, stable-diffusion.h.
     """
     cdef bytes raw_input = os.fsencode(input_path) if _is_folder(input_path) else path_bytes(input_path, "input_path")
     cdef bytes raw_vae = b"" if vae_path is None else path_bytes(vae_path, "vae_path")
-    cdef bytes raw_rules = check_rules(tensor_type_rules or "")
+    cdef bytes raw_rules = check_text(tensor_type_rules or "", "tensor_type_rules", MAX_TEXT)
+    check_tensor_type_rules(tensor_type_rules or "")
     if not isinstance(convert_name, bool):
         raise TypeError(f"convert_name is {convert_name!r}, expected True or False")
     target = os.fspath(final_path(output_path))
     ending = ".safetensors" if os.fsdecode(output_path).endswith(".safetensors") else ".gguf"
     cdef int c_type = _output_type(output_type, ending)
-    # beside the target, so that it takes its name in one move
+    # in the folder of the target, so that os.replace is atomic
     temporary = os.path.join(os.path.dirname(target), f".cyllama-{secrets.token_hex(8)}{ending}")
     cdef bytes raw_output = os.fsencode(temporary)
     cdef const char * c_input = raw_input
@@ -114,23 +116,22 @@ def _output_type(output_type: object, ending: str) -> int:
 
 def preprocess_canny(image, high_threshold: float = 0.08, low_threshold: float = 0.08, weak: float = 0.8,
                      strong: float = 1.0, inverse: bool = False):
-    """Edges of a picture (Canny), for ControlNet.
+    """Detect the edges of an image (Canny), for ControlNet.
 
     Parameters
     ----------
     image : ndarray, shape (height, width, 3), uint8
-        Not changed.
     high_threshold, low_threshold : float
-        0 to 1: the strength of an edge, and of one that continues it, as parts of the strongest and of the former.
+        0 to 1: thresholds of strong and of weak edges, relative to the strongest edge and to the first threshold.
     weak, strong : float
-        0 to 1: their brightness.
+        0 to 1: brightness of weak and of strong edges.
     inverse : bool
-        Dark edges on a bright ground.
+        Draw dark edges on a bright background.
 
     Returns
     -------
     ndarray, shape (height, width, 3), uint8
-        All three channels are equal.
+        A copy with three equal channels.
 
     Raises
     ------
@@ -138,7 +139,7 @@ def preprocess_canny(image, high_threshold: float = 0.08, low_threshold: float =
 
     Notes
     -----
-    Releases the GIL. It cannot be cancelled. Source: ``preprocess_canny``, stable-diffusion.h.
+    Releases the GIL. The call cannot be cancelled. Source: ``preprocess_canny``, stable-diffusion.h.
     """
     edges = check_image(image, "image").copy()
     if edges.shape[0] < 3 or edges.shape[1] < 3:
@@ -158,5 +159,5 @@ def preprocess_canny(image, high_threshold: float = 0.08, low_threshold: float =
 
 
 def num_physical_cores() -> int:
-    """Cores of this machine; the package uses its thread budget. Source: ``sd_get_num_physical_cores``."""
+    """Return the number of physical cores. Source: ``sd_get_num_physical_cores``, stable-diffusion.h."""
     return lib.sd_get_num_physical_cores()

@@ -1,4 +1,4 @@
-"""Enlarging pictures with an ESRGAN network."""
+"""Upscale images with an ESRGAN network."""
 
 import os
 
@@ -15,9 +15,9 @@ from cyllama.sd._fill cimport c_image
 from cyllama._native import _core as native
 from cyllama.errors import EngineError, ImageGenerationError, ModelLoadError
 from cyllama.sd._context import engine_failed
-from cyllama.sd._fields import check_image
+from cyllama._params import check_image
 
-# The result's pixels are counted with 32-bit integers.
+# The engine counts the pixels of the result with 32-bit integers.
 MAX_PIXELS = 2**29
 
 
@@ -30,13 +30,13 @@ cdef class Upscaler(Handle):
     esrgan_path : path
         RealESRGAN or ESRGAN: safetensors, GGUF or checkpoint.
     offload_params_to_cpu : bool
-        Keep the weights in RAM, load them to the GPU when needed.
+        Keep the weights in RAM and load them to the GPU when needed.
     direct : bool
-        Direct convolutions.
+        Use direct convolutions.
     n_threads : int, optional
         1 to 512; default: the thread budget.
     tile_size : int
-        Side of a tile in pixels, 8 to 4096; 0 computes the whole picture at once.
+        Side of a tile in pixels, 8 to 4096; 0 processes the whole image at once.
     cancel : object with ``is_set()``, optional
 
     Raises
@@ -45,7 +45,7 @@ cdef class Upscaler(Handle):
 
     Notes
     -----
-    Releases the GIL. Thread safety: one thread at a time, another one gets InUseError.
+    Releases the GIL. Thread safety: one thread at a time; a concurrent call raises InUseError.
     Source: ``new_upscaler_ctx``, stable-diffusion.h.
     """
 
@@ -102,18 +102,18 @@ cdef class Upscaler(Handle):
 
     @property
     def factor(self) -> int:
-        """How many times larger a picture gets: 1, 2 or 4. Source: ``get_upscale_factor``, stable-diffusion.h."""
+        """Scale factor: 1, 2 or 4. Source: ``get_upscale_factor``, stable-diffusion.h."""
         self._check()
         return lib.get_upscale_factor(self._ptr)
 
     def upscale(self, image, *, progress=None, cancel=None) -> object:
-        """Enlarge a picture by :attr:`factor`.
+        """Upscale an image by :attr:`factor`.
 
         Parameters
         ----------
         image : ndarray, shape (height, width, 3), uint8
         progress : callable, optional
-            Called with (tile, tiles, seconds for each) when the picture is larger than a tile; False cancels.
+            Called with (tile, tiles, seconds for each tile) if the image is larger than a tile; False cancels.
         cancel : object with ``is_set()``, optional
 
         Returns
@@ -126,7 +126,7 @@ cdef class Upscaler(Handle):
 
         Notes
         -----
-        Cancelling is obeyed between the operations of a graph on the CPU, between tiles on a GPU. Releases the GIL.
+        `cancel` is checked between the operations of a graph on the CPU, and between tiles on a GPU. Releases the GIL.
         Source: ``upscale``, stable-diffusion.h.
         """
         self._check()
@@ -156,7 +156,7 @@ cdef class Upscaler(Handle):
         try:
             call.finish()
             if c_output.data == NULL:
-                raise engine_failed(ImageGenerationError, "the picture could not be enlarged", "upscale")
+                raise engine_failed(ImageGenerationError, "cannot upscale the image", "upscale")
             return copy_image(&c_output)
         finally:
             free(c_output.data)

@@ -1,93 +1,114 @@
-"""One call for one picture, video or file: `txt2img` and its kin. `StableDiffusion` keeps the model for many."""
+"""Functions for one image, video or file: `txt2img` and others. `StableDiffusion` keeps a model loaded."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, Unpack, overload
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from cyllama import models
-from cyllama.media.image import Pixels, fitted, to_pixels
+from cyllama._cancel import Cancel
+from cyllama.media.image import ImageSource, Pixels, fitted, to_pixels
 from cyllama.sd import _tools
 from cyllama.sd._fill import check_request
+from cyllama.sd._model_files import model_files
+from cyllama.sd._option_types import (
+    EditCallDict,
+    Img2ImgCallDict,
+    Img2VidCallDict,
+    InpaintCallDict,
+    Txt2ImgCallDict,
+    Txt2VidCallDict,
+)
+from cyllama.sd._request import (
+    Request,
+    edit_request,
+    img2img_request,
+    img2vid_request,
+    inpaint_request,
+    txt2img_request,
+    txt2vid_request,
+)
 from cyllama.sd._upscaler import Upscaler
-from cyllama.sd.hooks import Cancel, Hooks, split_hooks
-from cyllama.sd.loading import ModelFiles, model_files
-from cyllama.sd.options import MODEL_OPTIONS, PICTURES, ImageOptions, VideoOptions, options_from
-from cyllama.sd.pipeline import StableDiffusion
-from cyllama.sd.requests import Inputs, image_request, in_our_names, video_request
-from cyllama.sd.results import ImageResult, Picture, VideoResult
+from cyllama.sd.callbacks import Hooks
+from cyllama.sd.options import MODEL_OPTIONS
+from cyllama.sd.pipeline import StableDiffusion, lora_folder
+from cyllama.sd.results import GeneratedImage, ImageResult, VideoResult
 
 __all__ = ["canny", "convert", "edit", "img2img", "img2vid", "inpaint", "txt2img", "txt2vid", "upscale"]
 
-Result = TypeVar("Result")
 Model = str | os.PathLike[str] | StableDiffusion | None
 
 UPSCALER = "realesrgan-x4plus"
 OF_THE_MODEL = (*MODEL_OPTIONS, "lora_dir")
 
 
-def txt2img(prompt: str, model: Model = None, **options: Any) -> ImageResult:
-    """Make pictures from a text.
+def txt2img(prompt: str, model: Model = None, **options: Unpack[Txt2ImgCallDict]) -> ImageResult:
+    """Generate images from a text.
 
     Parameters
     ----------
     prompt : str
-        What is to be seen. ``(word:1.2)`` weighs words, ``<lora:name:0.8>`` adds a LoRA.
+        What to show. ``(word:1.2)`` weights words, ``<lora:name:0.8>`` adds a LoRA.
     model : str, path or StableDiffusion
-        As of `StableDiffusion`, which should be used for many calls: the model is loaded once then.
+        As of `StableDiffusion`. For many calls, pass a `StableDiffusion`: the model is loaded once.
     on_step : callable, optional
-        Called with (step, total, seconds for each). By default, a line on stderr if that is a terminal.
+        Called with (step, total, seconds for each). Default: a line on stderr if that is a terminal.
     on_preview : callable, optional
-        Called with (picture, step).
+        Called with (image, step).
     cancel : object with ``is_set()``, optional
-        Such as ``threading.Event``; obeyed within a step.
+        Such as ``threading.Event``; polled within a step.
     progress : bool, optional
         Whether to show the line on stderr.
     **options
         The fields of `ImageOptions`: ``negative_prompt``, ``width``, ``height``, ``steps``, ``cfg_scale``, ``sampler``,
-        ``scheduler``, ``seed``, ``batch_size``, ``loras``, ``hires``, ``output_type``, ...; other names that diffusers,
-        AUTOMATIC1111 and stable-diffusion.cpp use for them are understood. Also the parts and parameters of the model,
+        ``scheduler``, ``seed``, ``batch_size``, ``loras``, ``hires``, ``output_type``, ...; the names of diffusers,
+        AUTOMATIC1111 and stable-diffusion.cpp are accepted as well. Also the components and parameters of the model,
         as of `StableDiffusion`: ``vae``, ``t5xxl``, ``n_threads``, ...
 
     Returns
     -------
     ImageResult
-        A list of Pillow images (or arrays) with ``seeds`` and ``parameters``. Saved as PNG they carry their parameters.
+        A list of Pillow images (or arrays) with ``seeds`` and ``parameters``. PNG files contain the parameters.
 
     Raises
     ------
     TypeError
-        There is no such option; the nearest is named.
+        An option is unknown; the nearest is named.
     ValueError
         A value is out of range.
     FileNotFoundError, ModelLoadError, ImageGenerationError, OutOfMemoryError, UnsupportedError, CancelledError
 
     Notes
     -----
-    An exception in a callback stops the call and is raised, and a callback that gives False cancels it. The GIL is
-    released while it computes. Source: ``generate_image``, stable-diffusion.h.
+    An exception in a callback stops the call and is raised; a callback that returns False cancels it. Releases the GIL.
+    Source: ``generate_image``, stable-diffusion.h.
 
     >>> from cyllama.sd import txt2img
     >>> txt2img("a lighthouse", "model.safetensors", seed=1)[0].save("lighthouse.png")     # doctest: +SKIP
     """
-    return _with_model(model, options, ImageOptions, lambda sd, rest: sd.txt2img(prompt, **rest))
+    of_model, rest = _split(options)
+    return _images(model, of_model, txt2img_request(prompt, rest))
 
 
-def img2img(prompt: str, image: Any = None, model: Model = None, **options: Any) -> ImageResult:
-    """Make pictures from a picture and a text.
+def img2img(
+    prompt: str, image: ImageSource | None = None, model: Model = None, **options: Unpack[Img2ImgCallDict]
+) -> ImageResult:
+    """Generate images from an image and a text.
 
     Parameters
     ----------
     prompt : str
     image : PIL.Image.Image, path, bytes, binary file object or array
-        Fitted to the size of the result. If no size is given, that is the picture's own as near as the model allows,
-        reduced to the family's number of pixels if it has more than twice as many.
+        Resized to the size of the result. Without a size, the result has that of the image, rounded to the model's
+        multiple; an image with more than twice the family's number of pixels is reduced.
     model, **options
-        As of `txt2img`. ``strength`` says how much the picture may change: 0 keeps it, 1 forgets it; default 0.75.
+        As of `txt2img`. ``strength`` is how much the image may change: 0 keeps it, 1 ignores it; default 0.75.
 
     Returns
     -------
@@ -96,41 +117,54 @@ def img2img(prompt: str, image: Any = None, model: Model = None, **options: Any)
     Raises
     ------
     MediaError
-        The picture cannot be read.
+        The image cannot be read.
     Exception
         As of `txt2img`.
     """
-    return _with_model(model, options, ImageOptions, lambda sd, rest: sd.img2img(prompt, image, **rest))
+    of_model, rest = _split(options)
+    return _images(model, of_model, img2img_request(prompt, image, rest))
 
 
-def inpaint(prompt: str, image: Any = None, mask_image: Any = None, model: Model = None, **options: Any) -> ImageResult:
-    """Paint a part of a picture anew.
+def inpaint(
+    prompt: str,
+    image: ImageSource | None = None,
+    mask_image: ImageSource | None = None,
+    model: Model = None,
+    **options: Unpack[InpaintCallDict],
+) -> ImageResult:
+    """Replace a part of an image.
 
     Parameters
     ----------
     prompt : str
-    image : picture
+    image : image
         As of `img2img`.
-    mask_image : picture
-        Of the same size: white where to paint. Where it is black, the result has the pixels of `image`; gray blends.
+    mask_image : image
+        Of the same size: white where to inpaint. Where it is black, the result has the pixels of `image`; gray blends.
     model, **options
-        As of `img2img`. Models that were trained for it take ``strength=1.0`` by default.
+        As of `img2img`. For inpainting models the default of ``strength`` is 1.
 
     Returns
     -------
     ImageResult
     """
-    return _with_model(model, options, ImageOptions, lambda sd, rest: sd.inpaint(prompt, image, mask_image, **rest))
+    of_model, rest = _split(options)
+    return _images(model, of_model, inpaint_request(prompt, image, mask_image, rest))
 
 
-def edit(prompt: str, images: Any = None, model: Model = None, **options: Any) -> ImageResult:
-    """Change pictures as the text says, with an edit model (FLUX Kontext, Qwen-Image-Edit, ...).
+def edit(
+    prompt: str,
+    images: ImageSource | Sequence[ImageSource] | None = None,
+    model: Model = None,
+    **options: Unpack[EditCallDict],
+) -> ImageResult:
+    """Change images as a text says, with an edit model (FLUX Kontext, Qwen-Image-Edit, ...).
 
     Parameters
     ----------
     prompt : str
-    images : picture or list of pictures
-        References, of any size.
+    images : image or list of images
+        Reference images of any size.
     model, **options
         As of `txt2img`.
 
@@ -138,11 +172,12 @@ def edit(prompt: str, images: Any = None, model: Model = None, **options: Any) -
     -------
     ImageResult
     """
-    return _with_model(model, options, ImageOptions, lambda sd, rest: sd.edit(prompt, images, **rest))
+    of_model, rest = _split(options)
+    return _images(model, of_model, edit_request(prompt, images, rest))
 
 
-def txt2vid(prompt: str, model: Model = None, **options: Any) -> VideoResult:
-    """Make a video from a text.
+def txt2vid(prompt: str, model: Model = None, **options: Unpack[Txt2VidCallDict]) -> VideoResult:
+    """Generate a video from a text.
 
     Parameters
     ----------
@@ -150,7 +185,7 @@ def txt2vid(prompt: str, model: Model = None, **options: Any) -> VideoResult:
     model : str, path or StableDiffusion
     **options
         The fields of `VideoOptions`: ``frames``, ``fps``, ``width``, ``steps``, ...; the rest as of `txt2img`.
-        ``on_preview`` is called with (list of pictures, step).
+        ``on_preview`` is called with (list of images, step).
 
     Returns
     -------
@@ -161,16 +196,19 @@ def txt2vid(prompt: str, model: Model = None, **options: Any) -> VideoResult:
     -----
     Source: ``generate_video``, stable-diffusion.h.
     """
-    return _with_model(model, options, VideoOptions, lambda sd, rest: sd.txt2vid(prompt, **rest))
+    of_model, rest = _split(options)
+    return _video(model, of_model, txt2vid_request(prompt, rest))
 
 
-def img2vid(prompt: str, image: Any = None, model: Model = None, **options: Any) -> VideoResult:
-    """Make a video from its first frame and a text; ``end_image`` is its last one.
+def img2vid(
+    prompt: str, image: ImageSource | None = None, model: Model = None, **options: Unpack[Img2VidCallDict]
+) -> VideoResult:
+    """Generate a video from its first frame and a text; ``end_image`` is its last one.
 
     Parameters
     ----------
     prompt : str
-    image : picture
+    image : image
     model, **options
         As of `txt2vid`.
 
@@ -178,11 +216,38 @@ def img2vid(prompt: str, image: Any = None, model: Model = None, **options: Any)
     -------
     VideoResult
     """
-    return _with_model(model, options, VideoOptions, lambda sd, rest: sd.img2vid(prompt, image, **rest))
+    of_model, rest = _split(options)
+    return _video(model, of_model, img2vid_request(prompt, image, rest))
 
 
+@overload
 def upscale(
-    image: Any,
+    image: ImageSource,
+    model: str | os.PathLike[str] | Upscaler = ...,
+    *,
+    factor: float | None = ...,
+    tile_size: int = ...,
+    n_threads: int | None = ...,
+    on_step: Callable[[int, int, float], object] | None = ...,
+    cancel: Cancel | None = ...,
+    progress: bool | None = ...,
+    output_type: Literal["pil"] = ...,
+) -> Image.Image: ...
+@overload
+def upscale(
+    image: ImageSource,
+    model: str | os.PathLike[str] | Upscaler = ...,
+    *,
+    factor: float | None = ...,
+    tile_size: int = ...,
+    n_threads: int | None = ...,
+    on_step: Callable[[int, int, float], object] | None = ...,
+    cancel: Cancel | None = ...,
+    progress: bool | None = ...,
+    output_type: Literal["np"],
+) -> npt.NDArray[np.uint8]: ...
+def upscale(
+    image: ImageSource,
     model: str | os.PathLike[str] | Upscaler = UPSCALER,
     *,
     factor: float | None = None,
@@ -191,20 +256,20 @@ def upscale(
     on_step: Callable[[int, int, float], object] | None = None,
     cancel: Cancel | None = None,
     progress: bool | None = None,
-    output_type: str = "pil",
-) -> Any:
-    """Enlarge a picture with an ESRGAN network.
+    output_type: Literal["pil", "np"] = "pil",
+) -> Image.Image | npt.NDArray[np.uint8]:
+    """Enlarge an image with an ESRGAN network.
 
     Parameters
     ----------
-    image : picture
+    image : image
         As of `img2img`.
     model : str, path or Upscaler
-        A name of `cyllama.models`, a file, or a loaded network (whose own tiles and threads count then).
+        A name of `cyllama.models`, a file, or a loaded network, which has its own tile size and threads.
     factor : float, optional
-        How many times larger; default: the network's. Another one is reached by scaling its result (Lanczos).
+        Scale; default: the network's. For another one, the network's result is resized (Lanczos).
     tile_size : int
-        Side of a tile in pixels; 0 computes the whole picture at once.
+        Side of a tile in pixels; 0 computes the whole image at once.
     n_threads : int, optional
     on_step : callable, optional
         Called with (tile, tiles, seconds for each).
@@ -247,7 +312,7 @@ def upscale(
     if factor is not None:
         height, width = (max(1, round(side * factor)) for side in pixels.shape[:2])
         large = fitted(large, width, height)
-    return large if output_type == "np" else Picture.of(large)
+    return large if output_type == "np" else GeneratedImage.from_pixels(large)
 
 
 def convert(
@@ -266,13 +331,13 @@ def convert(
     Parameters
     ----------
     input_path : str or path
-        A name of `cyllama.models`, a model file, or a folder of the diffusers layout.
+        A name of `cyllama.models`, a model file, or a folder in the diffusers layout.
     output_path : path
         ``.safetensors``, or GGUF for any other name.
     output_type : SDType, number or name, optional
-        ``"q8_0"``, ``"f16"``, ...; None keeps each tensor's type. Embeddings and what needs precision are kept.
+        ``"q8_0"``, ``"f16"``, ...; None keeps each tensor's type. Embeddings and sensitive tensors keep theirs.
     vae_path : str or path, optional
-        An auto-encoder to put into it.
+        An auto-encoder to include.
     tensor_type_rules : str, optional
         Types by tensor name: ``'regex=type,...'``.
     convert_name : bool
@@ -290,7 +355,7 @@ def convert(
     ------
     TypeError, ValueError, FileNotFoundError, CancelledError
     EngineError
-        Not a model, or it cannot be written; nothing is left at `output_path`.
+        The input is not a model, or cannot be written; `output_path` does not exist then.
 
     Notes
     -----
@@ -310,7 +375,7 @@ def convert(
 
 
 def canny(
-    image: Any,
+    image: ImageSource,
     *,
     high_threshold: float = 0.08,
     low_threshold: float = 0.08,
@@ -318,7 +383,7 @@ def canny(
     strong: float = 1.0,
     inverse: bool = False,
 ) -> Image.Image:
-    """Edges of a picture, as a `control_image` for ControlNet; parameters as of `preprocess_canny`.
+    """Find the edges of an image, for ControlNet's `control_image`; parameters as of `preprocess_canny`.
 
     Returns
     -------
@@ -333,40 +398,40 @@ def canny(
         strong=strong,
         inverse=inverse,
     )
-    return Picture.of(edges)
+    return GeneratedImage.from_pixels(edges)
 
 
-def _with_model(
-    model: Model,
-    given: Mapping[str, Any],
-    kind: type[ImageOptions] | type[VideoOptions],
-    call: Callable[[StableDiffusion, dict[str, Any]], Result],
-) -> Result:
-    """Call with a loaded model, or load it for this call; what can be refused is refused before."""
+def _split(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options of the model, and the others."""
     of_model = {name: value for name, value in given.items() if name in OF_THE_MODEL}
-    rest = {name: value for name, value in given.items() if name not in OF_THE_MODEL}
+    return of_model, {name: value for name, value in given.items() if name not in OF_THE_MODEL}
+
+
+def _images(model: Model, of_model: dict[str, Any], request: Request) -> ImageResult:
     if isinstance(model, StableDiffusion):
-        if of_model:
-            raise TypeError(f"{', '.join(of_model)} was given, but the model is loaded already")
-        return call(model, rest)
-    hooks, options = split_hooks(rest)
-    options = {name: value for name, value in options.items() if name not in PICTURES}
-    options_from(kind, options, others=OF_THE_MODEL)
-    _check_before_loading(kind, options, model_files(model, {k: v for k, v in of_model.items() if k != "lora_dir"}))
-    with StableDiffusion(model, cancel=hooks.cancel, **of_model) as sd:
-        return call(sd, rest)
+        return _loaded(model, of_model)._images(request)
+    with _load(model, of_model, request) as sd:
+        return sd._images(request)
 
 
-def _check_before_loading(
-    kind: type[ImageOptions] | type[VideoOptions], given: Mapping[str, Any], files: ModelFiles
-) -> None:
-    """Refuse values that no model takes, where the file tells what it is: loading may take minutes."""
+def _video(model: Model, of_model: dict[str, Any], request: Request) -> VideoResult:
+    if isinstance(model, StableDiffusion):
+        return _loaded(model, of_model)._video(request)
+    with _load(model, of_model, request) as sd:
+        return sd._video(request)
+
+
+def _loaded(model: StableDiffusion, of_model: Mapping[str, Any]) -> StableDiffusion:
+    if of_model:
+        raise TypeError(f"{', '.join(of_model)} was given, but the model is loaded already")
+    return model
+
+
+def _load(model: str | os.PathLike[str] | None, of_model: dict[str, Any], request: Request) -> StableDiffusion:
+    """Load a model for one request, which is checked first if the file tells the family: loading may take minutes."""
+    lora_dir = of_model.pop("lora_dir", None)
+    files = model_files(model, of_model)
     family = files.detected()
-    if family is None:
-        return
-    options = options_from(kind, given, distilled=family.guidance is not None)
-    with in_our_names():
-        if isinstance(options, ImageOptions):
-            check_request(image_request("", options, family, Inputs(), []))
-        else:
-            check_request(video_request("", options, family, Inputs(), []))
+    if family is not None:
+        check_request(request.params(family, files.params, lora_folder(files, lora_dir)))
+    return StableDiffusion._from_files(files, lora_dir, request.hooks.cancel)

@@ -1,4 +1,4 @@
-"""LoRAs as lists and as ``<lora:name:weight>`` in prompts."""
+"""LoRAs given as a list, and as ``<lora:name:weight>`` in prompts."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from typing import Any
 
 from cyllama.sd.params import Lora
 
-__all__ = ["find_lora", "lora_list", "prompt_with_loras", "refuse_tags", "split_prompt"]
+__all__ = ["find_lora", "lora_list", "prompt_with_loras", "reject_lora_tags", "split_prompt"]
 
 TAG = re.compile(r"<lora:([^:<>]+)(?::([^<>]*))?>", re.IGNORECASE)
-HIGH_NOISE = "|high_noise|"  # before the name: for the model of the noisy steps (Wan 2.2)
-ENDINGS = (".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".bin")
+HIGH_NOISE = "|high_noise|"  # prefix of the name: for the high-noise model (Wan 2.2)
+SUFFIXES = (".safetensors", ".gguf", ".ckpt", ".pt", ".pth", ".bin")
 
 
 def split_prompt(prompt: str, folder: str | os.PathLike[str] | None) -> tuple[str, list[Lora]]:
-    """A prompt without its LoRAs, and these.
+    """Separate a prompt from its LoRA tags.
 
     Parameters
     ----------
     prompt : str
     folder : path or None
-        Where their files are.
+        The folder with the LoRA files.
 
     Returns
     -------
     str
+        The prompt without tags.
     list of Lora
 
     Raises
     ------
     FileNotFoundError
-        There is no such LoRA; the nearest are named.
+        The folder has no such LoRA; the message has the closest names.
     ValueError
-        A weight is no number, or there is no folder to look into.
+        A weight is not a number, or `folder` is None.
     """
     found = []
     for name, weight in TAG.findall(prompt):
@@ -52,39 +53,44 @@ def split_prompt(prompt: str, folder: str | os.PathLike[str] | None) -> tuple[st
     return (re.sub(r"[ \t]{2,}", " ", text).strip() if found else prompt), found
 
 
-def refuse_tags(negative_prompt: Any) -> None:
-    """Refuse LoRAs where they would be read as words.
+def reject_lora_tags(negative_prompt: str | None) -> None:
+    """Raise if a negative prompt has LoRA tags, which the engine would read as text.
 
     Raises
     ------
     ValueError
     """
     if isinstance(negative_prompt, str) and (tag := TAG.search(negative_prompt)):
-        raise ValueError(f"negative_prompt has {tag[0]!r}, expected LoRAs in the prompt, with a negative weight maybe")
+        raise ValueError(f"negative_prompt has {tag[0]!r}, expected LoRAs in the prompt")
 
 
 def find_lora(name: str, folder: str | os.PathLike[str] | None) -> Path:
-    """The file of a LoRA, by its name without ending, in a folder or below it.
+    """Find a LoRA file by its name without suffix, in a folder or its subfolders.
 
     Raises
     ------
     FileNotFoundError, ValueError
     """
     if folder is None:
-        raise ValueError(f"the prompt asks for the LoRA {name!r}, expected a lora_dir to look for it")
+        raise ValueError(f"the prompt asks for the LoRA {name!r}, expected a lora_dir with its file")
     root = Path(folder)
-    files = sorted(path for path in root.rglob("*") if path.suffix.casefold() in ENDINGS and path.is_file())
+    files = sorted(path for path in root.rglob("*") if path.suffix.casefold() in SUFFIXES and path.is_file())
     for path in files:
         inside = path.relative_to(root).as_posix()
         if name in (inside, os.path.splitext(inside)[0], path.name, path.stem):
             return path
     near = difflib.get_close_matches(name, [path.stem for path in files], 3)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise FileNotFoundError(f"no LoRA is called {name!r} in {root}{hint}")
+    raise FileNotFoundError(f"there is no LoRA {name!r} in {root}{hint}")
 
 
 def lora_list(loras: Any) -> list[Lora]:
-    """LoRAs in any of the forms that `loras` takes: paths, pairs of path and weight, a mapping, `Lora` objects.
+    """Return the LoRAs of a ``loras`` option as a list.
+
+    Parameters
+    ----------
+    loras : path, Lora, sequence or mapping
+        Paths, pairs of path and weight, or `Lora` objects; a mapping has the path as key and the weight as value.
 
     Raises
     ------
@@ -113,7 +119,7 @@ def _lora(entry: Any, i: int) -> Lora:
 
 
 def prompt_with_loras(prompt: str, loras: Sequence[Lora]) -> str:
-    """The prompt as the community writes it down: with ``<lora:name:weight>`` for each LoRA."""
+    """Append ``<lora:name:weight>`` for each LoRA to a prompt."""
     tags = []
     for lora in loras:
         name = os.path.splitext(os.path.basename(os.fsdecode(lora.path or "")))[0]

@@ -1,68 +1,83 @@
-"""Pictures and videos: `StableDiffusion` to keep a model loaded."""
+"""Image and video generation with a model that stays loaded."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Sequence
+from typing import Self, Unpack
 
 import numpy as np
 
+from cyllama._cancel import Cancel
 from cyllama.errors import CancelledError, InUseError, UnsupportedError
-from cyllama.media.image import Pixels, fitted, to_mask, to_pil, to_pixels, to_pixels_list
+from cyllama.media.image import ImageSource, Pixels, fitted, to_pil
 from cyllama.sd._context import SDContext
-from cyllama.sd.effects import refuse_idle_image, refuse_idle_parts, refuse_idle_video, warn_of_idle_prompt
-from cyllama.sd.family import Family
-from cyllama.sd.hooks import Cancel, Hooks, split_hooks
-from cyllama.sd.loading import model_files
-from cyllama.sd.loras import refuse_tags, split_prompt
-from cyllama.sd.options import ImageOptions, VideoOptions, options_from
-from cyllama.sd.png import infotext
-from cyllama.sd.record import recorded
-from cyllama.sd.requests import Inputs, image_request, in_our_names, video_request
-from cyllama.sd.results import ImageResult, Picture, VideoResult
+from cyllama.sd._model_files import ModelFiles, model_files
+from cyllama.sd._option_types import (
+    EditOptionsDict,
+    ImageOptionsDict,
+    Img2ImgOptionsDict,
+    Img2VidOptionsDict,
+    InpaintOptionsDict,
+    ModelOptionsDict,
+    VideoOptionsDict,
+)
+from cyllama.sd._request import (
+    Request,
+    edit_request,
+    img2img_request,
+    img2vid_request,
+    inpaint_request,
+    txt2img_request,
+    txt2vid_request,
+)
+from cyllama.sd._validation import reject_unused_components, warn_unused_negative_prompt
+from cyllama.sd.families import Family
+from cyllama.sd.metadata import infotext, used_parameters
+from cyllama.sd.options import VideoOptions
+from cyllama.sd.results import GeneratedImage, ImageResult, VideoResult
 from cyllama.sd.video import checked_fps
 
-__all__ = ["StableDiffusion"]
+__all__ = ["StableDiffusion", "lora_folder"]
 
-WAIT = 0.05  # seconds between two looks at `cancel` while another thread has the model
+WAIT = 0.05  # seconds between two polls of `cancel` while another thread uses the model
 
 
 class StableDiffusion:
-    """A loaded model that makes pictures or videos.
+    """A loaded model that generates images or videos.
 
     Parameters
     ----------
     model : str, path or None
-        A name of `cyllama.models`, or a file (safetensors, GGUF, checkpoint) or a folder of the diffusers layout: a
-        whole model, or a diffusion model alone, which needs its encoders and its auto-encoder by name.
+        A name of `cyllama.models`, or a file (safetensors, GGUF, checkpoint), or a folder in the diffusers layout: a
+        complete model, or a diffusion model, which needs its encoders and its auto-encoder as options.
     lora_dir : path, optional
-        Where ``<lora:name:weight>`` in prompts finds its files; default: the model's folder.
+        Folder of the files of ``<lora:name:weight>`` in prompts; default: the model's folder.
     on_progress : callable, optional
-        Called with (tensors done, tensors in total, seconds for each) while it loads.
+        Called with (loaded tensors, all tensors, seconds for each) while it loads.
     cancel : object with ``is_set()``, optional
-        Stops the loading.
+        Cancels loading.
     **params
-        The other parts (``vae``, ``taesd``, ``clip_l``, ``clip_g``, ``t5xxl``, ``llm``, ``diffusion_model``,
+        The other components (``vae``, ``taesd``, ``clip_l``, ``clip_g``, ``t5xxl``, ``llm``, ``diffusion_model``,
         ``control_net``, ..., each a path or a name) and ``n_threads``, ``type``, ``flash_attn``, ``embeddings`` (a
         mapping of words to files) and so on: the fields of `SDContextParams`, with ``_path`` or without.
 
     Raises
     ------
     TypeError
-        There is no such parameter; the nearest is named.
+        An option is unknown; the nearest is named.
     FileNotFoundError
-        No such file, and no such name.
+        Neither a file nor a model has this name.
     ModelLoadError
-        It is no model, is damaged, or lacks a part.
+        The file is not a model, is damaged, or lacks a component.
     CancelledError
 
     Notes
     -----
-    Thread safety: may be called from many threads; calls queue, in the whole process, as the engine has one set of
-    callbacks. The GIL is released while it loads and computes.
+    Thread safety: may be called from many threads; calls of all models in the process queue, as the engine has one
+    set of callbacks. The GIL is released while it loads and computes.
 
     >>> from cyllama.sd import StableDiffusion
     >>> with StableDiffusion("model.safetensors") as sd:      # doctest: +SKIP
@@ -76,20 +91,35 @@ class StableDiffusion:
         lora_dir: str | os.PathLike[str] | None = None,
         on_progress: Callable[[int, int, float], object] | None = None,
         cancel: Cancel | None = None,
-        **params: Any,
+        **params: Unpack[ModelOptionsDict],
     ) -> None:
-        self._files = model_files(model, params)
-        detected = self._files.detected()
+        self._open(model_files(model, params), lora_dir, on_progress, cancel)
+
+    @classmethod
+    def _from_files(
+        cls, files: ModelFiles, lora_dir: str | os.PathLike[str] | None, cancel: Cancel | None
+    ) -> StableDiffusion:
+        """Load files that were found before."""
+        self = cls.__new__(cls)
+        self._open(files, lora_dir, None, cancel)
+        return self
+
+    def _open(
+        self,
+        files: ModelFiles,
+        lora_dir: str | os.PathLike[str] | None,
+        on_progress: Callable[[int, int, float], object] | None,
+        cancel: Cancel | None,
+    ) -> None:
+        self._files = files
+        detected = files.detected()
         if detected is not None:
-            refuse_idle_parts(self._files.params, detected)
-        if lora_dir is not None and not os.path.isdir(lora_dir):
-            raise FileNotFoundError(f"lora_dir is {os.fspath(lora_dir)!r}: no such folder")
-        main = self._files.params.model_path or self._files.params.diffusion_model_path
-        self._lora_dir = os.path.dirname(os.path.abspath(os.fsdecode(main or ""))) if lora_dir is None else lora_dir
+            reject_unused_components(files.params, detected)
+        self._lora_dir = lora_folder(files, lora_dir)
         self._turn_lock = threading.Lock()
         self._owner = 0
-        self._context = SDContext(self._files.params, progress=on_progress, cancel=cancel)
-        self._family = self._files.family(self._context.version_name)
+        self._context = SDContext(files.params, progress=on_progress, cancel=cancel)
+        self._family = files.family(self._context.version_name)
 
     @property
     def family(self) -> Family:
@@ -103,46 +133,47 @@ class StableDiffusion:
 
     @property
     def context(self) -> SDContext:
-        """The low-level context; not to be used while a call runs."""
+        """The low-level context; must not be used while a call runs."""
         return self._context
 
-    def txt2img(self, prompt: str, **options: Any) -> ImageResult:
-        """Make pictures from a text; see `cyllama.sd.txt2img`."""
-        return self._pictures(prompt, options, Inputs())
+    def txt2img(self, prompt: str, **options: Unpack[ImageOptionsDict]) -> ImageResult:
+        """Generate images from a text; see `cyllama.sd.txt2img`."""
+        return self._images(txt2img_request(prompt, options))
 
-    def img2img(self, prompt: str, image: Any = None, **options: Any) -> ImageResult:
-        """Make pictures from a picture and a text; see `cyllama.sd.img2img`."""
-        pixels = to_pixels(_one(image, options, "image", "init_image", "init_images"))
-        return self._pictures(prompt, options, Inputs(pixels))
+    def img2img(
+        self, prompt: str, image: ImageSource | None = None, **options: Unpack[Img2ImgOptionsDict]
+    ) -> ImageResult:
+        """Generate images from an image and a text; see `cyllama.sd.img2img`."""
+        return self._images(img2img_request(prompt, image, options))
 
-    def inpaint(self, prompt: str, image: Any = None, mask_image: Any = None, **options: Any) -> ImageResult:
-        """Paint a part of a picture anew; see `cyllama.sd.inpaint`."""
-        pixels = to_pixels(_one(image, options, "image", "init_image", "init_images"))
-        mask = to_mask(_one(mask_image, options, "mask_image", "mask"))
-        if mask.shape != pixels.shape[:2]:
-            raise ValueError(
-                f"mask_image has {mask.shape[1]}x{mask.shape[0]} pixels, expected those of image: "
-                f"{pixels.shape[1]}x{pixels.shape[0]}"
-            )
-        if self._family.inpaints:
-            options = {"strength": 1.0, **options}
-        return self._pictures(prompt, options, Inputs(pixels, mask))
+    def inpaint(
+        self,
+        prompt: str,
+        image: ImageSource | None = None,
+        mask_image: ImageSource | None = None,
+        **options: Unpack[InpaintOptionsDict],
+    ) -> ImageResult:
+        """Replace a part of an image; see `cyllama.sd.inpaint`."""
+        return self._images(inpaint_request(prompt, image, mask_image, options))
 
-    def edit(self, prompt: str, images: Any = None, **options: Any) -> ImageResult:
-        """Change pictures as the text says, with an edit model; see `cyllama.sd.edit`."""
-        references = to_pixels_list(_one(images, options, "images", "image", "ref_images"), "images")
-        if not references:
-            raise ValueError("images is empty, expected at least one picture")
-        return self._pictures(prompt, options, Inputs(references=references))
+    def edit(
+        self,
+        prompt: str,
+        images: ImageSource | Sequence[ImageSource] | None = None,
+        **options: Unpack[EditOptionsDict],
+    ) -> ImageResult:
+        """Change images as a text says, with an edit model; see `cyllama.sd.edit`."""
+        return self._images(edit_request(prompt, images, options))
 
-    def txt2vid(self, prompt: str, **options: Any) -> VideoResult:
-        """Make a video from a text; see `cyllama.sd.txt2vid`."""
-        return self._video(prompt, options, Inputs())
+    def txt2vid(self, prompt: str, **options: Unpack[VideoOptionsDict]) -> VideoResult:
+        """Generate a video from a text; see `cyllama.sd.txt2vid`."""
+        return self._video(txt2vid_request(prompt, options))
 
-    def img2vid(self, prompt: str, image: Any = None, **options: Any) -> VideoResult:
-        """Make a video from its first frame and a text; see `cyllama.sd.img2vid`."""
-        pixels = to_pixels(_one(image, options, "image", "init_image"))
-        return self._video(prompt, options, Inputs(pixels))
+    def img2vid(
+        self, prompt: str, image: ImageSource | None = None, **options: Unpack[Img2VidOptionsDict]
+    ) -> VideoResult:
+        """Generate a video from its first frame and a text; see `cyllama.sd.img2vid`."""
+        return self._video(img2vid_request(prompt, image, options))
 
     def close(self) -> None:
         """Free the model.
@@ -179,77 +210,63 @@ class StableDiffusion:
             self._owner = 0
             self._turn_lock.release()
 
-    def _begin(self, kind: type[Any], given: Mapping[str, Any], prompt: str) -> tuple[Hooks, Any, str, list[Any]]:
-        if not isinstance(prompt, str):
-            raise TypeError(f"prompt is {prompt!r}, expected a string")
-        hooks, rest = split_hooks(given)
-        options = options_from(kind, rest, distilled=self._family.guidance is not None)
-        refuse_tags(options.negative_prompt)
-        return hooks, options, *split_prompt(prompt, self._lora_dir)
-
-    def _pictures(self, prompt: str, given: Mapping[str, Any], inputs: Inputs) -> ImageResult:
+    def _images(self, request: Request) -> ImageResult:
         if not self._context.supports_image_generation:
-            raise UnsupportedError(f"the model ({self._family.name}) makes videos, not pictures")
-        hooks, options, text, tagged = self._begin(ImageOptions, given, prompt)
-        refuse_idle_image(
-            options, self._family, self._files.params,
-            image=inputs.image is not None, references=bool(inputs.references),
-        )  # fmt: skip
-        request = image_request(text, options, self._family, inputs, tagged)
-        arguments = hooks.arguments(options.preview, options.preview_interval)
-        warn_of_idle_prompt(request)
+            raise UnsupportedError(f"the model ({self._family.name}) generates videos, not images")
+        inputs, hooks = request.inputs, request.hooks
+        params = request.params(self._family, self._files.params, self._lora_dir)
+        arguments = hooks.arguments(request.options.preview, request.options.preview_interval)
+        warn_unused_negative_prompt(params)
         try:
-            with self._turn(hooks.cancel), in_our_names():
-                made = self._context.generate_image(request, **arguments)
+            with self._turn(hooks.cancel):
+                images = self._context.generate_image(params, **arguments)
         finally:
             hooks.close()
         if inputs.mask is not None and inputs.image is not None:
-            made = [_blended(pixels, inputs.image, inputs.mask) for pixels in made]
-        parameters = recorded(request, self._context, self._files, image=inputs.image is not None)
-        seeds = [parameters["seed"] + i for i in range(len(made))]
+            images = [_blended(pixels, inputs.image, inputs.mask) for pixels in images]
+        parameters = used_parameters(params, self._context, self._files, has_image=inputs.image is not None)
+        seeds = [parameters["seed"] + i for i in range(len(images))]
         texts = [infotext({**parameters, "seed": seed}) for seed in seeds]
-        images = made if options.output_type == "np" else list(map(Picture.of, made, texts))
-        return ImageResult(images, seeds, parameters, texts)
+        out = images if request.options.output_type == "np" else list(map(GeneratedImage.from_pixels, images, texts))
+        return ImageResult(out, seeds, parameters, texts)
 
-    def _video(self, prompt: str, given: Mapping[str, Any], inputs: Inputs) -> VideoResult:
+    def _video(self, request: Request) -> VideoResult:
         if not self._context.supports_video_generation:
-            raise UnsupportedError(f"the model ({self._family.name}) does not make videos")
-        hooks, options, text, tagged = self._begin(VideoOptions, given, prompt)
-        refuse_idle_video(options, self._family, self._files.params, image=inputs.image is not None)
+            raise UnsupportedError(f"the model ({self._family.name}) does not generate videos")
+        options, hooks = request.options, request.hooks
+        assert isinstance(options, VideoOptions)
+        params = request.params(self._family, self._files.params, self._lora_dir)
         fps = checked_fps(self._family.fps if options.fps is None else options.fps)
-        request = video_request(text, options, self._family, inputs, tagged)
         arguments = hooks.arguments(options.preview, options.preview_interval, video=True)
-        warn_of_idle_prompt(request)
+        warn_unused_negative_prompt(params)
         try:
-            with self._turn(hooks.cancel), in_our_names():
-                made = self._context.generate_video(request, **arguments)
+            with self._turn(hooks.cancel):
+                images = self._context.generate_video(params, **arguments)
         finally:
             hooks.close()
-        parameters = recorded(request, self._context, self._files, image=inputs.image is not None)
-        parameters |= {"frames": len(made)}
-        frames = made if options.output_type == "np" else list(map(to_pil, made))
+        parameters = used_parameters(params, self._context, self._files, has_image=request.inputs.image is not None)
+        parameters |= {"frames": len(images)}
+        frames = images if options.output_type == "np" else list(map(to_pil, images))
         return VideoResult(frames, fps, parameters)
 
 
-def _one(value: Any, options: dict[str, Any], name: str, *others: str) -> Any:
-    """An argument that may have been given under another name; taken out of `options`."""
-    for other in others:
-        if other in options:
-            if value is not None:
-                raise TypeError(f"{name} was given twice, once as {other}")
-            value = options.pop(other)
-            if other == "init_images":  # a list of one, as web interfaces send it
-                pictures = to_pixels_list(value, other)
-                if len(pictures) != 1:
-                    raise ValueError(f"{other} has {len(pictures)} pictures, expected one")
-                (value,) = pictures
-    if value is None:
-        raise TypeError(f"{name} is missing")
-    return value
+def lora_folder(files: ModelFiles, lora_dir: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
+    """Return the folder of LoRAs: `lora_dir`, or that of the model.
+
+    Raises
+    ------
+    FileNotFoundError
+    """
+    if lora_dir is None:
+        main = files.params.model_path or files.params.diffusion_model_path
+        return os.path.dirname(os.path.abspath(os.fsdecode(main or "")))
+    if not os.path.isdir(lora_dir):
+        raise FileNotFoundError(f"lora_dir is {os.fspath(lora_dir)!r}: no such folder")
+    return lora_dir
 
 
 def _blended(made: Pixels, image: Pixels, mask: Pixels) -> Pixels:
-    """The new pixels where the mask is white, the old ones where it is black."""
+    """Return the new pixels where the mask is white, the old ones where it is black."""
     height, width = made.shape[:2]
     weight = fitted(mask, width, height)[:, :, None].astype(np.uint16)
     old = fitted(image, width, height)

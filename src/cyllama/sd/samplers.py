@@ -1,8 +1,9 @@
-"""Samplers and schedulers under the names that AUTOMATIC1111 and its kin use, such as "DPM++ 2M Karras"."""
+"""Samplers and schedulers under the names that AUTOMATIC1111 uses, such as "DPM++ 2M Karras"."""
 
 from __future__ import annotations
 
-from cyllama.sd._enums import SampleMethod, Scheduler, enum_value, sd_sample_method_name, sd_scheduler_name
+from cyllama._params import enum_value
+from cyllama.sd._enums import SampleMethod, Scheduler, sd_sample_method_name, sd_scheduler_name
 
 __all__ = ["sampler_and_scheduler", "sampler_label", "scheduler_label"]
 
@@ -36,7 +37,7 @@ _SCHEDULERS = {
     "lcm": "LCM",
     "bong_tangent": "Bong Tangent",
 }
-# Further names of the same.
+# Aliases.
 _MORE_SAMPLERS = {
     "k_euler": "euler",
     "k_euler_a": "euler_a",
@@ -56,13 +57,13 @@ _MORE_SCHEDULERS = {"ays": "ays", "kl_optimal": "kl_optimal", "uniform": "sgm_un
 
 
 def sampler_label(sampler: int | str) -> str:
-    """The community's name of a sampler: ``"euler_a"`` is ``"Euler a"``."""
+    """Return the community's name of a sampler: ``"euler_a"`` is ``"Euler a"``."""
     name = sd_sample_method_name(sampler)
     return _SAMPLERS.get(name, name)
 
 
 def scheduler_label(scheduler: int | str) -> str:
-    """The community's name of a scheduler: ``"karras"`` is ``"Karras"``."""
+    """Return the community's name of a scheduler: ``"karras"`` is ``"Karras"``."""
     name = sd_scheduler_name(scheduler)
     return _SCHEDULERS.get(name, name)
 
@@ -70,13 +71,13 @@ def scheduler_label(scheduler: int | str) -> str:
 def sampler_and_scheduler(
     sampler: int | str | None, scheduler: int | str | None
 ) -> tuple[SampleMethod | None, Scheduler | None]:
-    """The engine's values of names of any kind.
+    """Return the engine's values of a sampler and a scheduler.
 
     Parameters
     ----------
     sampler, scheduler : int, str or None
         The engine's names (``"dpm++2m"``, ``"karras"``), those of ``SampleMethod`` and ``Scheduler``, or the
-        community's (``"DPM++ 2M"``, ``"DPM++ 2M Karras"``); None is the model's own.
+        community's (``"DPM++ 2M"``, ``"DPM++ 2M Karras"``); None: the model's default.
 
     Returns
     -------
@@ -86,7 +87,7 @@ def sampler_and_scheduler(
     Raises
     ------
     TypeError, ValueError
-        There is no such name; the nearest is given.
+        A name is unknown; the nearest is named.
     """
     if isinstance(sampler, str):
         known = {label.casefold(): name for name, label in _SAMPLERS.items()} | _MORE_SAMPLERS

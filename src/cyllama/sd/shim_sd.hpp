@@ -1,7 +1,7 @@
-// The engine's callbacks, which are one set for the process, bound to one call.
+// Binds the engine's callbacks, of which a process has one set, to one call.
 //
-// The engine has no way to stop: a callback that says so throws `stopped` through its C++ frames, and the
-// frame here catches it. All other exceptions go on to Cython.
+// The engine has no function that stops a call: a callback throws `stopped` through its C++ frames, and run_bound
+// catches it. Cython handles all other exceptions.
 #pragma once
 
 #include "shim_exceptions.hpp"
@@ -13,10 +13,10 @@ namespace cyllama {
 
 struct stopped {};
 
-// What Cython gives: each may take the GIL, none throws.
+// Callbacks written in Cython: each may take the GIL, none throws.
 struct call_hooks {
     bool (*progress)(int step, int steps, float seconds, void * state); // false: stop
-    bool (*tiles)(int tile, int tiles, float seconds, void * state);    // false: stop; null: they count as steps
+    bool (*tiles)(int tile, int tiles, float seconds, void * state);    // false: stop; null: report tiles as steps
     bool (*poll)(void * state);                                         // true: stop
     void (*preview)(int step, int count, sd_image_t * frames, bool is_noisy, void * state);
     void *    state;
@@ -39,7 +39,7 @@ inline void throwing_tiles(int tile, int tiles, float seconds, void * data) {
     }
 }
 
-// A file that is read on the way to a picture: no step of it, but a moment to stop.
+// Files that are loaded during generation are not reported as steps, but the call may stop there.
 inline void throwing_load(int, int, float, void * data) {
     const call_hooks * hooks = static_cast<const call_hooks *>(data);
     if (hooks->poll(hooks->state)) {
@@ -52,7 +52,7 @@ inline void forwarded_preview(int step, int count, sd_image_t * frames, bool is_
     hooks->preview(step, count, frames, is_noisy, hooks->state);
 }
 
-// What the progress callback hears of.
+// What the progress callback reports.
 enum class progress_of { files, steps };
 
 class bound_hooks {
@@ -84,7 +84,7 @@ class bound_hooks {
     bound_hooks & operator=(const bound_hooks &) = delete;
 };
 
-// Runs one call of the engine; `nothing` when it was stopped.
+// Runs one call of the engine; returns `nothing` if it was stopped.
 template <typename Result, typename Call>
 Result run_bound(call_hooks & hooks, progress_of what, Result nothing, Call call) {
     bound_hooks bound(hooks, what);
@@ -122,8 +122,8 @@ inline sd_image_t run_upscale(upscaler_ctx_t * ctx, sd_image_t image, uint32_t f
 
 inline bool run_convert(const char * input, const char * vae, const char * output, sd_type_t type, const char * rules,
                         bool convert_name, call_hooks & hooks) {
-    // convert() casts to a type of ggml and takes GGML_TYPE_COUNT for "keep each tensor's type". SD_TYPE_COUNT is that
-    // number in the engine's own ggml; in the shared one it is a type.
+    // convert() expects GGML_TYPE_COUNT to keep the type of each tensor. SD_TYPE_COUNT equals it in the engine's own
+    // ggml only; in the shared ggml that number is a type.
     if (type == SD_TYPE_COUNT) {
         type = static_cast<sd_type_t>(GGML_TYPE_COUNT);
     }

@@ -1,4 +1,4 @@
-"""Videos as files: gif and webp by Pillow, mp4 by FFmpeg (``pip install av``), or a folder of pictures."""
+"""Write videos: gif and webp with Pillow, mp4 with FFmpeg (``pip install av``), or a folder of images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cyllama.media.image import Pixels, to_pixels_list
 __all__ = ["check_video_path", "checked_fps", "save_video"]
 
 MAX_FPS = 1000
-# Smallest part of a second that the format can name.
+# Time units per second of a format.
 TICKS = {".gif": 100, ".webp": 1000}
 ENCODERS = ("libx264", "libopenh264", "mpeg4")
 
@@ -28,13 +28,13 @@ def save_video(frames: Any, path: str | os.PathLike[str], *, fps: int = 16) -> P
 
     Parameters
     ----------
-    frames : sequence of pictures, or array of shape (frames, height, width, 3)
-        All of one size; anything that `cyllama.sd.img2img` takes as a picture.
+    frames : sequence of images, or array of shape (frames, height, width, 3)
+        Images of one size, in any form that `cyllama.sd.img2img` accepts.
     path : path
-        ``.gif``, ``.webp`` (lossless) or ``.mp4``; without an ending, a folder for ``00001.png`` and so on, which is
-        made if it is missing.
+        A ``.gif``, ``.webp`` (lossless) or ``.mp4`` file; without a suffix, a folder for ``00001.png`` and so on, which
+        is created if necessary.
     fps : int
-        Frames of a second, 1 to 1000; 1 to 100 for gif.
+        Frames per second, 1 to 1000; 1 to 100 for gif.
 
     Returns
     -------
@@ -44,33 +44,33 @@ def save_video(frames: Any, path: str | os.PathLike[str], *, fps: int = 16) -> P
     Raises
     ------
     TypeError, ValueError
-        No frames, frames of several sizes, or another ending.
+        No frames, frames of several sizes, or an unknown suffix.
     UnsupportedError
         mp4 without PyAV.
     OSError
     """
     fps = checked_fps(fps)
-    pictures = to_pixels_list(frames, "frames")
-    sizes = {picture.shape[1::-1] for picture in pictures}
+    images = to_pixels_list(frames, "frames")
+    sizes = {image.shape[1::-1] for image in images}
     if len(sizes) != 1:
         found = ", ".join(f"{width}x{height}" for width, height in sorted(sizes)) or "none"
         raise ValueError(f"frames have the sizes {found}, expected one size")
     target = Path(path)
-    ending = check_video_path(target)
-    if not ending:
-        return _write_folder(pictures, target)
-    if fps > TICKS.get(ending, MAX_FPS):
-        raise ValueError(f"fps is {fps}, expected 1 to {TICKS[ending]} for {ending}")
+    suffix = check_video_path(target)
+    if not suffix:
+        return _write_folder(images, target)
+    if fps > TICKS.get(suffix, MAX_FPS):
+        raise ValueError(f"fps is {fps}, expected 1 to {TICKS[suffix]} for {suffix}")
     with atomic_path(target) as temporary:
-        if ending == ".mp4":
-            _write_mp4(pictures, temporary, fps)
+        if suffix == ".mp4":
+            _write_mp4(images, temporary, fps)
         else:
-            _write_animation(pictures, temporary, ending, fps)
+            _write_animation(images, temporary, suffix, fps)
     return target
 
 
 def checked_fps(fps: Any) -> int:
-    """Frames of a second, 1 to 1000.
+    """Check and return a number of frames per second, 1 to 1000.
 
     Raises
     ------
@@ -84,52 +84,52 @@ def checked_fps(fps: Any) -> int:
 
 
 def check_video_path(path: str | os.PathLike[str]) -> str:
-    """The ending of a file that a video can be written to, in small letters; empty for a folder.
+    """Return the lower-case suffix of a video file; empty for a folder.
 
     Raises
     ------
     ValueError
-        There is no such kind of video.
+        The suffix is not that of a supported format.
     UnsupportedError
         mp4 without PyAV.
     """
-    ending = os.path.splitext(os.fspath(path))[1].casefold()
-    if ending not in ("", *TICKS, ".mp4"):
-        raise ValueError(f"path ends in {ending!r}, expected .gif, .webp, .mp4 or a folder")
-    if ending == ".mp4":
+    suffix = os.path.splitext(os.fspath(path))[1].casefold()
+    if suffix not in ("", *TICKS, ".mp4"):
+        raise ValueError(f"path ends in {suffix!r}, expected .gif, .webp, .mp4 or a folder")
+    if suffix == ".mp4":
         _av()
-    return ending
+    return suffix
 
 
 def _av() -> Any:
     try:
         import av
     except ImportError as error:
-        raise UnsupportedError("mp4 needs PyAV: pip install av; gif and webp do not") from error
+        raise UnsupportedError("mp4 needs PyAV: pip install av; gif and webp do not need it") from error
     return av
 
 
-def _write_folder(pictures: Sequence[Pixels], folder: Path) -> Path:
+def _write_folder(images: Sequence[Pixels], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    for i, picture in enumerate(pictures):
+    for i, image in enumerate(images):
         with atomic_path(folder / f"{i + 1:05d}.png") as temporary:
-            Image.fromarray(picture).save(temporary, "PNG")
+            Image.fromarray(image).save(temporary, "PNG")
     return folder
 
 
-def _write_animation(pictures: Sequence[Pixels], path: str, ending: str, fps: int) -> None:
-    ticks = TICKS[ending]
-    ends = [round(ticks * (i + 1) / fps) for i in range(len(pictures))]
-    # by the ends of the frames, so that rounding does not add up
+def _write_animation(images: Sequence[Pixels], path: str, suffix: str, fps: int) -> None:
+    ticks = TICKS[suffix]
+    ends = [round(ticks * (i + 1) / fps) for i in range(len(images))]
+    # differences of rounded end times, so that rounding errors do not add up
     durations = [1000 // ticks * (end - begin) for begin, end in zip([0, *ends], ends, strict=False)]
-    first, *rest = [Image.fromarray(picture) for picture in pictures]
-    more: dict[str, Any] = {"lossless": True} if ending == ".webp" else {"optimize": False}
-    first.save(path, ending[1:], save_all=True, append_images=rest, duration=durations, loop=0, **more)
+    first, *rest = [Image.fromarray(image) for image in images]
+    more: dict[str, Any] = {"lossless": True} if suffix == ".webp" else {"optimize": False}
+    first.save(path, suffix[1:], save_all=True, append_images=rest, duration=durations, loop=0, **more)
 
 
-def _write_mp4(pictures: Sequence[Pixels], path: str, fps: int) -> None:
+def _write_mp4(images: Sequence[Pixels], path: str, fps: int) -> None:
     av = _av()
-    height, width = (side + side % 2 for side in pictures[0].shape[:2])  # the format halves the colours
+    height, width = (side + side % 2 for side in images[0].shape[:2])  # yuv420p needs even sides
     encoder = next((name for name in ENCODERS if name in av.codecs_available), None)
     if encoder is None:
         raise UnsupportedError(f"this PyAV has none of the encoders {', '.join(ENCODERS)}")
@@ -137,9 +137,9 @@ def _write_mp4(pictures: Sequence[Pixels], path: str, fps: int) -> None:
         with av.open(path, "w", format="mp4") as container:
             stream: Any = container.add_stream(encoder, rate=Fraction(fps))
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            for picture in pictures:
-                rows, columns = picture.shape[:2]
-                even = np.pad(picture, ((0, height - rows), (0, width - columns), (0, 0)), mode="edge")
+            for image in images:
+                rows, columns = image.shape[:2]
+                even = np.pad(image, ((0, height - rows), (0, width - columns), (0, 0)), mode="edge")
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
             container.mux(stream.encode())
     except av.FFmpegError as error:

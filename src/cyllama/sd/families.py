@@ -1,7 +1,7 @@
-"""Families of models: which one a file is, by its tensors, and what it is used with when nothing else is said.
+"""Families of diffusion models: detect the family of a file by its tensors, and the default options of each family.
 
-The engine has its own detection (``ModelLoader::get_sd_version``, model.cpp); `version_of` follows it, so that a file
-can be judged without loading it. A loaded model is what the engine says.
+`version_of` repeats the detection of the engine (``ModelLoader::get_sd_version``, model.cpp) on the header of a file,
+without loading it. For a loaded model, the version that the engine reports counts.
 """
 
 from __future__ import annotations
@@ -12,45 +12,45 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cyllama.sd.tensors import Shape, TensorFile, read_tensors
+from cyllama.sd._tensor_header import Shape, TensorFile, read_tensors
 
-__all__ = ["FAMILIES", "Family", "detect", "family_of", "is_bare", "version_of"]
+__all__ = ["FAMILIES", "Family", "detect", "family_of", "is_diffusion_model_only", "version_of"]
 
 DIFFUSION = "model.diffusion_model."
-# Where whole models keep their parts; a file that has none of these names holds a diffusion model alone.
+# Prefixes of the tensors of whole models; a file without them has a diffusion model alone.
 WHOLE = (DIFFUSION, "unet.", "cond_stage_model.", "conditioner.", "text_encoders.", "first_stage_model.", "te.")
 
 
 @dataclass(frozen=True)
 class Family:
-    """A family of models and its defaults.
+    """A family of diffusion models and its default options.
 
     Attributes
     ----------
     name : str
-        As the engine calls it, such as ``"SD 1.x"`` or ``"Flux"``.
+        The engine's name, such as ``"SD 1.x"`` or ``"Flux"``.
     width, height : int
-        Of a picture, in pixels.
+        Image size in pixels.
     steps : int
     cfg_scale : float
-        Classifier-free guidance; 1 is none, and half the work.
+        Classifier-free guidance; 1 disables it, which halves the computation.
     guidance : float or None
-        Of models with distilled guidance.
+        Distilled guidance; None for models without it.
     image_cfg_scale : float or None
-        Guidance by the picture, of edit models.
+        Image guidance of edit models.
     flow_shift : float or None
-        None is the engine's own.
+        None uses the engine's default.
     multiple : int
-        The engine rounds sizes up to it.
+        The engine rounds sizes up to a multiple of this number.
     frames, fps : int
-        Of a video; 0 frames for families that make pictures.
+        Length and frame rate of a video; 0 frames for image models.
     video_inputs : tuple of str or None
-        What a video may start from besides the text: ``"image"``, ``"end_image"``, ``"control_frames"``; None if the
-        file does not tell.
+        Inputs of a video model besides the prompt: ``"image"``, ``"end_image"``, ``"control_frames"``; None if the
+        header does not show them.
     is_unet : bool
-        Whether it is a UNet (SD 1, 2, XL), not a transformer.
+        Whether the model is a UNet (SD 1, 2, XL) rather than a transformer.
     about : str
-        In a few words.
+        A short description.
     """
 
     name: str
@@ -70,22 +70,22 @@ class Family:
 
     @property
     def inpaints(self) -> bool:
-        """Whether it was trained to fill in masks."""
+        """Whether the model was trained for inpainting."""
         return self.name.endswith(("Inpaint", "Fill")) or self.name == "Flex.2"
 
     @property
     def controls(self) -> bool:
-        """Whether it follows a control picture without a ControlNet."""
+        """Whether the model takes a control image without a ControlNet."""
         return self.name in ("Flux Control", "Flex.2")
 
     @property
     def edits(self) -> bool:
-        """Whether guidance by the picture means something to it."""
+        """Whether the model uses image guidance."""
         return self.inpaints or self.controls or self.name.endswith("Pix2Pix")
 
     @property
     def makes_videos(self) -> bool:
-        """Whether it makes videos."""
+        """Whether the model generates videos."""
         return self.frames > 0
 
 
@@ -112,7 +112,7 @@ def _video(name: str, cfg_scale: float, multiple: int, fps: int, *inputs: str) -
     )
 
 
-# The sizes that the models were trained with, and what their authors or the engine's documents sample them with.
+# Sizes of the training, and sampling parameters that the authors or the engine's documentation recommend.
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
@@ -152,7 +152,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def detect(path: str | os.PathLike[str]) -> Family | None:
-    """Which family a model file belongs to.
+    """Return the family of a model file.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def detect(path: str | os.PathLike[str]) -> Family | None:
     Returns
     -------
     Family or None
-        None if it is none that the engine knows, or a format whose header cannot be read safely (pickle).
+        None for a model that the engine does not support, or a format without a readable header (pickle).
 
     Raises
     ------
@@ -175,27 +175,27 @@ def detect(path: str | os.PathLike[str]) -> Family | None:
     return None if version is None else family_of(version, file)
 
 
-def is_bare(file: TensorFile) -> bool:
-    """Whether the file holds a diffusion model alone, under names without a prefix."""
+def is_diffusion_model_only(file: TensorFile) -> bool:
+    """Return whether a file has a diffusion model alone, with tensor names without a prefix."""
     return not any(name.startswith(WHOLE) for name in file.tensors) and version_of(prefixed(file)) is not None
 
 
 def prefixed(file: TensorFile) -> dict[str, Shape]:
-    """The tensors under the names of a whole model."""
+    """Return the tensors by their names in a whole model."""
     if any(name.startswith(WHOLE) for name in file.tensors):
         return file.tensors
     return {DIFFUSION + name: shape for name, shape in file.tensors.items()}
 
 
 def family_of(version: str, file: TensorFile | None = None) -> Family:
-    """The defaults of a model.
+    """Return the family of a model.
 
     Parameters
     ----------
     version : str
-        What the engine calls it.
+        The engine's name of the family.
     file : TensorFile, optional
-        Its file: distilled kinds are told by their tensors, and a size by ``modelspec.resolution``.
+        The header of its file, which shows distilled variants and the image size (``modelspec.resolution``).
 
     Returns
     -------
@@ -234,7 +234,7 @@ def _has(tensors: Mapping[str, Shape], part: str) -> bool:
     return any(part in name for name in tensors)
 
 
-# What one name alone decides.
+# Tensor names that decide alone.
 _MARKS = (
     ("model.diffusion_model.nerf_final_layer_conv.", "Chroma Radiance"),
     ("model.diffusion_model.joint_blocks.", "SD3.x"),
@@ -259,11 +259,11 @@ _INPUTS = (
     "unet.conv_in.weight",
 )
 FLUX_WIDTH = 3072
-_FLUX_KINDS = {384: "Flux Fill", 128: "Flux Control", 196: "Flex.2"}  # by the width of the input
+_FLUX_KINDS = {384: "Flux Fill", 128: "Flux Control", 196: "Flex.2"}  # by the number of input channels
 
 
 def version_of(tensors: Mapping[str, Shape]) -> str | None:
-    """What the engine calls a model with these tensors; None if it knows none.
+    """Return the engine's name for a model with these tensors; None for an unsupported model.
 
     Source: ``ModelLoader::get_sd_version``, model.cpp.
     """
@@ -323,8 +323,8 @@ def _kind_of_sdxl(tensors: Mapping[str, Shape], channels: int) -> str:
     return "SDXL (SSD1B)" if any(_has(tensors, part) for part in deep) else "SDXL (Vega)"
 
 
-def _kind_of_sd(tensors: Mapping[str, Shape], words: int, channels: int) -> str | None:
-    if words == 768:
+def _kind_of_sd(tensors: Mapping[str, Shape], vocabulary_width: int, channels: int) -> str | None:
+    if vocabulary_width == 768:
         if channels in (9, 8):
             return "SD 1.x Inpaint" if channels == 9 else "Instruct-Pix2Pix"
         if _middle(tensors):
@@ -333,7 +333,7 @@ def _kind_of_sd(tensors: Mapping[str, Shape], words: int, channels: int) -> str 
             tensors, "unet.up_blocks.2.attentions.1"
         )
         return "SD 1.x Tiny UNet" if wide else "SDXS (512-DS)"
-    if words == 1024:
+    if vocabulary_width == 1024:
         if channels == 9:
             return "SD 2.x Inpaint"
         if _middle(tensors):

@@ -1,4 +1,4 @@
-"""Which files make up a model: names become paths, and each file goes where the engine looks for it."""
+"""The files of a diffusion model: resolve names to paths and assign each file to a parameter of the engine."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from cyllama import models
-from cyllama.sd.family import Family, family_of, is_bare, prefixed, version_of
-from cyllama.sd.options import model_params
+from cyllama.sd._tensor_header import TensorFile, read_tensors
+from cyllama.sd.families import Family, family_of, is_diffusion_model_only, prefixed, version_of
+from cyllama.sd.options import MODEL_OPTIONS, model_params
 from cyllama.sd.params import Embedding, SDContextParams
-from cyllama.sd.tensors import TensorFile, read_tensors
 
 __all__ = ["ModelFiles", "model_files"]
 
 TINY_AUTO_ENCODER = "tae."
-PATHS = tuple(f.name for f in dataclasses.fields(SDContextParams) if f.metadata["kind"] == "path")
+PATHS = tuple(name for name in SDContextParams.__dataclass_fields__ if name.endswith("_path"))
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelFiles:
-    """What is to be loaded.
+    """The files of a model and the parameters to load them with.
 
     Attributes
     ----------
     params : SDContextParams
     header : TensorFile or None
-        Of the file with the diffusion model; None if it has no header that can be read safely.
+        The header of the file with the diffusion model; None for a format that has none, such as pickle.
     """
 
     params: SDContextParams
@@ -35,35 +35,35 @@ class ModelFiles:
 
     @property
     def name(self) -> str:
-        """The model's name: that of its file, without the ending."""
+        """The name of the model's file, without its suffix."""
         return _stem(self.params.diffusion_model_path or self.params.model_path)
 
     @property
     def vae_name(self) -> str | None:
-        """The file of an auto-encoder of its own."""
+        """The file name of a separate auto-encoder; None if there is none."""
         path = self.params.vae_path or self.params.taesd_path
         return None if path in (None, self.params.model_path) else os.path.basename(os.fsdecode(path or ""))
 
     def family(self, version: str) -> Family:
-        """The family, once the engine has said what it is."""
+        """Return the family for the version that the engine reports."""
         return family_of(version, self.header)
 
     def detected(self) -> Family | None:
-        """The family, by the file alone; None if that does not tell."""
+        """Return the family that the file's header shows; None if it is unknown."""
         version = None if self.header is None else version_of(prefixed(self.header))
         return None if version is None else self.family(version)
 
 
 def model_files(model: Any, given: Mapping[str, Any]) -> ModelFiles:
-    """Find the files of a model.
+    """Resolve the files of a model.
 
     Parameters
     ----------
     model : str, path or None
-        A name of `cyllama.models`, or a file: a whole model, or a diffusion model alone, which the engine wants to be
-        told apart. A whole model with a tiny auto-encoder inside uses that.
+        A name of `cyllama.models`, or a file: a whole model, or a diffusion model alone, which becomes
+        ``diffusion_model_path``. A whole model with a tiny auto-encoder and no other one uses it.
     given : mapping
-        Other parts and parameters, as of `StableDiffusion`.
+        Other components and parameters of `StableDiffusion`.
 
     Returns
     -------
@@ -79,22 +79,23 @@ def model_files(model: Any, given: Mapping[str, Any]) -> ModelFiles:
             raise TypeError("model_path was given twice, once as model")
         values["model_path"] = model
     values = {name: value for name, value in values.items() if value is not None}
+    said = {MODEL_OPTIONS[name]: name for name in given} | {"model_path": "model"}
     for name in PATHS:
         if name in values:
-            values[name] = _resolved(values[name], name)
+            values[name] = _resolved(values[name], said[name])
     main = values.get("diffusion_model_path", values.get("model_path"))
     if main is None:
         raise ValueError("there is neither model nor diffusion_model")
     header = read_tensors(main)
     if header is not None and "model_path" in values and "diffusion_model_path" not in values:
-        if is_bare(header):
+        if is_diffusion_model_only(header):
             values["diffusion_model_path"] = values.pop("model_path")
         elif not {"vae_path", "taesd_path"} & values.keys() and _has_only_tiny_auto_encoder(header):
             values["taesd_path"] = values["model_path"]
     embeddings = values.get("embeddings")
     if isinstance(embeddings, Mapping):
         values["embeddings"] = [Embedding(name=name, path=path) for name, path in embeddings.items()]
-    # the engine's own default leaves the encoder out, and with it everything that starts from a picture
+    # the engine's default does not load the encoder, which every request with an initial image needs
     values.setdefault("vae_decode_only", False)
     return ModelFiles(SDContextParams(**values), header)
 

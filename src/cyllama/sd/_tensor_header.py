@@ -1,4 +1,9 @@
-"""Names and shapes of the tensors in a model file, without loading it and without running what a pickle asks for."""
+"""Read tensor names and shapes from the header of a model file.
+
+No tensor is loaded, and no pickle is executed. GGUF headers are parsed here because the reader of
+`cyllama._native._gguf` (ggml's) rejects tensors of more than four dimensions, which video models have (the patch
+embedding of Wan). stable-diffusion.cpp has a second reader for the same reason (``GGUFReader``, gguf_reader_ext.h).
+"""
 
 from __future__ import annotations
 
@@ -16,12 +21,12 @@ __all__ = ["TensorFile", "read_tensors"]
 Shape = tuple[int, ...]
 
 GGUF_MAGIC = b"GGUF"
-MAX_HEADER = 1 << 28  # bytes; the header of the largest models has a few megabytes
+MAX_HEADER = 1 << 28  # bytes; headers of the largest models have a few megabytes
 MAX_COUNT = 1 << 24
 # Sizes of GGUF's value types in bytes; 8 is a string, 9 an array.
 GGUF_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 GGUF_STRING, GGUF_ARRAY = 8, 9
-# The parts of a model in the layout of diffusers, and the prefix that the engine gives their tensors.
+# Files of the diffusers layout, and the prefix that the engine adds to the names of their tensors.
 DIFFUSERS = (
     ("unet/diffusion_pytorch_model.safetensors", "unet."),
     ("vae/diffusion_pytorch_model.safetensors", "vae."),
@@ -32,16 +37,16 @@ DIFFUSERS = (
 
 @dataclass(frozen=True)
 class TensorFile:
-    """What the header of a model file says.
+    """The header of a model file.
 
     Attributes
     ----------
     format : str
         ``"safetensors"``, ``"gguf"`` or ``"diffusers"`` (a folder).
     tensors : dict
-        Shape by name; the first number is the one whose elements lie side by side, as in ggml.
+        Shape by name; the first dimension is the contiguous one, as in ggml.
     metadata : dict
-        The texts in which the file says what it is (``modelspec.*``, ``general.*`` and others).
+        The text values of the metadata (``modelspec.*``, ``general.*`` and others).
     """
 
     format: str
@@ -60,7 +65,7 @@ def read_tensors(path: str | os.PathLike[str]) -> TensorFile | None:
     Returns
     -------
     TensorFile or None
-        None for a format without a header that can be read safely, such as a pickle checkpoint.
+        None for a format without a readable header, such as a pickle checkpoint.
 
     Raises
     ------
@@ -80,7 +85,15 @@ def read_tensors(path: str | os.PathLike[str]) -> TensorFile | None:
                 return TensorFile("gguf", dict(_gguf(file, metadata)), metadata)
             if len(head) == 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size:
                 return _safetensors(file, size)
-        except (ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError) as error:
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+            struct.error,
+            RecursionError,
+        ) as error:
             raise ModelLoadError(f"{os.fspath(path)} has a damaged header: {error}", engine="sd") from error
     return None
 

@@ -1,6 +1,6 @@
-"""What pip is configured with: its environment variables and configuration files, read without pip.
+"""Read pip's settings from its environment variables and configuration files.
 
-pip itself may be missing (environments made by uv have none), and asking it takes half a second.
+pip itself is not used: it may be missing (environments of uv have none), and starting it takes half a second.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from cyllama.errors import DownloadError
 
 __all__ = ["PipSettings", "pip_settings"]
 
-DEFAULT_INDEX = ""  # the public index, whose address unearth knows
-SECTIONS = ("global", "download")  # the later one wins, the environment wins over both
+DEFAULT_INDEX = ""  # the public index, the default of unearth
+SECTIONS = ("global", "download")  # in increasing priority; the environment has the highest
 
 
 @dataclass(frozen=True)
 class PipSettings:
-    """Where packages are looked for, and how. An empty index URL is the public index."""
+    """Indexes and connection settings; an empty index URL is the public index."""
 
     index_urls: tuple[str, ...] = (DEFAULT_INDEX,)
     find_links: tuple[str, ...] = ()
@@ -39,14 +39,14 @@ def pip_settings(environ: Mapping[str, str] | None = None, files: Sequence[Path]
     Parameters
     ----------
     environ : mapping, optional
-        The environment; by default that of the process.
+        The environment; by default, that of the process.
     files : sequence of path, optional
-        Configuration files, the strongest last; by default those that pip reads.
+        Configuration files in increasing priority; by default, those that pip reads.
 
     Returns
     -------
     PipSettings
-        What applies to downloads.
+        The settings for downloads.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def _files(environ: Mapping[str, str]) -> list[Path]:
-    """Return the files that pip reads, the strongest last: of the machine, the user, the environment."""
+    """Return the files that pip reads, in increasing priority: machine, user, environment."""
     chosen = environ.get("PIP_CONFIG_FILE", "")
     if chosen == os.devnull:
         return []

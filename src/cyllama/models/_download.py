@@ -1,7 +1,7 @@
-"""Fetch one archive (an sdist or a wheel) of a package through the index that pip is configured with.
+"""Download an archive (sdist or wheel) of a package from the index that pip is configured with.
 
-Nothing is installed or built. A cached archive with the right hash needs neither a network nor a library;
-otherwise ``unearth`` finds it and ``filelock`` keeps two processes from writing one file.
+Nothing is installed or built. A cached archive with the right hash needs neither a network nor a library; otherwise
+``unearth`` finds the archive, and ``filelock`` prevents concurrent writes of a file.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from cyllama.errors import DownloadError
-
-from .cache import cache_folder
-from .pip_settings import DEFAULT_INDEX, PipSettings, pip_settings
-from .unpack import extract_member, full_disk, safe_extract, top_folder
+from cyllama.models._archive import extract_member, full_disk, safe_extract, top_folder
+from cyllama.models._cache import cache_folder
+from cyllama.models._pip_settings import DEFAULT_INDEX, PipSettings, pip_settings
 
 if TYPE_CHECKING:
     from unearth import Link
@@ -41,7 +40,7 @@ __all__ = [
 ]
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes that are done and the total (0 when that is not known)."""
+"""A callback with the number of bytes done and the total, which is 0 if unknown."""
 
 CHUNK = 1 << 18
 ATTEMPTS = 3
@@ -49,16 +48,16 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Archive:
-    """One file of a package on the index.
+    """A file of a package on the index.
 
     Attributes
     ----------
     package, version : str
-        The package and its exact version.
+        Name and exact version of the package.
     filename : str
-        The archive's file name; empty for "the sdist of that version".
+        The file name of the archive; empty for the sdist of that version.
     sha256 : str
-        The pinned hash; empty only while a version is being pinned.
+        The pinned hash; empty only while a version is pinned.
     size : int
         Bytes; 0 if unknown.
     """
@@ -75,7 +74,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class _Source:
-    """Where an archive can be had: `path` for a local file, else `url`. `shown` holds no password."""
+    """A location of an archive: `path` for a local file, else `url`; `shown` is the URL without a password."""
 
     filename: str
     url: str
@@ -95,7 +94,7 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock between processes and threads that belongs to `path` (kept in a folder ``.locks`` beside it)."""
+    """Hold the lock of `path` between processes and threads; the lock file is in a folder ``.locks`` beside it."""
     try:
         from filelock import FileLock
     except ImportError as error:
@@ -123,21 +122,21 @@ def fetch(
 ) -> Path:
     """Return the path of an archive in the cache; download it first if it is not there.
 
-    An interrupted download leaves a ``.part`` file and goes on from there the next time. The archive takes
-    its name only when its hash is right. Safe to call from several threads and processes at once.
+    An interrupted download leaves a ``.part`` file, which the next call continues. The file is renamed after a hash
+    check. May be called from several threads and processes at once.
 
     Parameters
     ----------
     archive : Archive
-        What to fetch.
+        The archive to download.
     folder : path, optional
-        The cache; by default the part ``archives`` of :func:`cyllama.models.cache.cache_folder`.
+        The cache; by default, ``cache_folder("archives")``.
     url : str, optional
-        The address of the archive; by default it is looked up on the package index.
+        The URL of the archive; by default, it is looked up on the package index.
     progress : callable, optional
         Called with (bytes done, bytes in total).
     settings : PipSettings, optional
-        Where to look; by default what pip is configured with.
+        Indexes and connection settings; by default, those of pip.
 
     Returns
     -------
@@ -147,7 +146,7 @@ def fetch(
     Raises
     ------
     DownloadError
-        No network, no such package or version, a wrong hash, a truncated file, or a full disk.
+        There is no network or no such version, the hash is wrong, the file is truncated, or the disk is full.
     """
     folder = cache_folder("archives") if folder is None else Path(folder)
     if _is_cached(archive, folder):
@@ -159,30 +158,30 @@ def fetch(
 
 
 def read_url(url: str, *, headers: Mapping[str, str] | None = None, settings: PipSettings | None = None) -> bytes:
-    """Return the content of an address.
+    """Return the content of a URL.
 
     Parameters
     ----------
     url : str
-        The address.
+        The URL.
     headers : mapping, optional
-        Headers of the request.
+        Request headers.
     settings : PipSettings, optional
-        Certificates, proxy and timeout; by default what pip is configured with.
+        Certificates, proxy and timeout; by default, those of pip.
 
     Raises
     ------
     DownloadError
-        The server cannot be reached, or its status is not 200; that status is in the text.
+        The server cannot be reached, or its status is not 200; the message has the status.
     """
     with _session(settings or pip_settings()) as session:
         shown = _source(url).shown
         try:
             response = session.get(url, headers=dict(headers or {}))
-        except Exception as error:  # of whatever HTTP library unearth uses
+        except Exception as error:  # of the HTTP library of unearth
             raise DownloadError(f"cannot download {shown}: {error or type(error).__name__}") from error
         if response.status_code != 200:
-            raise DownloadError(f"cannot download {shown}: the server answers {response.status_code}")
+            raise DownloadError(f"cannot download {shown}: the server returned {response.status_code}")
         return bytes(response.content)
 
 
@@ -204,14 +203,14 @@ def _fetch(archive: Archive, folder: Path, url: str, settings: PipSettings, prog
                 _download(source, path, archive, session, progress)
                 return path
             except DownloadError as error:
-                if error.errno is not None:  # the disk: another source does not help
+                if error.errno is not None:  # a disk error, which another source does not avoid
                     raise
                 failure = failure or error
     if failure is not None:
         raise failure
     if problems:
         raise DownloadError(
-            f"cannot get {archive}: the package index cannot be reached or does not answer as it should "
+            f"cannot get {archive}: the package index cannot be reached or returned an error "
             f"({problems[0]}); check the network and pip's configuration"
         )
     raise DownloadError(
@@ -220,11 +219,8 @@ def _fetch(archive: Archive, folder: Path, url: str, settings: PipSettings, prog
     )
 
 
-# ------------------------------------------------------------------------------------------- finding
-
-
-class _Notes(logging.Handler):
-    """Keeps what unearth logs instead of raising; "not found" is no problem of its own."""
+class _Problems(logging.Handler):
+    """Collects the problems that unearth logs instead of raising, except "not found"."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__(logging.WARNING)
@@ -238,7 +234,7 @@ class _Notes(logging.Handler):
 
 @contextlib.contextmanager
 def _session(settings: PipSettings) -> Iterator[PyPIClient]:
-    """Open unearth's client: it reads file:// as well, and takes passwords from the URLs, netrc or keyring."""
+    """Open the client of unearth, which supports file:// and reads passwords from URLs, netrc or keyring."""
     try:
         from unearth.auth import MultiDomainBasicAuth
         from unearth.fetchers.sync import PyPIClient
@@ -268,24 +264,24 @@ def _session(settings: PipSettings) -> Iterator[PyPIClient]:
 
 
 def _search(requirement: str, settings: PipSettings, session: PyPIClient, problems: list[str]) -> Iterator[Any]:
-    """Yield what each place has, local places first; a place that fails is noted, and the next one asked."""
+    """Yield the matches of each location, local ones first; add the problem of a location that fails."""
     from unearth import PackageFinder
 
-    places = [("find_links", link) for link in settings.find_links] + [
+    locations = [("find_links", link) for link in settings.find_links] + [
         ("index_urls", url) for url in settings.index_urls
     ]
-    places.sort(key=lambda place: place[1] == DEFAULT_INDEX or urlsplit(place[1]).scheme in ("http", "https"))
-    notes, logger = _Notes(problems), logging.getLogger("unearth")
-    for kind, location in places:
+    locations.sort(key=lambda place: place[1] == DEFAULT_INDEX or urlsplit(place[1]).scheme in ("http", "https"))
+    handler, logger = _Problems(problems), logging.getLogger("unearth")
+    for kind, location in locations:
         options: dict[str, Any] = {"session": session} | ({kind: [location]} if location else {})
-        logger.addHandler(notes)
+        logger.addHandler(handler)
         try:
             finder = PackageFinder(ignore_compatibility=True, trusted_hosts=settings.trusted_hosts, **options)
             yield from list(finder.find_matches(requirement, allow_yanked=True, allow_prereleases=True))
-        except Exception as error:  # of whatever HTTP library unearth uses: this place cannot be asked
+        except Exception as error:  # of the HTTP library of unearth
             problems.append(str(error) or type(error).__name__)
         finally:
-            logger.removeHandler(notes)
+            logger.removeHandler(handler)
 
 
 def _sources(archive: Archive, settings: PipSettings, session: PyPIClient, problems: list[str]) -> Iterator[_Source]:
@@ -307,11 +303,8 @@ def _from_link(link: Link) -> _Source:
     return _Source(link.filename, link.url_without_fragment, link.redacted, advertised, path)
 
 
-# --------------------------------------------------------------------------------------- downloading
-
-
 def _download(source: _Source, path: Path, archive: Archive, session: PyPIClient, progress: Progress | None) -> None:
-    """Fill ``path.part``, check it, and give it its name, unless the file is in the cache."""
+    """Download to ``path.part``, check the hash and rename, unless the file is in the cache."""
     part = path.with_name(path.name + ".part")
     expected = archive.sha256 or source.sha256
     if expected and path.is_file() and sha256_of(path) == expected:
@@ -323,7 +316,7 @@ def _download(source: _Source, path: Path, archive: Archive, session: PyPIClient
             os.replace(part, path)
             return
         part.unlink()
-        if last or not resumed:  # what was resumed may have been another file: once more from the start
+        if last or not resumed:  # the resumed file may have been another one: retry from the start
             raise DownloadError(
                 f"wrong hash: {archive} from {source.shown} has SHA-256 {actual}, expected {expected}; "
                 "the file was removed"
@@ -331,7 +324,7 @@ def _download(source: _Source, path: Path, archive: Archive, session: PyPIClient
 
 
 def _transfer(source: _Source, part: Path, size: int, session: PyPIClient, progress: Progress | None) -> bool:
-    """Bring `part` to its full length; return whether something that was there already was kept."""
+    """Complete the file `part`; return whether a previous download was continued."""
     kept = False
     problem: Exception | None = None
     done = total = 0
@@ -346,7 +339,7 @@ def _transfer(source: _Source, part: Path, size: int, session: PyPIClient, progr
                 )
             except DownloadError:
                 raise
-            except Exception as error:  # of whatever HTTP library unearth uses
+            except Exception as error:  # of the HTTP library of unearth
                 problem, done = error, offset
                 continue
             kept = kept or start > 0
@@ -356,13 +349,13 @@ def _transfer(source: _Source, part: Path, size: int, session: PyPIClient, progr
     if problem is not None and not done:
         raise DownloadError(f"cannot download {source.shown}: {problem or type(problem).__name__}") from problem
     raise DownloadError(
-        f"truncated: {source.shown} ended after {done:,} of {size or total:,} bytes; try again to go on from there"
+        f"truncated: {source.shown} ended after {done:,} of {size or total:,} bytes; try again to continue"
     ) from problem
 
 
 @contextlib.contextmanager
 def _open(source: _Source, offset: int, session: PyPIClient) -> Iterator[tuple[int, int, Iterator[bytes]]]:
-    """Open a source at `offset`, if it can do that; yield (where it starts, its whole length, its chunks)."""
+    """Open a source at `offset` if it supports that; yield (start, total length, chunks)."""
     if source.path is not None:
         length = source.path.stat().st_size
         with open(source.path, "rb") as file:
@@ -381,7 +374,7 @@ def _open(source: _Source, offset: int, session: PyPIClient) -> Iterator[tuple[i
                 yield opened
             return
         if response.status_code != 200 and not partial:
-            raise DownloadError(f"cannot download {source.shown}: the server answers {response.status_code}")
+            raise DownloadError(f"cannot download {source.shown}: the server returned {response.status_code}")
         start = offset if partial else 0
         length = int(response.headers.get("Content-Length", 0))
         yield start, start + length if length else 0, response.iter_raw(CHUNK)
@@ -390,7 +383,7 @@ def _open(source: _Source, offset: int, session: PyPIClient) -> Iterator[tuple[i
 def _write(
     part: Path, start: int, total: int, chunks: Iterator[bytes], progress: Progress | None
 ) -> tuple[int, Exception | None]:
-    """Write the chunks to `part` from `start` on; return its length, and what broke the connection."""
+    """Write the chunks to `part` from `start`; return its length and the exception of the connection."""
     done = start
     with _disk_errors(part), open(part, "r+b" if start else "wb") as file:
         file.seek(start)
@@ -398,7 +391,7 @@ def _write(
         while True:
             try:
                 chunk = next(chunks, b"")
-            except Exception as error:  # of whatever HTTP library unearth uses
+            except Exception as error:  # of the HTTP library of unearth
                 return done, error
             if not chunk:
                 return done, None

