@@ -1,8 +1,8 @@
-"""The program ``cyllama``: one dispatcher, one module per command, imported only when it is asked for.
+"""The program ``cyllama``: a dispatcher, and one module per command, which is imported when the command runs.
 
 A command is a module with ``add_arguments(parser)`` and ``run(arguments) -> int``, and a line in `GROUPS`.
 Exit codes: 0, 1 for a failure (one line on stderr), 2 for wrong usage, 130 for Ctrl-C. With ``CYLLAMA_TRACEBACK=1`` in
-the environment a failure shows where it happened as well.
+the environment a failure shows its traceback.
 """
 
 from __future__ import annotations
@@ -21,48 +21,48 @@ __all__ = ["COMMANDS", "GROUPS", "command_parser", "main"]
 
 GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "text (llama.cpp)": {
-        "chat": ("cyllama.cli.chat", "talk with a language model"),
-        "complete": ("cyllama.cli.complete", "let a language model continue a text"),
-        "describe": ("cyllama.cli.describe", "ask a language model about pictures and sound"),
-        "embed": ("cyllama.cli.embed", "make vectors of texts"),
-        "rerank": ("cyllama.cli.rerank", "order texts by how well they answer a query"),
+        "chat": ("cyllama.cli.chat", "chat with a language model"),
+        "complete": ("cyllama.cli.complete", "complete a text with a language model"),
+        "describe": ("cyllama.cli.describe", "describe images and audio with a multimodal model"),
+        "embed": ("cyllama.cli.embed", "compute embeddings of texts"),
+        "rerank": ("cyllama.cli.rerank", "rank texts by relevance to a query"),
         "tokenize": ("cyllama.cli.tokenize", "show the tokens of a text"),
-        "quantize": ("cyllama.cli.quantize", "write a language model with smaller weights"),
+        "quantize": ("cyllama.cli.quantize", "quantize a language model"),
         "bench": ("cyllama.cli.bench", "measure the speed of a language model"),
-        "perplexity": ("cyllama.cli.perplexity", "measure how well a language model predicts a text"),
-        "gguf": ("cyllama.cli.gguf", "show, change, split and merge GGUF files"),
+        "perplexity": ("cyllama.cli.perplexity", "compute the perplexity of a language model on a text"),
+        "gguf": ("cyllama.cli.gguf", "show, edit, split and merge GGUF files"),
     },
     "speech (whisper.cpp)": {
-        "transcribe": ("cyllama.cli.transcribe", "speech in sound files to text, subtitles or JSON"),
-        "whisper": ("cyllama.cli.whisper", "speech recognition models: quantize, languages"),
+        "transcribe": ("cyllama.cli.transcribe", "transcribe audio files to text, subtitles or JSON"),
+        "whisper": ("cyllama.cli.whisper", "quantize speech models, list languages"),
     },
-    "pictures (stable-diffusion.cpp)": {
-        "txt2img": ("cyllama.cli.txt2img", "make pictures from a text"),
-        "img2img": ("cyllama.cli.img2img", "make pictures from a picture and a text"),
-        "inpaint": ("cyllama.cli.inpaint", "paint a part of a picture anew"),
-        "edit": ("cyllama.cli.edit", "change pictures as a text says, with an edit model"),
-        "txt2vid": ("cyllama.cli.txt2vid", "make a video from a text"),
-        "img2vid": ("cyllama.cli.img2vid", "make a video from its first frame and a text"),
-        "upscale": ("cyllama.cli.upscale", "enlarge a picture"),
-        "canny": ("cyllama.cli.canny", "find the edges of a picture"),
-        "convert": ("cyllama.cli.convert", "write a diffusion model as another file"),
-        "sd": ("cyllama.cli.sd", "what a picture or a diffusion model is"),
+    "images (stable-diffusion.cpp)": {
+        "txt2img": ("cyllama.cli.txt2img", "generate images from a prompt"),
+        "img2img": ("cyllama.cli.txt2img", "generate images from an image and a prompt"),
+        "inpaint": ("cyllama.cli.txt2img", "generate a masked part of an image"),
+        "edit": ("cyllama.cli.txt2img", "edit images as a prompt says, with an edit model"),
+        "txt2vid": ("cyllama.cli.txt2img", "generate a video from a prompt"),
+        "img2vid": ("cyllama.cli.txt2img", "generate a video from its first frame and a prompt"),
+        "upscale": ("cyllama.cli.txt2img", "upscale an image"),
+        "canny": ("cyllama.cli.txt2img", "detect the edges of an image"),
+        "convert": ("cyllama.cli.convert", "convert a diffusion model"),
+        "sd": ("cyllama.cli.sd", "show information about an image or a diffusion model"),
     },
     "all engines": {
-        "serve": ("cyllama.cli.serve", "all engines behind one OpenAI-compatible server"),
-        "demo": ("cyllama.cli.demo", "let all engines work once, on small models"),
+        "serve": ("cyllama.cli.serve", "run an OpenAI-compatible server for all engines"),
+        "demo": ("cyllama.cli.demo", "run all engines once, with small models"),
     },
-    "this installation": {
-        "doctor": ("cyllama.cli.doctor", "whether all works, what is missing, and how to get it"),
+    "installation": {
+        "doctor": ("cyllama.cli.doctor", "check the installation"),
         "models": ("cyllama.cli.models", "list, fetch and remove models"),
-        "info": ("cyllama.cli.info", "what this build contains: versions, backends, devices"),
-        "completion": ("cyllama.cli.completion", "print a script that completes commands: bash, zsh, fish"),
+        "info": ("cyllama.cli.info", "show versions, backends and devices"),
+        "completion": ("cyllama.cli.completion", "print a completion script for bash, zsh or fish"),
     },
 }
-"""Title of an engine: its commands, each with (module, help in one line)."""
+"""Title of a group: its commands, each with (module, one-line help)."""
 
 COMMANDS: dict[str, tuple[str, str]] = {name: entry for group in GROUPS.values() for name, entry in group.items()}
-"""Command: (module, help in one line)."""
+"""Command: (module, one-line help)."""
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, optional
-        The arguments; by default those of the process.
+        Command-line arguments; by default ``sys.argv[1:]``.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("cyllama: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone
+    except BrokenPipeError:  # the reader of stdout has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except SystemExit as stop:  # argparse
@@ -96,14 +96,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def command_parser(name: str, parser: argparse.ArgumentParser | None = None) -> argparse.ArgumentParser:
-    """Make the parser of a command, or complete one.
+    """Return the parser of a command.
 
     Parameters
     ----------
     name : str
-        Of `COMMANDS`.
+        A key of `COMMANDS`.
     parser : argparse.ArgumentParser, optional
-        Where the arguments are added.
+        Parser to add the arguments to; by default a new one.
     """
     module, about = COMMANDS[name]
     if parser is None:
@@ -131,10 +131,10 @@ def _dispatch(arguments: list[str]) -> int:
         import difflib
 
         near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(COMMANDS)}"
-        print(f"cyllama: there is no command {name!r}; {hint}", file=sys.stderr)
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(COMMANDS)}"
+        print(f"cyllama: unknown command {name!r}; {hint}", file=sys.stderr)
         return WRONG_USAGE
-    return _guarded(lambda: _run(name, rest))
+    return _report_errors(lambda: _run(name, rest))
 
 
 def _run(name: str, arguments: list[str]) -> int:
@@ -143,27 +143,30 @@ def _run(name: str, arguments: list[str]) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         parser = command_parser(name)
-        parts = any(action.nargs == argparse.PARSER for action in parser._actions)
-        # options may stand between the other arguments, which argparse can do where there are no sub-commands
-        given = parser.parse_args(arguments) if parts else parser.parse_intermixed_args(arguments)
+        subcommands = any(action.nargs == argparse.PARSER for action in parser._actions)
+        # argparse supports options between positional arguments only without subcommands
+        given = parser.parse_args(arguments) if subcommands else parser.parse_intermixed_args(arguments)
         run: Callable[[argparse.Namespace], int] = importlib.import_module(COMMANDS[name][0]).run
         return run(given)
 
 
-def _guarded(call: Callable[[], int]) -> int:
-    """Turn the failures that a user can do something about into one line."""
-    from cyllama.errors import CyllamaError
+def _report_errors(call: Callable[[], int]) -> int:
+    """Call a function, and print errors that a user can correct as one line."""
+    from cyllama.errors import CyllamaError, EngineError
 
     try:
         return call()
     except BrokenPipeError:
         raise
-    # a wrong option of an engine is a TypeError
+    # engines raise TypeError for unknown options
     except (CyllamaError, OSError, ValueError, TypeError, ImportError, MemoryError) as error:
         if os.environ.get("CYLLAMA_TRACEBACK", "0") != "0":
             raise
-        text = str(error).strip() or type(error).__name__
-        print(f"cyllama: {text.splitlines()[0]}", file=sys.stderr)
+        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if isinstance(error, EngineError) and error.log:
+            reasons = dict.fromkeys(line.splitlines()[0] for line in error.log if line)
+            text += f" ({'; '.join(reasons)})"
+        print(f"cyllama: {text}", file=sys.stderr)
         return FAILED
 
 
@@ -188,9 +191,9 @@ def _overview() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cyllama",
         usage="cyllama [-h] [--version] COMMAND ...",
-        description="Text, vision, speech and pictures with local models.",
-        epilog=f"{commands}\n\ncyllama COMMAND --help says more. Exit codes: 0 done, 1 failed (one line on stderr says "
-        "why),\n2 wrong usage, 130 stopped by Ctrl-C.",
+        description="Text, vision, speech and images with local models.",
+        epilog=f"{commands}\n\nSee cyllama COMMAND --help. Exit codes: 0 success, 1 failure (one line on stderr), "
+        "\n2 wrong usage, 130 interrupted by Ctrl-C.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")

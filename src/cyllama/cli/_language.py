@@ -1,14 +1,17 @@
-"""What the commands with a language model have in common: every option of upstream's own parser is a flag."""
+"""Options of the commands with a language model; each option of llama.cpp's parser is a flag."""
 
 from __future__ import annotations
 
 import argparse
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["add_model", "load", "unescaped"]
+if TYPE_CHECKING:
+    from cyllama.llama import LLM
 
-# Options that a command has itself.
+__all__ = ["add_model", "load", "unescape"]
+
+# Options that the commands declare themselves.
 OWN = {
     "--model",
     "--model-draft",
@@ -28,34 +31,32 @@ PREFIX = "upstream:"
 
 
 def add_model(parser: argparse.ArgumentParser, *, default: tuple[str, str] | None = None) -> None:
-    """Declare the model and its projector, and all options of upstream's parser.
+    """Declare the model, its projector, and all options of llama.cpp's parser.
 
     Parameters
     ----------
     parser : argparse.ArgumentParser
     default : (str, str), optional
-        The model and the projector that are taken if none is given.
+        Default model and projector.
     """
-    from cyllama.llama.settings import danger_of, engine_options, is_of_http, why_unread
+    from cyllama.llama.options import engine_options, ignored_reason, is_http_option, unsafe_reason
 
     about = "a GGUF file, or a name of `cyllama models list`"
     if default is not None:
         about += f"; default: {default[0]} with the projector {default[1]}"
     parser.add_argument("-m", "--model", required=default is None, help=about)
-    parser.add_argument("-mm", "--mmproj", help="the model's projector file for pictures and sound, or a name")
+    parser.add_argument("-mm", "--mmproj", help="projector of a multimodal model: a file, or a name")
     parser.set_defaults(default_model=default)
-    parser.add_argument("--draft-model", help="a small model for speculative decoding, or 'ngram'")
-    parser.add_argument(
-        "--lora", action="append", default=[], metavar="FILE[:WEIGHT]", help="an adapter; may be given several times"
-    )
-    parser.add_argument("-v", "--verbose", action="store_true", help="show what the engines log")
+    parser.add_argument("--draft-model", help="draft model for speculative decoding, or 'ngram'")
+    parser.add_argument("--lora", action="append", default=[], metavar="FILE[:WEIGHT]", help="LoRA adapter; repeatable")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show the engines' log")
     group = parser.add_argument_group("options of llama.cpp")
     taken = set(parser._option_string_actions)
     for info in engine_options():
         every: Any = info["names"]
         names = [name for name in every if name not in taken]
-        here = danger_of(info) is None and not is_of_http(info) and why_unread(info) is None
-        if not names or OWN & set(every) or not here:
+        is_supported = unsafe_reason(info) is None and not is_http_option(info) and ignored_reason(info) is None
+        if not names or OWN & set(every) or not is_supported:
             continue
         long = max(names, key=len)
         more: dict[str, Any] = {"dest": PREFIX + long, "default": None, "help": _plain(str(info["help"]))}
@@ -72,12 +73,14 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).replace("%", "%%")
 
 
-def load(arguments: argparse.Namespace, **more: Any) -> Any:
-    """Load the model that the arguments say.
+def load(arguments: argparse.Namespace, **more: Any) -> LLM:
+    """Load the model of the arguments.
 
-    Returns
-    -------
-    LLM
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+    **more
+        Arguments of `LLM` that replace those of the command line.
     """
     from cyllama import log
     from cyllama.llama.llm import LLM
@@ -93,8 +96,8 @@ def load(arguments: argparse.Namespace, **more: Any) -> Any:
     loras = [_adapter(text) for text in arguments.lora]
     model, projector = arguments.model, arguments.mmproj
     if model is None:
-        model, of_model = arguments.default_model
-        projector = projector or of_model
+        model, default_projector = arguments.default_model
+        projector = projector or default_projector
     more = {"mmproj": projector, "draft_model": arguments.draft_model, "loras": loras, "options": options, **more}
     return LLM(model, **more)
 
@@ -107,8 +110,8 @@ def _adapter(text: str) -> tuple[str, float]:
         return text, 1.0
 
 
-def unescaped(text: str) -> str:
-    r"""The text with what ``\n``, ``\t`` and their like stand for."""
+def unescape(text: str) -> str:
+    r"""Replace escape sequences such as ``\n`` and ``\t``."""
     from cyllama.llama import string_process_escapes
 
     return string_process_escapes(text)

@@ -1,4 +1,4 @@
-"""Pictures and sound of a command line: read at once, so that what is wrong with a file is said when it is named."""
+"""Images and audio files of a command line, which are checked before the request."""
 
 from __future__ import annotations
 
@@ -6,23 +6,28 @@ import argparse
 import base64
 import mimetypes
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-__all__ = ["add_media", "check_media", "media_parts", "picture_part", "sound_part"]
+if TYPE_CHECKING:
+    from cyllama.llama import LLM
 
-KINDS = {"vision": "pictures", "audio": "sound"}
+__all__ = ["Modality", "add_media", "audio_part", "check_media", "image_part", "media_parts"]
+
+Modality = Literal["vision", "audio"]
+
+MODALITIES: dict[Modality, str] = {"vision": "images", "audio": "audio"}
 
 
 def add_media(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--image`` and ``--audio``, each as often as wanted."""
+    """Declare the repeatable options ``--image`` and ``--audio``."""
     parser.add_argument("--image", action="append", default=[], metavar="FILE",
-                        help="a picture for the question; may be given several times")  # fmt: skip
+                        help="image for the question; repeatable")  # fmt: skip
     parser.add_argument("--audio", action="append", default=[], metavar="FILE",
-                        help="a sound for the question; may be given several times")  # fmt: skip
+                        help="audio file for the question; repeatable")  # fmt: skip
 
 
-def check_media(llm: Any, kind: str) -> None:
-    """See that the model takes ``"vision"`` or ``"audio"``.
+def check_media(llm: LLM, modality: Modality) -> None:
+    """Check that the model supports a modality.
 
     Raises
     ------
@@ -30,44 +35,44 @@ def check_media(llm: Any, kind: str) -> None:
     """
     from cyllama.errors import UnsupportedError
 
-    if llm.supports(kind):
+    if llm.supports(modality):
         return
-    others = [name for name in KINDS if llm.supports(name)]
+    others = [name for name in MODALITIES if llm.supports(name)]
     if others:
-        raise UnsupportedError(f"the projector takes {KINDS[others[0]]} alone, no {KINDS[kind]}")
-    raise UnsupportedError(f"the model takes no {KINDS[kind]}: give its projector with --mmproj")
+        raise UnsupportedError(f"the projector supports {MODALITIES[others[0]]}, not {MODALITIES[modality]}")
+    raise UnsupportedError(f"the model does not support {MODALITIES[modality]}: give its projector with --mmproj")
 
 
-def media_parts(llm: Any, images: list[str], audio: list[str]) -> list[dict[str, Any]]:
-    """The parts of a message with these files, pictures first."""
-    return [*(picture_part(llm, path) for path in images), *(sound_part(llm, path) for path in audio)]
+def media_parts(llm: LLM, images: list[str], audio: list[str]) -> list[dict[str, Any]]:
+    """Return the parts of a message for files; errors as of `image_part`."""
+    return [*(image_part(llm, path) for path in images), *(audio_part(llm, path) for path in audio)]
 
 
-def picture_part(llm: Any, path: str) -> dict[str, Any]:
-    """The part of a message with a picture.
+def image_part(llm: LLM, path: str) -> dict[str, Any]:
+    """Return the part of a message for an image file.
 
     Raises
     ------
     UnsupportedError, OSError, ValueError, MediaError
-        The model takes none, or the file is none.
+        The model does not support images, or the file is not an image.
     """
     from cyllama.media.image import to_pixels
     from cyllama.media.paths import checked_path
 
     check_media(llm, "vision")
-    data = checked_path(path, "the picture", "picture").read_bytes()
+    data = checked_path(path, "the image", "image").read_bytes()
     to_pixels(data, path)
     kind = mimetypes.guess_type(path)[0] or "image/unknown"
     return {"type": "image_url", "image_url": {"url": f"data:{kind};base64,{base64.b64encode(data).decode()}"}}
 
 
-def sound_part(llm: Any, path: str) -> dict[str, Any]:
-    """The part of a message with a sound; errors as of `picture_part`."""
+def audio_part(llm: LLM, path: str) -> dict[str, Any]:
+    """Return the part of a message for an audio file; errors as of `image_part`."""
     from cyllama.media.audio import AudioStream
     from cyllama.media.paths import checked_path
 
     check_media(llm, "audio")
-    file = checked_path(path, "the sound", "sound")
+    file = checked_path(path, "the audio", "audio")
     AudioStream(file)
     data = base64.b64encode(file.read_bytes()).decode()
     return {"type": "input_audio", "input_audio": {"data": data, "format": Path(path).suffix.removeprefix(".")}}

@@ -1,24 +1,24 @@
-"""Pictures on a terminal that shows colours: two pixels in each character."""
+"""Images on a terminal with 24-bit colours: two pixels in each character."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from typing import Any, TextIO
+from typing import TextIO
 
 import numpy as np
 from PIL import Image
 
-__all__ = ["Screen", "drawn"]
+__all__ = ["Preview", "image_lines"]
 
 UPPER_HALF = "\N{UPPER HALF BLOCK}"
 MAX_COLUMNS = 64
 
 
-def drawn(picture: Image.Image, columns: int) -> list[str]:
-    """The lines of a picture, `columns` wide, in 24-bit colours."""
-    rows = max(1, round(picture.height * columns / picture.width / 2))
-    small = np.asarray(picture.convert("RGB").resize((columns, 2 * rows), Image.Resampling.BOX))
+def image_lines(image: Image.Image, columns: int) -> list[str]:
+    """Return the lines of an image that is `columns` characters wide."""
+    rows = max(1, round(image.height * columns / image.width / 2))
+    small = np.asarray(image.convert("RGB").resize((columns, 2 * rows), Image.Resampling.BOX))
     lines = []
     for above, below in zip(small[::2].tolist(), small[1::2].tolist(), strict=True):
         cells = (
@@ -29,26 +29,26 @@ def drawn(picture: Image.Image, columns: int) -> list[str]:
     return lines
 
 
-class Screen:
-    """A place on a terminal where one picture takes the other's.
+class Preview:
+    """A preview on a terminal; each image replaces the previous one.
 
     Raises
     ------
     ValueError
-        It is no terminal, or one without colours.
+        The stream is not a terminal with colours.
     """
 
     def __init__(self, out: TextIO) -> None:
         if not out.isatty() or os.environ.get("TERM") == "dumb" or "NO_COLOR" in os.environ:
-            raise ValueError("--preview needs a terminal that shows colours")
+            raise ValueError("--preview needs a terminal with colours")
         self._out = out
         self._lines = 0
 
-    def show(self, picture: Any, step: int) -> None:
-        """Draw a picture, or the first of several."""
-        first = picture[0] if isinstance(picture, list) else picture
+    def show(self, image: Image.Image | list[Image.Image], step: int) -> None:
+        """Show an image, or the first frame of a video."""
+        first = image[0] if isinstance(image, list) else image
         columns = min(MAX_COLUMNS, shutil.get_terminal_size().columns - 1)
-        lines = drawn(first, max(1, columns))
+        lines = image_lines(first, max(1, columns))
         back = f"\x1b[{self._lines}A" if self._lines else ""
         self._out.write("\r\x1b[K" + back + "".join(f"{line}\n" for line in lines))
         self._out.flush()

@@ -1,4 +1,4 @@
-"""``cyllama bench``: how many tokens per second a model computes."""
+"""``cyllama bench``: measure the speed of a language model in tokens per second."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments; the names are those of llama-bench."""
     parser.add_argument("-m", "--model", required=True, help="a GGUF file, or a name of `cyllama models list`")
-    parser.add_argument("-p", "--n-prompt", type=int, default=512, metavar="N", help="tokens of a prompt (512)")
-    parser.add_argument("-n", "--n-gen", type=int, default=128, metavar="N", help="tokens one by one (128)")
-    parser.add_argument("-d", "--n-depth", type=int, default=0, metavar="N", help="tokens that stand before (0)")
-    parser.add_argument("-r", "--repetitions", type=int, default=5, metavar="N", help="runs of each test (5)")
-    parser.add_argument("-t", "--threads", type=int, metavar="N", help="threads; default: those of cyllama")
-    parser.add_argument("-b", "--batch-size", type=int, default=2048, metavar="N", help="tokens of one call")
-    parser.add_argument("-ub", "--ubatch-size", type=int, default=512, metavar="N", help="tokens computed at once")
-    parser.add_argument("-ctk", "--cache-type-k", default="f16", metavar="TYPE", help="type of the keys in the cache")
-    parser.add_argument("-ctv", "--cache-type-v", default="f16", metavar="TYPE", help="type of the values in the cache")
+    parser.add_argument("-p", "--n-prompt", type=int, default=512, metavar="N", help="tokens of the prompt (512)")
+    parser.add_argument("-n", "--n-gen", type=int, default=128, metavar="N", help="tokens to generate (128)")
+    parser.add_argument(
+        "-d", "--n-depth", type=int, default=0, metavar="N", help="tokens in the context before the test (0)"
+    )
+    parser.add_argument("-r", "--repetitions", type=int, default=5, metavar="N", help="repetitions of each test (5)")
+    parser.add_argument("-t", "--threads", type=int, metavar="N", help="threads; default: the thread budget")
+    parser.add_argument("-b", "--batch-size", type=int, default=2048, metavar="N", help="logical batch size")
+    parser.add_argument("-ub", "--ubatch-size", type=int, default=512, metavar="N", help="physical batch size")
+    parser.add_argument("-ctk", "--cache-type-k", default="f16", metavar="TYPE", help="type of the K cache")
+    parser.add_argument("-ctv", "--cache-type-v", default="f16", metavar="TYPE", help="type of the V cache")
     parser.add_argument("-fa", "--flash-attn", default="auto", metavar="on|off|auto", help="flash attention")
     parser.add_argument("-ngl", "--n-gpu-layers", type=int, metavar="N", help="layers on the GPU; default: all")
     parser.add_argument("--json", action="store_true", help="print JSON")

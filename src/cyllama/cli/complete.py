@@ -1,4 +1,4 @@
-"""``cyllama complete``: continue a text."""
+"""``cyllama complete``: complete a text with a language model."""
 
 from __future__ import annotations
 
@@ -6,40 +6,40 @@ import argparse
 import sys
 from pathlib import Path
 
-from cyllama.cli._language import add_model, load, unescaped
+from cyllama.cli._language import add_model, load, unescape
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("prompt", nargs="?", help="the text; default: the standard input")
-    parser.add_argument("-f", "--file", type=Path, help="read the text from a file")
-    parser.add_argument("--max-tokens", type=int, help="tokens to write at most")
-    parser.add_argument("-p", "--prompt", dest="text", metavar="PROMPT", help="the text")
+    parser.add_argument("prompt", nargs="?", help="the prompt; default: the standard input")
+    parser.add_argument("-f", "--file", type=Path, help="file with the prompt")
+    parser.add_argument("--max-tokens", type=int, help="maximum number of tokens to generate")
+    parser.add_argument("-p", "--prompt", dest="text", metavar="PROMPT", help="the prompt")
     parser.add_argument(
-        "-e", "--escape", action="store_true", help="take \\n, \\t and their like in the text for what they stand for"
+        "-e", "--escape", action="store_true", help="replace escape sequences such as \\n and \\t in the prompt"
     )
-    parser.add_argument("--verbose-prompt", action="store_true", help="print the tokens of the text first")
+    parser.add_argument("--verbose-prompt", action="store_true", help="print the tokens of the prompt first")
     parser.add_argument("--no-echo", "--no-display-prompt", action="store_true", help="do not print the prompt")
     parser.add_argument("--prompt-cache", type=Path, metavar="FILE",
-                        help="keep in a file what was computed, and begin with what is in it")  # fmt: skip
-    parser.add_argument("--prompt-cache-ro", action="store_true", help="do not write that file")
-    parser.add_argument("--show-timings", action="store_true", help="tokens, and tokens per second, at the end")
+                        help="load the prompt cache from a file, and save it there")  # fmt: skip
+    parser.add_argument("--prompt-cache-ro", action="store_true", help="do not save the prompt cache")
+    parser.add_argument("--show-timings", action="store_true", help="print tokens and tokens per second at the end")
     add_model(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the text and what follows it."""
+    """Print the prompt and its completion."""
     given = [text for text in (arguments.prompt, arguments.text, arguments.file) if text is not None]
     if len(given) > 1:
-        raise ValueError("prompt and --file were both given, expected one of them")
+        raise ValueError("the prompt is given more than once, expected one of PROMPT, --prompt and --file")
     cache: Path | None = arguments.prompt_cache
     prompt = given[0] if given else sys.stdin.read()
     if isinstance(prompt, Path):
         prompt = prompt.read_text(encoding="utf-8")
     if arguments.escape:
-        prompt = unescaped(prompt)
+        prompt = unescape(prompt)
     part = None
     with load(arguments, **({} if cache is None else {"n_parallel": 1})) as llm:
         if cache is not None and cache.exists():
@@ -55,10 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
         print()
         if cache is not None and not arguments.prompt_cache_ro:
             llm.save_state(cache)
-    if arguments.show_timings and part is not None:
-        timings = part.timings
+    timings = part.timings if arguments.show_timings and part is not None else None
+    if timings is not None:
         print(
-            f"[prompt: {timings.prompt_n} tokens computed, {timings.cache_n} known, "
+            f"[prompt: {timings.prompt_n} tokens computed, {timings.cache_n} cached, "
             f"{timings.prompt_per_second:.1f} tokens/s; text: {timings.predicted_n} tokens, "
             f"{timings.predicted_per_second:.1f} tokens/s]",
             file=sys.stderr,

@@ -1,4 +1,4 @@
-"""``cyllama completion``: a script with which a shell completes the commands, their options and file names."""
+"""``cyllama completion``: print a shell script that completes commands, options and file names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cyllama.errors import UnsupportedError
 __all__ = ["add_arguments", "run", "whole_parser"]
 
 SHELLS = ("bash", "zsh", "fish")
-EPILOG = """to use it:
+EPILOG = """installation:
   bash  cyllama completion bash > ~/.local/share/bash-completion/completions/cyllama
   zsh   cyllama completion zsh > FOLDER-OF-$fpath/_cyllama
   fish  cyllama completion fish > ~/.config/fish/completions/cyllama.fish"""
@@ -35,26 +35,26 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def whole_parser(shell: str) -> argparse.ArgumentParser:
-    """Make one parser of all commands, with help that the shell can read; what takes a file is marked so."""
+    """Return one parser for all commands, whose arguments complete file names."""
     import shtab
 
     from cyllama.cli import COMMANDS, command_parser
 
-    whole = argparse.ArgumentParser(prog="cyllama", description="Text, vision, speech and pictures with local models.")
+    whole = argparse.ArgumentParser(prog="cyllama", description="Text, vision, speech and images with local models.")
     whole.add_argument("--version", action="store_true", help="print the version and exit")
     commands = whole.add_subparsers(dest="cyllama_command", metavar="COMMAND")
     for name, (_, about) in COMMANDS.items():
         parser = commands.add_parser(name, help=about, description=about)
         command_parser(name, parser)
-        for each in (parser, *_below(parser)):
+        for each in (parser, *_subparsers(parser)):
             _mark_files(each, shtab.FILE)
             if shell == "fish":
                 _escape_help(each)
     return whole
 
 
-def _below(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
-    """The parsers of sub-commands."""
+def _subparsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """Return the parsers of subcommands."""
     found: list[argparse.ArgumentParser] = []
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -63,14 +63,14 @@ def _below(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
 
 
 def _mark_files(parser: argparse.ArgumentParser, files: Any) -> None:
-    """Let every argument that takes a text take the name of a file: many do, and the others lose nothing."""
+    """Complete file names for every argument that takes a text; most of them are files."""
     for action in parser._actions:
         if action.nargs != 0 and action.choices is None and action.type not in (int, float):
             action.complete = files  # type: ignore[attr-defined]
 
 
 def _escape_help(parser: argparse.ArgumentParser) -> None:
-    """Double the backslashes of the help: fish reads them between single quotes, where other shells do not."""
+    """Double the backslashes in the help, because fish interprets them in single quotes."""
     for action in parser._actions:
         if action.help:
             action.help = action.help.replace("\\", "\\\\")

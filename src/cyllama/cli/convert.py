@@ -1,4 +1,4 @@
-"""``cyllama convert``: a diffusion model written as GGUF or safetensors, with other types."""
+"""``cyllama convert``: convert a diffusion model to GGUF or safetensors, with other types."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from cyllama import sd
+from cyllama._progress import StepProgress
 
 __all__ = ["add_arguments", "run"]
 
@@ -15,15 +16,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("input", help="a name of `cyllama models list`, a model file, or a diffusers folder")
     parser.add_argument("output", type=Path, help="file to write: .safetensors, or GGUF for any other name")
-    parser.add_argument("--type", help="type of the weights, such as q8_0 or f16; default: as they are")
-    parser.add_argument("--vae", help="an auto-encoder to put into it")
+    parser.add_argument("--type", help="type of the weights, such as q8_0 or f16; default: unchanged")
+    parser.add_argument("--vae", help="an auto-encoder to include")
     parser.add_argument("--tensor-type-rules", metavar="RULES", help="types by tensor name: 'regex=type,...'")
-    parser.add_argument("--keep-names", action="store_true", help="do not use the engine's own tensor names")
+    parser.add_argument("--keep-names", action="store_true", help="keep the tensor names of the input")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert the file."""
-    line = sd.ProgressLine(sys.stderr) if sys.stderr.isatty() else None
+    line = StepProgress(sys.stderr) if sys.stderr.isatty() else None
     try:
         path = sd.convert(
             arguments.input,

@@ -1,4 +1,4 @@
-"""``cyllama doctor``: whether this installation works, what it has, what is missing, and how to get it."""
+"""``cyllama doctor``: check the installation, and show what is missing."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["add_arguments", "diagnosis", "run"]
 
 ENGINES = ("llama", "llava", "whisper", "sd")
 EXTRAS = {
-    "av": "sound in containers such as MP4 and WebM",
+    "av": "audio in containers such as MP4 and WebM",
     "cli": "shell completion",
-    "hub": "models of the Hugging Face hub: hf:organisation/repository/file",
+    "hub": "models of the Hugging Face Hub: hf:organisation/repository/file",
 }
 GIB = 1 << 30
 REQUIREMENT = re.compile(r"[\w.-]+")
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what was found; the exit code is 1 if something does not work."""
+    """Print the diagnosis; the exit code is 1 if there are problems."""
     found = diagnosis()
     if arguments.json:
         print(json.dumps(found, indent=2, default=str))
@@ -45,26 +45,26 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def diagnosis() -> dict[str, Any]:
-    """Look at everything.
+    """Check the build, engines, memory, models and extras.
 
     Returns
     -------
     dict
-        ``package``, ``build``, ``engines``, ``memory``, ``models``, ``extras``; and sentences: ``problems`` say what
-        does not work, ``hints`` what could be had.
+        Keys ``package``, ``build``, ``engines``, ``memory``, ``models``, ``extras``, ``problems`` (what does not
+        work) and ``hints`` (optional improvements).
     """
     problems: list[str] = []
     hints: list[str] = []
-    build = _tried("this build", _build, problems) or {}
+    build = _try("the build", _build, problems) or {}
     found: dict[str, Any] = {
         "package": _package(),
         "build": build,
         "engines": {name: _engine(name, problems) for name in ENGINES},
         "memory": {"free": free_memory(), "total": total_memory()},
-        "models": _tried("the folder of models", _models, problems) or {},
+        "models": _try("the model folder", _models, problems) or {},
         "extras": _extras(),
     }
-    _judge(found, problems, hints)
+    _add_findings(found, problems, hints)
     return {**found, "problems": problems, "hints": hints}
 
 
@@ -86,28 +86,28 @@ def _build() -> dict[str, Any]:
 def _engine(name: str, problems: list[str]) -> dict[str, Any]:
     try:
         importlib.import_module(f"cyllama.{name}")
-    except Exception as error:  # whatever it is, it is to be told
-        problems.append(f"the engine {name} cannot be loaded: {_first_line(error)}; install cyllama anew")
+    except Exception as error:  # any error is a diagnosis
+        problems.append(f"the engine {name} cannot be loaded: {_first_line(error)}; reinstall cyllama")
         return {"loads": False, "error": _first_line(error)}
     return {"loads": True}
 
 
 def _models() -> dict[str, Any]:
-    known = models.list()
-    here = [model for model in known if models.installed(model.name)]
+    known = models.list_models()
+    installed = [model for model in known if models.installed(model.name)]
     folder = models.cache_folder()
     writable = os.access(next(path for path in (folder, *folder.parents) if path.exists()), os.W_OK)
     return {
         "folder": str(folder),
         "writable": writable,
-        "bytes": sum(model.size for model in here),
-        "here": [model.name for model in here],
-        "to_fetch": [model.name for model in known if model not in here],
+        "bytes": sum(model.size for model in installed),
+        "installed": [model.name for model in installed],
+        "available": [model.name for model in known if model not in installed],
     }
 
 
 def _extras() -> dict[str, Any]:
-    """Each extra, and which of its packages are missing."""
+    """Return each extra with its missing packages."""
     try:
         wanted = metadata.requires("cyllama") or []
     except metadata.PackageNotFoundError:
@@ -131,32 +131,32 @@ def _is_installed(name: str) -> bool:
     return True
 
 
-def _judge(found: dict[str, Any], problems: list[str], hints: list[str]) -> None:
+def _add_findings(found: dict[str, Any], problems: list[str], hints: list[str]) -> None:
     devices = found["build"].get("devices", [])
     if found["build"] and not any(device["type"] == "cpu" for device in devices):
-        problems.append("there is no CPU backend; install cyllama anew")
+        problems.append("the CPU backend is missing; reinstall cyllama")
     for backend in found["build"].get("backends", []):
         if not backend["loaded"]:
-            hints.append(f"the backend {backend['name']} is there but not in use: {backend['reason']}")
+            hints.append(f"the backend {backend['name']} is not in use: {backend['reason']}")
     if found["build"] and not any(device["type"] in ("gpu", "igpu") for device in devices):
-        hints.append("there is no GPU that this build can use: all is computed by the CPU (docs/howto/gpu.md)")
+        hints.append("no GPU is available to this build; all engines use the CPU (docs/howto/gpu.md)")
     if found["models"] and not found["models"]["writable"]:
         problems.append(
-            f"models cannot be kept in {found['models']['folder']}; set CYLLAMA_CACHE to a folder that can be written"
+            f"the model folder {found['models']['folder']} is not writable; set CYLLAMA_CACHE to a writable folder"
         )
-    if found["models"].get("to_fetch"):
-        hints.append("models come when they are first used; to fetch one before: cyllama models get NAME")
+    if found["models"].get("available"):
+        hints.append("models are downloaded on first use; to download one now: cyllama models get NAME")
     for name, extra in found["extras"].items():
         if extra["missing"]:
             about = f" ({extra['about']})" if extra["about"] else ""
             hints.append(f"the extra {name}{about} is not installed: pip install {' '.join(extra['missing'])}")
 
 
-def _tried(what: str, call: Callable[[], dict[str, Any]], problems: list[str]) -> dict[str, Any] | None:
+def _try(what: str, call: Callable[[], dict[str, Any]], problems: list[str]) -> dict[str, Any] | None:
     try:
         return call()
-    except Exception as error:  # a doctor has to survive what is ill
-        problems.append(f"{what} cannot be looked at: {_first_line(error)}")
+    except Exception as error:  # the other checks go on
+        problems.append(f"cannot check {what}: {_first_line(error)}")
         return None
 
 
@@ -175,9 +175,9 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         version = engine_label(built) if built else ""
         yield f"  {name:8} {'loads' if engine['loads'] else 'DOES NOT LOAD: ' + engine['error']}  {version}".rstrip()
     if build:
-        yield f"  {'ggml':8} {build['ggml']['version']}, one for all engines"
+        yield f"  {'ggml':8} {build['ggml']['version']}, shared by all engines"
         yield ""
-        yield f"CPU variant {build['cpu']['variant']}, {build['threads']} threads for all engines together"
+        yield f"CPU variant {build['cpu']['variant']}, {build['threads']} threads shared by all engines"
         for device in build["devices"]:
             yield f"  device   {device['name']}: {device['description']} ({device['type']})"
         for backend in build["backends"]:
@@ -185,7 +185,7 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"  memory   {memory['free'] / GIB:.1f} of {memory['total'] / GIB:.1f} GiB free"
     if found["models"]:
         yield ""
-        yield from _models_lines(found["models"])
+        yield from _model_lines(found["models"])
     if found["extras"]:
         yield ""
         yield "extras"
@@ -197,14 +197,14 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"problem: {problem}"
     for hint in found["hints"]:
         yield f"hint: {hint}"
-    yield f"{len(found['problems'])} problems" if found["problems"] else "all works"
+    yield f"{len(found['problems'])} problems" if found["problems"] else "no problems"
 
 
-def _models_lines(kept: dict[str, Any]) -> Iterator[str]:
-    yield f"models in {kept['folder']}: {len(kept['here'])}, {kept['bytes'] / 1e6:,.0f} MB"
-    for title, names in (("here", kept["here"]), ("to fetch", kept["to_fetch"])):
+def _model_lines(found: dict[str, Any]) -> Iterator[str]:
+    yield f"models in {found['folder']}: {len(found['installed'])}, {found['bytes'] / 1e6:,.0f} MB"
+    for title, names in (("installed", found["installed"]), ("available", found["available"])):
         if names:
-            yield f"  {title:8} {', '.join(names)}"
+            yield f"  {title:9} {', '.join(names)}"
 
 
 def _upstream(engine: str) -> str:

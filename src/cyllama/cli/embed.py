@@ -1,4 +1,4 @@
-"""``cyllama embed``: vectors of texts."""
+"""``cyllama embed``: compute embeddings of texts."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("text", nargs="*", help="the texts; default: the lines of the standard input")
-    parser.add_argument("--no-normalize", action="store_true", help="leave the vectors as long as the model makes them")
+    parser.add_argument("text", nargs="*", help="texts; default: the lines of the standard input")
+    parser.add_argument("--no-normalize", action="store_true", help="do not normalize the embeddings to length 1")
     parser.add_argument("-o", "--output", type=Path, help="write a NumPy file (.npy) instead of JSON lines")
-    parser.add_argument("--similarity", action="store_true", help="print the cosines of all pairs instead")
+    parser.add_argument("--similarity", action="store_true", help="print the cosine similarity of all pairs instead")
     add_model(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print one JSON list for each text, or write them all."""
+    """Print a JSON list for each text, or write a file."""
     texts = arguments.text or [line.rstrip("\n") for line in sys.stdin]
     if not texts:
-        raise ValueError("there is no text, neither as an argument nor on the standard input")
+        raise ValueError("text is missing, expected arguments or lines on the standard input")
     with load(arguments, embedding=True) as llm:
         vectors = llm.embed(texts, normalize=not arguments.no_normalize)
         if isinstance(vectors, list):
-            raise ValueError("the model gives a vector for each token; choose --pooling mean, cls or last")
+            raise ValueError("pooling is none, expected --pooling mean, cls or last")
     if arguments.output is not None:
         with atomic_path(arguments.output) as temporary, open(temporary, "wb") as file:
             np.save(file, vectors)

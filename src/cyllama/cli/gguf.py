@@ -1,4 +1,4 @@
-"""``cyllama gguf``: look into a GGUF file, change what it says, split it and put it together."""
+"""``cyllama gguf``: show, edit, split and merge GGUF files."""
 
 from __future__ import annotations
 
@@ -15,41 +15,47 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the sub-commands."""
+    """Declare the subcommands."""
     commands = parser.add_subparsers(dest="command", required=True, metavar="show|set|split|merge")
     show = commands.add_parser("show", help="print the metadata and the tensors")
     show.add_argument("file", help="a GGUF file, or a name of `cyllama models list`")
-    show.add_argument("key", nargs="*", help="print the values of these keys only, as JSON")
-    show.add_argument("--tensors", action="store_true", help="print the tensors as well")
-    show.add_argument("--json", action="store_true", help="print JSON, all of long lists")
-    change = commands.add_parser("set", help="write a copy with another value")
+    show.add_argument("key", nargs="*", help="print only the values of these keys, as JSON")
+    show.add_argument("--tensors", action="store_true", help="also print the tensors")
+    show.add_argument("--json", action="store_true", help="print JSON with complete lists")
+    change = commands.add_parser("set", help="write a copy with a changed key")
     change.add_argument("file", help="a GGUF file, or a name of `cyllama models list`")
     change.add_argument("key", help="such as general.name")
-    change.add_argument("value", help="JSON, or a text")
-    change.add_argument("-o", "--output", type=Path, required=True, help="file to write; it may be the same one")
-    change.add_argument("--type", help="such as u32, f32, str, arr[i32]; default: as it is, or what the value is")
-    change.add_argument("--remove", action="store_true", help="remove the key; VALUE is not looked at")
-    split = commands.add_parser("split", help="write a model as several files")
+    change.add_argument("value", help="value, as JSON or text")
+    change.add_argument("-o", "--output", type=Path, required=True, help="file to write; may be the input file")
+    change.add_argument(
+        "--type", help="type, such as u32, f32, str, arr[i32]; default: the current type, or that of the value"
+    )
+    change.add_argument("--remove", action="store_true", help="remove the key; VALUE is ignored")
+    split = commands.add_parser("split", help="split a model into several files")
     split.add_argument("file", help="a GGUF file, or a name of `cyllama models list`")
-    split.add_argument("prefix", help="the files are called PREFIX-00001-of-00002.gguf and so on")
+    split.add_argument("prefix", help="prefix of the files: PREFIX-00001-of-00002.gguf, ...")
     limits = split.add_mutually_exclusive_group()
-    limits.add_argument("--split-max-tensors", type=int, metavar="N", help="tensors of a file (default: 128)")
-    limits.add_argument("--split-max-size", type=size_of, metavar="N[K|M|G]", help="bytes of tensors of a file")
-    merge = commands.add_parser("merge", help="put the parts of a model together")
-    merge.add_argument("first", type=Path, help="the first part")
+    limits.add_argument(
+        "--split-max-tensors", type=int, metavar="N", help="maximum number of tensors per file (default: 128)"
+    )
+    limits.add_argument(
+        "--split-max-size", type=parse_size, metavar="N[K|M|G]", help="maximum bytes of tensors per file"
+    )
+    merge = commands.add_parser("merge", help="merge the files of a split model")
+    merge.add_argument("first", type=Path, help="the first file")
     merge.add_argument("output", type=Path, help="file to write")
 
 
-def size_of(text: str) -> int:
-    """A number of bytes out of a text such as ``2G``."""
+def parse_size(text: str) -> int:
+    """Parse a number of bytes, such as ``2G``."""
     match = re.fullmatch(r"(\d+)([KMG]?)", text)
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 500M or 2G")
+        raise argparse.ArgumentTypeError(f"size is {text!r}, expected such as 500M or 2G")
     return int(match[1]) * UNITS[match[2]]
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do what the sub-command says."""
+    """Run the subcommand."""
     from cyllama import models
     from cyllama.llama import gguf_merge, gguf_split
 

@@ -1,4 +1,4 @@
-"""``cyllama info``: what this build contains."""
+"""``cyllama info``: show versions, backends and devices of this build."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def _lines(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
         elif isinstance(value, (list, tuple)) and value and any(isinstance(item, Mapping) for item in value):
             yield f"{indent}{key}:"
             for item in value:
-                text = ", ".join(f"{k} {_word(v)}" for k, v in item.items()) if isinstance(item, Mapping) else item
+                text = ", ".join(f"{k} {_format(v)}" for k, v in item.items()) if isinstance(item, Mapping) else item
                 yield f"{indent}  {text}"
         else:
-            yield f"{indent}{str(key) + ':':{width}} {_word(value)}"
+            yield f"{indent}{str(key) + ':':{width}} {_format(value)}"
 
 
-def _word(value: Any) -> str:
+def _format(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None:

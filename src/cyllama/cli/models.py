@@ -1,4 +1,4 @@
-"""``cyllama models``: list, fetch and remove models."""
+"""``cyllama models``: list, download and remove models."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sub-commands."""
     commands = parser.add_subparsers(dest="command", required=True, metavar="list|get|path|remove")
-    listing = commands.add_parser("list", help="all models that are known by name")
+    listing = commands.add_parser("list", help="list the models of the registry")
     listing.add_argument("--json", action="store_true", help="print JSON")
-    getting = commands.add_parser("get", help="fetch models, and print where they are")
+    getting = commands.add_parser("get", help="download models, and print their paths")
     getting.add_argument("names", nargs="*", metavar="NAME", help="a name, or hf:organisation/repository/file")
-    getting.add_argument("--all", action="store_true", help="all models that are known by name")
-    getting.add_argument("--verify", action="store_true", help="check the hash of what is there already")
-    where = commands.add_parser("path", help="print where a model is or would be; nothing is fetched")
+    getting.add_argument("--all", action="store_true", help="all models of the registry")
+    getting.add_argument("--verify", action="store_true", help="check the hash of cached files")
+    where = commands.add_parser("path", help="print the path of a model in the cache, without downloading it")
     where.add_argument("names", nargs="+", metavar="NAME")
     removing = commands.add_parser("remove", help="remove models from the cache")
     removing.add_argument("names", nargs="+", metavar="NAME")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do what the sub-command says."""
+    """Run the sub-command."""
     if arguments.command == "list":
         _list(arguments.json)
         return 0
     names: list[str] = list(arguments.names)
     if arguments.command == "get":
         if bool(names) == arguments.all:
-            raise ValueError("models get needs the names of models, or --all")
-        names = names or [model.name for model in models.list()]
+            raise ValueError("expected the names of models, or --all")
+        names = names or [model.name for model in models.list_models()]
     for name in names:
         if arguments.command == "get":
             print(models.get(name, verify=arguments.verify))
@@ -43,12 +43,12 @@ def run(arguments: argparse.Namespace) -> int:
             print(models.path(name))
         else:
             removed = models.remove(name)
-            print(f"{models.find(name).name}: {'removed' if removed else 'was not there'}")
+            print(f"{models.find(name).name}: {'removed' if removed else 'not in the cache'}")
     return 0
 
 
 def _list(as_json: bool) -> None:
-    known = models.list()
+    known = models.list_models()
     if as_json:
         rows = []
         for model in known:
@@ -58,5 +58,5 @@ def _list(as_json: bool) -> None:
         return
     width = max(len(model.name) for model in known)
     for model in known:
-        state = "here" if models.installed(model.name) else "-"
-        print(f"{model.name:{width}}  {model.engine:7}  {model.size / 1e6:7.1f} MB  {state:4}  {model.about}")
+        state = "cached" if models.installed(model.name) else "-"
+        print(f"{model.name:{width}}  {model.engine:7}  {model.size / 1e6:7.1f} MB  {state:6}  {model.about}")

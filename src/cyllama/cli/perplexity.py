@@ -1,4 +1,4 @@
-"""``cyllama perplexity``: how well a model predicts a text."""
+"""``cyllama perplexity``: compute the perplexity of a language model on a text."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("-m", "--model", required=True, help="a GGUF file, or a name of `cyllama models list`")
-    parser.add_argument("-f", "--file", type=Path, help="the text; default: the standard input")
-    parser.add_argument("-c", "--ctx-size", type=int, default=512, metavar="N", help="tokens of a window (512)")
-    parser.add_argument("-b", "--batch-size", type=int, metavar="N", help="tokens of one call; default: a window")
-    parser.add_argument("-t", "--threads", type=int, metavar="N", help="threads; default: those of cyllama")
-    parser.add_argument("--chunks", type=int, metavar="N", help="windows at most; default: all")
+    parser.add_argument("-f", "--file", type=Path, help="text file; default: the standard input")
+    parser.add_argument(
+        "-c", "--ctx-size", type=int, default=512, metavar="N", help="context size of a chunk, in tokens (512)"
+    )
+    parser.add_argument(
+        "-b", "--batch-size", type=int, metavar="N", help="logical batch size; default: the context size"
+    )
+    parser.add_argument("-t", "--threads", type=int, metavar="N", help="threads; default: the thread budget")
+    parser.add_argument("--chunks", type=int, metavar="N", help="maximum number of chunks; default: all")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the perplexity after each window, and at the end."""
+    """Print the perplexity; show it after each chunk on a terminal."""
     from cyllama.llama import perplexity
 
     text = sys.stdin.read() if arguments.file is None else arguments.file.read_text(encoding="utf-8")
@@ -40,5 +44,5 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if sys.stderr.isatty():
         print(file=sys.stderr)
-    print(f"perplexity {found.value:.4f} ± {found.error:.5f} ({found.n_chunks} windows, {found.n_tokens} tokens)")
+    print(f"perplexity {found.value:.4f} ± {found.error:.5f} ({found.n_chunks} chunks, {found.n_tokens} tokens)")
     return 0

@@ -1,4 +1,4 @@
-"""``cyllama quantize``: a language model with smaller weights."""
+"""``cyllama quantize``: quantize a language model."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 __all__ = ["add_arguments", "run"]
 
-# Fields of LlamaQuantizeParams that are no flags: `type` and `threads` are arguments of their own.
-LEFT_OUT = ("ftype", "nthread", "imatrix", "kv_overrides", "tt_overrides", "prune_layers")
+# Fields of LlamaQuantizeParams without a flag of the same name.
+WITHOUT_FLAG = ("ftype", "nthread", "imatrix", "kv_overrides", "tt_overrides", "prune_layers")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments; the flags come from `cyllama.llama.LlamaQuantizeParams`."""
+    """Declare the arguments; most flags are fields of `cyllama.llama.LlamaQuantizeParams`."""
     import dataclasses
 
     from cyllama.llama import LlamaQuantizeParams
@@ -23,19 +23,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "type", nargs="?", default="q4_k_m", help="such as q8_0, q4_k_m, iq4_xs, bf16 (default: q4_k_m)"
     )
-    parser.add_argument("-t", "--threads", type=int, help="threads; default: those of cyllama")
+    parser.add_argument("-t", "--threads", type=int, help="threads; default: the thread budget")
     parser.add_argument("--tensor-type", action="append", default=[], metavar="PATTERN=TYPE",
-                        help="another type for tensors whose name fits; may be given several times")  # fmt: skip
-    parser.add_argument("--imatrix", metavar="FILE", help="importance matrix that llama-imatrix has written (GGUF)")
+                        help="type of tensors whose name matches the pattern; repeatable")  # fmt: skip
+    parser.add_argument("--imatrix", metavar="FILE", help="importance matrix of llama-imatrix (GGUF)")
     parser.add_argument("--include-weights", action="append", default=[], metavar="PART",
-                        help="use the importance matrix for tensors with this in their names only")  # fmt: skip
+                        help="use the importance matrix only for tensors with PART in their names")  # fmt: skip
     parser.add_argument("--exclude-weights", action="append", default=[], metavar="PART",
-                        help="do not use it for such tensors")  # fmt: skip
+                        help="do not use the importance matrix for such tensors")  # fmt: skip
     parser.add_argument("--override-kv", action="append", default=[], metavar="KEY=TYPE:VALUE",
-                        help="write other metadata; TYPE is int, float, bool or str")  # fmt: skip
-    parser.add_argument("--prune-layers", metavar="N,...", help="layers to leave out")
+                        help="replace metadata; TYPE is int, float, bool or str")  # fmt: skip
+    parser.add_argument("--prune-layers", metavar="N,...", help="layers to remove")
     for field in dataclasses.fields(LlamaQuantizeParams):
-        if field.name in LEFT_OUT:
+        if field.name in WITHOUT_FLAG:
             continue
         flag = f"--{field.name.replace('_', '-')}"
         if str(field.type).startswith("bool"):
@@ -49,14 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the file."""
+    """Quantize the model."""
     import dataclasses
 
     from cyllama import models
     from cyllama.llama import LlamaQuantizeParams, llama_model_quantize
     from cyllama.llama.imatrix import read_imatrix
 
-    names = [field.name for field in dataclasses.fields(LlamaQuantizeParams) if field.name not in LEFT_OUT]
+    names = [field.name for field in dataclasses.fields(LlamaQuantizeParams) if field.name not in WITHOUT_FLAG]
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     rules = []
     for rule in arguments.tensor_type:
@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _override(text: str) -> tuple[str, int | float | bool | str]:
-    """A key and its value out of ``KEY=TYPE:VALUE``."""
+    """Parse ``KEY=TYPE:VALUE`` into a key and its value."""
     key, equals, rest = text.partition("=")
     kind, colon, value = rest.partition(":")
     booleans = {"true": True, "false": False}
@@ -100,4 +100,4 @@ def _override(text: str) -> tuple[str, int | float | bool | str]:
             return key, {"int": int, "float": float, "str": str}[kind](value)
     except (KeyError, ValueError):
         pass
-    raise ValueError(f"--override-kv is {text!r}, expected KEY=TYPE:VALUE such as general.name=str:x")
+    raise ValueError(f"--override-kv is {text!r}, expected KEY=TYPE:VALUE, such as general.name=str:x")

@@ -1,4 +1,4 @@
-"""``cyllama rerank``: order texts by how well they answer a query."""
+"""``cyllama rerank``: rank texts by relevance to a query."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("query", help="what is asked")
-    parser.add_argument("document", nargs="*", help="the texts; default: the lines of the standard input")
-    parser.add_argument("--top", type=int, metavar="N", help="print the best N only")
+    parser.add_argument("query", help="the query")
+    parser.add_argument("document", nargs="*", help="texts to rank; default: the lines of the standard input")
+    parser.add_argument("--top", type=int, metavar="N", help="print the N best texts only")
     add_model(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print score and text, the best first."""
+    """Print scores and texts, the best first."""
     documents = arguments.document or [line.rstrip("\n") for line in sys.stdin]
     with load(arguments, reranking=True) as llm:
         for row in llm.rerank(arguments.query, documents, top_n=arguments.top):

@@ -1,4 +1,4 @@
-"""``cyllama sd``: what a picture or a diffusion model is."""
+"""``cyllama sd``: information about images and diffusion models."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from cyllama.errors import MediaError
 
 __all__ = ["add_arguments", "run"]
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sub-commands."""
     commands = parser.add_subparsers(dest="command", required=True, metavar="info")
-    info = commands.add_parser("info", help="the parameters of a picture, or the family of a model")
-    info.add_argument("file", help="picture, or a model: its name, its file, or a folder of the diffusers layout")
+    info = commands.add_parser("info", help="print the parameters of an image, or the family of a model")
+    info.add_argument("file", help="an image, or a model: its name, its file, or a folder of the diffusers layout")
     info.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what the file says."""
-    found = _picture(arguments.file) if arguments.file.casefold().endswith(PICTURES) else _model(arguments.file)
+    """Print the information."""
+    is_image = arguments.file.casefold().endswith(IMAGE_SUFFIXES)
+    found = (_image_info if is_image else _model_info)(arguments.file)
     if arguments.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
@@ -35,16 +36,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _picture(path: str) -> dict[str, Any]:
+def _image_info(path: str) -> dict[str, Any]:
     text = sd.read_parameters(path)
     if text is None:
-        raise MediaError(f"{path} carries no parameters")
+        raise MediaError(f"{path} has no parameters")
     return sd.parse_infotext(text)
 
 
-def _model(path: str) -> dict[str, Any]:
+def _model_info(path: str) -> dict[str, Any]:
     family = sd.detect(models.resolve(path))
     if family is None:
-        raise ValueError(f"{path} is no diffusion model that can be told by its header")
+        raise ValueError(f"{path} has no header of a supported diffusion model")
     values = dataclasses.asdict(family)
     return {"family": values.pop("name"), **{name: value for name, value in values.items() if value not in (None, "")}}

@@ -1,4 +1,4 @@
-"""``cyllama serve``: all engines behind one OpenAI-compatible server."""
+"""``cyllama serve``: run the OpenAI-compatible server for all engines."""
 
 from __future__ import annotations
 
@@ -7,74 +7,89 @@ import dataclasses
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["add_arguments", "run"]
+if TYPE_CHECKING:
+    from cyllama.server.config import EngineKind, ModelEntry, ServerConfig, ServerOptions
+
+__all__ = ["add_arguments", "build_config", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments; the limits are the fields of `Limits`."""
-    from cyllama.server.config import KEY_VARIABLE, Limits
+    from cyllama.server.config import KEY_VARIABLE, SIZES, Limits
 
     parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="TOML file with models and settings")
     parser.add_argument("-m", "--model", metavar="MODEL", help="language model: a file or a name")
-    parser.add_argument("--embeddings", metavar="MODEL", help="model for embeddings")
-    parser.add_argument("--rerank", metavar="MODEL", help="model for reranking")
-    parser.add_argument("--whisper", metavar="MODEL", help="model for speech")
-    parser.add_argument("--sd", metavar="MODEL", help="model for pictures")
-    parser.add_argument("--mmproj", metavar="FILE", help="projector for pictures and sound of the language model")
-    parser.add_argument("--n-ctx", type=int, help="tokens of context of the language model")
-    parser.add_argument("--n-parallel", type=int, help="requests that it answers at the same time")
-    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1, this machine alone)")
-    parser.add_argument("--port", type=int, help="port (default: 8080; 0: a free one)")
+    parser.add_argument("--embeddings", metavar="MODEL", help="embedding model")
+    parser.add_argument("--rerank", metavar="MODEL", help="reranking model")
+    parser.add_argument("--whisper", metavar="MODEL", help="speech model")
+    parser.add_argument("--sd", metavar="MODEL", help="diffusion model")
+    parser.add_argument("--mmproj", metavar="FILE", help="projector of a multimodal language model")
+    parser.add_argument("--n-ctx", type=int, help="context size of the language model, in tokens")
+    parser.add_argument("--n-parallel", type=int, help="slots of the language model: requests that run concurrently")
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1, this machine only)")
+    parser.add_argument("--port", type=int, help="port to listen on (default: 8080; 0: a free port)")
     parser.add_argument(
-        "--api-key-file", type=Path, metavar="FILE", help=f"keys, one a line; also from the variable {KEY_VARIABLE}"
+        "--api-key-file",
+        type=Path,
+        metavar="FILE",
+        help=f"file with one API key per line; the variable {KEY_VARIABLE} adds keys",
     )
-    parser.add_argument("--memory", metavar="BYTES", help="memory of all loaded models, such as 8GiB")
-    parser.add_argument("--cors", action="append", metavar="ORIGIN", help="pages elsewhere that may use it; repeatable")
+    parser.add_argument("--memory", metavar="BYTES", help="maximum memory of all loaded models, such as 8GiB")
     parser.add_argument(
-        "--any-name", action="store_true", default=None, help="answer for any model's name, as llama-server does"
+        "--cors", action="append", metavar="ORIGIN", help="origin that may send requests from a browser; repeatable"
     )
-    parser.add_argument("--preload", action="store_true", help="load the models at the start")
-    parser.add_argument("-v", "--verbose", action="store_true", help="say what happens")
+    parser.add_argument(
+        "--any-name", action="store_true", default=None, help="accept unknown model names, as llama-server does"
+    )
+    parser.add_argument("--preload", action="store_true", help="load all models at startup")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log what the server does")
     group = parser.add_argument_group("limits")
     for item in dataclasses.fields(Limits):
-        kind: Any = str if item.name in ("body", "bodies") else type(item.default)
+        kind = str if item.name in SIZES else type(item.default)
         text = f"{item.metadata['help']} (default: {item.default:,})"
         group.add_argument(f"--max-{item.name.replace('_', '-')}", type=kind, help=text, metavar="N")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until told to end."""
+    """Run the server until a signal ends it."""
     from cyllama.server import serve
 
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     if arguments.verbose:
         logging.getLogger("cyllama.server").setLevel(logging.INFO)
-    config = configuration(arguments)
+    config = build_config(arguments)
 
-    def started(address: str) -> None:
+    def started(url: str) -> None:
         names = ", ".join(entry.name for entry in config.models)
-        print(f"{address} ({names})", file=sys.stderr, flush=True)
+        print(f"{url} ({names})", file=sys.stderr, flush=True)
 
     serve(config, on_start=started)
     return 0
 
 
-def configuration(arguments: argparse.Namespace) -> Any:
-    """What the file says, and the arguments, which win."""
-    from cyllama.server.config import Limits, ServerConfig, environment_keys, key_file, parse_bytes
+def build_config(arguments: argparse.Namespace) -> ServerConfig:
+    """Return the configuration of the file and the arguments; arguments replace settings of the file.
 
-    changes: dict[str, Any] = {
+    Raises
+    ------
+    OSError, ValueError, TypeError
+        As of `ServerConfig.from_file`.
+    """
+    from cyllama.server.config import Limits, ServerConfig, environment_keys, parse_bytes, read_key_file
+
+    changes: ServerOptions = {
         "host": arguments.host,
         "port": arguments.port,
         "any_name": arguments.any_name,
         "cors_origins": arguments.cors,
         "memory": None if arguments.memory is None else parse_bytes(arguments.memory, "--memory"),
     }
-    entries = _entries(arguments)
+    entries = _model_entries(arguments)
     if arguments.config is None:
-        config = ServerConfig(models=entries, **{k: v for k, v in changes.items() if v is not None})
+        given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+        config = ServerConfig(models=entries, **given)
     else:
         config = ServerConfig.from_file(arguments.config, **changes)
         config = dataclasses.replace(config, models=[*config.models, *entries])
@@ -84,23 +99,22 @@ def configuration(arguments: argparse.Namespace) -> Any:
         )
     keys = [*config.api_keys, *environment_keys()]
     if arguments.api_key_file is not None:
-        keys += key_file(arguments.api_key_file)
-    given = {f.name: getattr(arguments, f"max_{f.name}") for f in dataclasses.fields(Limits)}
-    limits = {
-        name: parse_bytes(value, f"--max-{name}") if isinstance(value, str) else value
-        for name, value in given.items()
-        if value is not None
-    }
+        keys += read_key_file(arguments.api_key_file)
+    limits: dict[str, Any] = {}
+    for item in dataclasses.fields(Limits):
+        value = getattr(arguments, f"max_{item.name}")
+        if value is not None:
+            limits[item.name] = parse_bytes(value, f"--max-{item.name}") if isinstance(value, str) else value
     return dataclasses.replace(config, api_keys=keys, limits=dataclasses.replace(config.limits, **limits))
 
 
-def _entries(arguments: argparse.Namespace) -> list[Any]:
-    """The models of the command line, called as their files are."""
+def _model_entries(arguments: argparse.Namespace) -> list[ModelEntry]:
+    """Return the models of the arguments; a file's name without its suffix is the model's name."""
     from cyllama.server.config import ModelEntry
 
-    of_text = {"n_ctx": arguments.n_ctx, "n_parallel": arguments.n_parallel, "mmproj": arguments.mmproj}
-    wanted: list[tuple[str | None, str, dict[str, Any]]] = [
-        (arguments.model, "llm", {name: value for name, value in of_text.items() if value is not None}),
+    text = {"n_ctx": arguments.n_ctx, "n_parallel": arguments.n_parallel, "mmproj": arguments.mmproj}
+    given: list[tuple[str | None, EngineKind, dict[str, Any]]] = [
+        (arguments.model, "llm", {name: value for name, value in text.items() if value is not None}),
         (arguments.embeddings, "llm", {"embedding": True}),
         (arguments.rerank, "llm", {"reranking": True}),
         (arguments.whisper, "whisper", {}),
@@ -108,6 +122,6 @@ def _entries(arguments: argparse.Namespace) -> list[Any]:
     ]
     return [
         ModelEntry(name=Path(model).stem if Path(model).is_file() else model, kind=kind, model=model, settings=settings)
-        for model, kind, settings in wanted
+        for model, kind, settings in given
         if model is not None
     ]

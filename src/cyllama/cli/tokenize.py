@@ -1,4 +1,4 @@
-"""``cyllama tokenize``: the tokens of a text, and back."""
+"""``cyllama tokenize``: tokenize a text, or detokenize tokens."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("text", nargs="?", help="the text; default: the standard input")
     parser.add_argument("-m", "--model", required=True, help="a GGUF file, or a name of `cyllama models list`")
-    parser.add_argument("--no-special", action="store_true", help="do not add what the model expects at the beginning")
-    parser.add_argument("--plain", action="store_true", help="take <|...|> in the text for plain text")
+    parser.add_argument("--no-special", action="store_true", help="do not add BOS and EOS tokens")
+    parser.add_argument("--plain", action="store_true", help="treat special tokens in the text as plain text")
     shown = parser.add_mutually_exclusive_group()
-    shown.add_argument("--ids", action="store_true", help="print the numbers only, as a list")
-    shown.add_argument("--count", action="store_true", help="print how many they are")
-    shown.add_argument("--detokenize", action="store_true", help="the text is a list of numbers: print what they mean")
+    shown.add_argument("--ids", action="store_true", help="print token IDs only, as a JSON list")
+    shown.add_argument("--count", action="store_true", help="print the number of tokens")
+    shown.add_argument("--detokenize", action="store_true", help="the text is a list of token IDs: print their text")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,82 +1,52 @@
-"""``cyllama transcribe``: speech in files to text in files."""
+"""``cyllama transcribe``: transcribe audio files to text and subtitles."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import sys
-import types
-import typing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cyllama.whisper import AudioInput, Segment, Whisper
+
+from cyllama.cli._flags import add_flag
 
 __all__ = ["add_arguments", "run"]
 
-FORMATS = ("txt", "srt", "vtt", "tsv", "csv", "json", "json-full", "lrc")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments; the options are the fields of `TranscribeOptions`."""
+    """Declare the arguments; options are the fields of `TranscribeOptions` and `VadOptions`."""
     from cyllama.whisper.options import TranscribeOptions, VadOptions
+    from cyllama.whisper.writers import FORMATS
 
-    parser.add_argument("files", nargs="+", metavar="FILE", help="sound files; - is the standard input")
-    parser.add_argument("-m", "--model", default="tiny.en", help="name or file of the model (default: tiny.en)")
-    parser.add_argument(
-        "-f", "--format", default="", help=f"formats to write, separated by commas: {', '.join(FORMATS)}"
-    )
-    parser.add_argument("-o", "--output-dir", type=Path, help="where to write (default: beside the sound)")
-    parser.add_argument("-q", "--quiet", action="store_true", help="no text and no progress on the terminal")
-    group = parser.add_argument_group("options of the transcription")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="audio files; - for standard input")
+    parser.add_argument("-m", "--model", default="tiny.en", help="model name or file (default: tiny.en)")
+    parser.add_argument("-f", "--format", default="", help=f"output formats, separated by commas: {', '.join(FORMATS)}")
+    parser.add_argument("-o", "--output-dir", type=Path, help="output folder (default: the folder of the audio file)")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print no text and no progress")
+    group = parser.add_argument_group("transcription options")
     for option in dataclasses.fields(TranscribeOptions):
-        if option.metadata.get("cli", True):
-            _add_option(group, "--", option, typing.get_type_hints(TranscribeOptions)[option.name])
+        if option.metadata["flag"]:
+            add_flag(group, option.name, option)
     group = parser.add_argument_group("options of --vad-filter, which they turn on")
     for option in dataclasses.fields(VadOptions):
-        _add_option(group, "--vad-", option, typing.get_type_hints(VadOptions)[option.name])
-
-
-def _add_option(group: Any, prefix: str, option: dataclasses.Field[Any], hint: Any) -> None:
-    flag = prefix + option.name.replace("_", "-")
-    text = option.metadata["help"].replace("%", "%%")
-    if hint is bool:
-        group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
-        return
-    kinds = set(typing.get_args(hint)) if typing.get_origin(hint) in (typing.Union, types.UnionType) else {hint}
-    kind: Any = str
-    if option.name in ("temperature", "suppress_tokens"):
-        kind = _numbers(float if option.name == "temperature" else int)
-    elif int in kinds and str not in kinds:
-        kind = float if float in kinds else int
-    elif float in kinds and str not in kinds:
-        kind = float
-    group.add_argument(
-        flag, type=kind, default=None, choices=option.metadata.get("choices"), help=text, metavar=option.name.upper()
-    )
-
-
-def _numbers(kind: type) -> Any:
-    def numbers(text: str) -> Any:
-        found = [kind(part) for part in text.split(",")]
-        return found[0] if kind is float and len(found) == 1 else found
-
-    numbers.__name__ = f"{kind.__name__}s separated by commas"
-    return numbers
+        add_flag(group, f"vad_{option.name}", option)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Transcribe the files one after the other; the exit code is 1 if one of them failed."""
+    """Transcribe the files one after the other; return 1 if one failed."""
     from cyllama.errors import CyllamaError
     from cyllama.whisper import Whisper
     from cyllama.whisper.options import TranscribeOptions, VadOptions
+    from cyllama.whisper.writers import check_format
 
-    options = _given(arguments, TranscribeOptions, "")
-    voice = _given(arguments, VadOptions, "vad_")
-    if voice:
-        options |= {"vad_filter": True, "vad_parameters": voice}
-    formats = [name.strip() for name in arguments.format.split(",") if name.strip()]
-    for name in formats:
-        if name not in FORMATS:
-            raise ValueError(f"format is {name!r}, expected some of {', '.join(FORMATS)}")
+    options = _given_options(arguments, TranscribeOptions, "")
+    vad_options = _given_options(arguments, VadOptions, "vad_")
+    if vad_options:
+        options |= {"vad_filter": True, "vad_parameters": vad_options}
+    formats = [check_format(name.strip()) for name in arguments.format.split(",") if name.strip()]
     if arguments.output_dir is not None:
         arguments.output_dir.mkdir(parents=True, exist_ok=True)
     failed = 0
@@ -92,24 +62,26 @@ def run(arguments: argparse.Namespace) -> int:
     return failed
 
 
-def _given(arguments: argparse.Namespace, kind: type, prefix: str) -> dict[str, Any]:
-    """The options of one kind that stand on the command line."""
+def _given_options(arguments: argparse.Namespace, kind: type, prefix: str) -> dict[str, Any]:
+    """Return the options of a class that were given on the command line."""
     names = [option.name for option in dataclasses.fields(kind)]
     found = {name: getattr(arguments, prefix + name, None) for name in names}
     return {name: value for name, value in found.items() if value is not None}
 
 
 def _transcribe(
-    whisper: Any, file: str, formats: list[str], options: dict[str, Any], arguments: argparse.Namespace
+    whisper: Whisper, file: str, formats: list[str], options: dict[str, Any], arguments: argparse.Namespace
 ) -> None:
+    from cyllama.whisper.writers import timestamp
+
     bar = _Progress(file) if sys.stderr.isatty() and not arguments.quiet else None
 
-    def show(segment: Any) -> None:
+    def show(segment: Segment) -> None:
         if bar is not None:
             bar.clear()
-        print(f"[{_clock(segment.start)} --> {_clock(segment.end)}] {segment.text}", flush=True)
+        print(f"[{timestamp(segment.start)} --> {timestamp(segment.end)}] {segment.text}", flush=True)
 
-    audio: Any = sys.stdin.buffer if file == "-" else file
+    audio: AudioInput = sys.stdin.buffer if file == "-" else file
     result = whisper(
         audio,
         on_segment=None if arguments.quiet else show,
@@ -126,7 +98,7 @@ def _transcribe(
 
 
 class _Progress:
-    """One line on the terminal."""
+    """A progress bar on the terminal."""
 
     def __init__(self, file: str) -> None:
         self.name = Path(file).name
@@ -139,9 +111,3 @@ class _Progress:
 
     def clear(self) -> None:
         print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours:02}:{minutes:02}:{rest:06.3f}"

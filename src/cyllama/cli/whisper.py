@@ -1,4 +1,4 @@
-"""``cyllama whisper``: speech recognition models."""
+"""``cyllama whisper``: quantize speech models, and list languages."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ TYPES = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sub-commands."""
     commands = parser.add_subparsers(dest="command", required=True, metavar="quantize|languages")
-    quantizing = commands.add_parser("quantize", help="write a model with smaller weights")
-    quantizing.add_argument("model", metavar="MODEL", help="name or file of the model")
-    quantizing.add_argument("output", metavar="OUTPUT", help="file to write")
-    quantizing.add_argument("-t", "--type", default="q8_0", choices=TYPES, help="type of the weights (default: q8_0)")
-    commands.add_parser("languages", help="list the languages that Whisper knows")
+    quantizing = commands.add_parser("quantize", help="quantize a Whisper model")
+    quantizing.add_argument("model", metavar="MODEL", help="model name or file")
+    quantizing.add_argument("output", metavar="OUTPUT", help="output file")
+    quantizing.add_argument("-t", "--type", default="q8_0", choices=TYPES, help="quantization type (default: q8_0)")
+    commands.add_parser("languages", help="list the languages of Whisper")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do what the sub-command says."""
+    """Run the sub-command."""
     from cyllama import models
     from cyllama.whisper import languages, quantize
 

@@ -1,4 +1,4 @@
-"""One OpenAI-compatible server for all engines: ``cyllama serve``.
+"""An OpenAI-compatible server for all engines: ``cyllama serve``.
 
 >>> from cyllama.server import ServerConfig, serve
 >>> serve(ServerConfig.from_file("models.toml"))          # doctest: +SKIP
@@ -12,19 +12,19 @@ from cyllama.server.config import Limits, ModelEntry, ServerConfig
 
 if TYPE_CHECKING:
     from cyllama.server.app import create_app
-    from cyllama.server.running import serve
+    from cyllama.server.run import serve
 
 __all__ = ["Limits", "ModelEntry", "ServerConfig", "create_app", "serve"]
 
 
 def __getattr__(name: str) -> object:
-    """Starlette and uvicorn are imported when they are needed."""
+    """Import Starlette and uvicorn on first use."""
     if name == "create_app":
         from cyllama.server.app import create_app
 
         return create_app
     if name == "serve":
-        from cyllama.server.running import serve
+        from cyllama.server.run import serve
 
         return serve
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The application: routes, the doors before them, the page."""
+"""The ASGI application: routes, middleware, error handlers, and the web page."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 
 from cyllama.errors import CyllamaError
-from cyllama.server.audio import audio_routes
-from cyllama.server.automatic1111 import sdapi_routes
 from cyllama.server.config import ModelEntry, ServerConfig
-from cyllama.server.guard import Guard, Keys
-from cyllama.server.hub import Hub
-from cyllama.server.images import image_routes
-from cyllama.server.metrics import Observer, metrics_route
-from cyllama.server.problems import answer, problem, problem_of
-from cyllama.server.text import text_routes
+from cyllama.server.http.auth import ApiKeys, AuthMiddleware
+from cyllama.server.http.errors import error_response, http_error, to_http_error
+from cyllama.server.routes.audio import audio_routes
+from cyllama.server.routes.automatic1111 import sdapi_routes
+from cyllama.server.routes.images import image_routes
+from cyllama.server.routes.metrics import MetricsMiddleware, metrics_route
+from cyllama.server.routes.text import text_routes
+from cyllama.server.state import ServerState
 
 __all__ = ["create_app"]
 
@@ -42,117 +42,120 @@ PAGE_HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cache-control": "no-cache",
 }
-CREATED = 0  # when a model was made is not known
+CREATED = 0  # the creation time of a model is unknown
 
 
-class Page(StaticFiles):
-    """The files of the page, which may ask nobody else for anything."""
+class _Page(StaticFiles):
+    """The files of the web page, with a policy that forbids requests to other hosts."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         super().__init__(directory=PAGE, html=True, check_dir=False)
-        self._others = {route.path for route in routes}
+        self._routes = {route.path for route in routes}
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """A file with its headers."""
-        if scope["path"] in self._others:  # a route that knows no such method
+        """Return a file with its headers."""
+        if scope["path"] in self._routes:  # the route exists, but not with this method
             raise HTTPException(405)
-        found = await super().get_response(path, scope)
+        response = await super().get_response(path, scope)
         for name, value in PAGE_HEADERS.items():
-            found.headers[name] = value
-        return found
+            response.headers[name] = value
+        return response
 
 
-def create_app(config: ServerConfig, hub: Hub | None = None) -> ASGIApp:
-    """Make the application, for any ASGI server; `cyllama.server.serve` runs it with limits for slow clients as well.
+def create_app(config: ServerConfig, state: ServerState | None = None) -> ASGIApp:
+    """Create the application for any ASGI server.
+
+    `cyllama.server.serve` also limits slow clients; here this is up to the ASGI server.
 
     Parameters
     ----------
     config : ServerConfig
-    hub : Hub, optional
-        The state, if the caller made it (and loaded what is to be there from the beginning).
+    state : ServerState, optional
+        A state whose models the caller has preloaded; by default a new one.
 
     Returns
     -------
     ASGI application
-        Models are freed when its lifespan ends.
+        It preloads models when its lifespan begins, and frees all models when its lifespan ends.
     """
-    preload = hub is None
-    hub = Hub(config) if hub is None else hub
-    observer = Observer()
+    preload = state is None
+    state = ServerState(config) if state is None else state
+    metrics = MetricsMiddleware()
     routes: list[Route] = [
-        Route("/health", partial(_health), methods=["GET"]),
-        Route("/v1/health", partial(_health), methods=["GET"]),
-        Route("/v1/models", partial(_models, hub), methods=["GET"]),
-        Route("/models", partial(_models, hub), methods=["GET"]),
-        Route("/v1/models/{name:path}", partial(_model, hub), methods=["GET"]),
-        metrics_route(hub, observer),
-        *text_routes(hub),
-        *audio_routes(hub),
-        *image_routes(hub),
-        *sdapi_routes(hub),
+        Route("/health", _health, methods=["GET"]),
+        Route("/v1/health", _health, methods=["GET"]),
+        Route("/v1/models", partial(_list_models, state), methods=["GET"]),
+        Route("/models", partial(_list_models, state), methods=["GET"]),
+        Route("/v1/models/{name:path}", partial(_retrieve_model, state), methods=["GET"]),
+        metrics_route(state, metrics),
+        *text_routes(state),
+        *audio_routes(state),
+        *image_routes(state),
+        *sdapi_routes(state),
     ]
-    handlers: dict[Any, Any] = {kind: _failed for kind in (HTTPException, CyllamaError, ValueError, TypeError, OSError)}
+    handled = (HTTPException, CyllamaError, ValueError, TypeError, OSError)
     app = Starlette(
-        routes=[*routes, Mount("/", Page(routes))],
+        routes=[*routes, Mount("/", _Page(routes))],
         middleware=_middleware(config),
-        exception_handlers=handlers,
-        lifespan=partial(_lifespan, hub, preload),
+        exception_handlers=dict.fromkeys(handled, _handle_error),
+        lifespan=partial(_lifespan, state, preload),
     )
-    observer.watch(app, app.router)
-    return observer
+    metrics.wrap(app, routes)
+    return metrics
 
 
 def _middleware(config: ServerConfig) -> list[Middleware]:
     files = [path.relative_to(PAGE).as_posix() for path in PAGE.rglob("*") if path.is_file()] if PAGE.is_dir() else []
-    guard = Middleware(
-        Guard,
-        keys=Keys(config.api_keys),
-        open_paths={"/", *(f"/{name}" for name in files)},
+    auth = Middleware(
+        AuthMiddleware,
+        keys=ApiKeys(config.api_keys),
+        public_paths={"/", *(f"/{name}" for name in files)},
         hosts=config.hosts,
         origins=config.cors_origins,
     )
     if not config.cors_origins:
-        return [guard]
+        return [auth]
     cors = Middleware(
         CORSMiddleware,
         allow_origins=list(config.cors_origins),
         allow_methods=["GET", "POST"],
         allow_headers=["Authorization", "Content-Type", "X-Api-Key"],
     )
-    return [cors, guard]
+    return [cors, auth]
 
 
 @contextlib.asynccontextmanager
-async def _lifespan(hub: Hub, preload: bool, app: Starlette) -> AsyncIterator[None]:
+async def _lifespan(state: ServerState, preload: bool, app: Starlette) -> AsyncIterator[None]:
     if preload:
-        await asyncio.to_thread(hub.preload)
+        await asyncio.to_thread(state.preload)
     try:
         yield
     finally:
-        await hub.close()
+        await state.close()
 
 
-async def _failed(request: Request, error: Exception) -> Response:
-    return answer(problem_of(error))
+async def _handle_error(request: Request, error: Exception) -> Response:
+    return error_response(to_http_error(error))
 
 
 async def _health(request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-async def _models(hub: Hub, request: Request) -> Response:
-    return JSONResponse({"object": "list", "data": [_described(hub, entry) for entry in hub.config.models]})
+async def _list_models(state: ServerState, request: Request) -> Response:
+    return JSONResponse({"object": "list", "data": [_model_info(state, entry) for entry in state.config.models]})
 
 
-async def _model(hub: Hub, request: Request) -> Response:
+async def _retrieve_model(state: ServerState, request: Request) -> Response:
     name = request.path_params["name"]
-    for entry in hub.config.models:
+    for entry in state.config.models:
         if name in (entry.name, *entry.aliases):
-            return JSONResponse(_described(hub, entry))
-    raise problem(404, f"there is no model {name!r:.200}", param="model", code="model_not_found")
+            return JSONResponse(_model_info(state, entry))
+    known = ", ".join(entry.name for entry in state.config.models)
+    raise http_error(404, f"model is {name!r:.200}, expected one of: {known}", param="model", code="model_not_found")
 
 
-def _described(hub: Hub, entry: ModelEntry) -> dict[str, Any]:
+def _model_info(state: ServerState, entry: ModelEntry) -> dict[str, Any]:
     return {
         "id": entry.name,
         "object": "model",
@@ -161,5 +164,5 @@ def _described(hub: Hub, entry: ModelEntry) -> dict[str, Any]:
         "aliases": list(entry.aliases),
         "kind": entry.kind,
         "task": entry.task,
-        "loaded": hub.is_loaded(entry),
+        "loaded": state.is_loaded(entry),
     }

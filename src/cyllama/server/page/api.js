@@ -1,4 +1,4 @@
-// Requests to this server. Nothing else is ever asked.
+// Requests to this server; the page sends requests to no other host.
 
 let key = sessionStorage.getItem("key") ?? "";
 
@@ -21,23 +21,23 @@ export async function request(path, {json, form, signal} = {}) {
     headers["Content-Type"] = "application/json";
     body = JSON.stringify(json);
   }
-  const answer = await fetch(path, {method: body === undefined ? "GET" : "POST", headers, body, signal});
-  if (!answer.ok) throw new ServerError(answer.status, await reason(answer));
-  return answer;
+  const response = await fetch(path, {method: body === undefined ? "GET" : "POST", headers, body, signal});
+  if (!response.ok) throw new ServerError(response.status, await errorMessage(response));
+  return response;
 }
 
-async function reason(answer) {
-  const text = await answer.text();
+async function errorMessage(response) {
+  const text = await response.text();
   try {
     return JSON.parse(text).error.message;
   } catch {
-    return text || `the server answered ${answer.status}`;
+    return text || `The server responded with status ${response.status}.`;
   }
 }
 
-// The JSON objects of a stream of server-sent events.
-export async function* events(answer) {
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+// Yield the JSON objects of a stream of server-sent events.
+export async function* events(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
     const {value, done} = await reader.read();
@@ -49,9 +49,9 @@ export async function* events(answer) {
       if (!line.startsWith("data:")) continue;
       const data = line.slice(5).trim();
       if (data === "[DONE]") return;
-      const found = JSON.parse(data);
-      if (found.error) throw new ServerError(found.error.code ?? 500, found.error.message);
-      yield found;
+      const event = JSON.parse(data);
+      if (event.error) throw new ServerError(event.error.code ?? 500, event.error.message);
+      yield event;
     }
   }
 }

@@ -1,26 +1,26 @@
-// A conversation with a language model: streamed, with pictures.
+// Chat with a language model: streamed responses, attached images.
 
 import {events, request} from "./api.js";
+import {startDictation} from "./audio.js";
 import {attempt, element, make, notice, running, startDrop, startFileButton} from "./page.js";
-import {startDictation} from "./sound.js";
 
-const LARGEST = 1024; // pixels of the longer side; models see no more
+const MAX_SIDE = 1024; // pixels of the longer side; models use no higher resolution
 
 const messages = [];
 let attached = [];
 let busy = false;
 
-// A picture as a data URL, turned as its camera said and made smaller.
+// Return an image file as a data URL, with its EXIF orientation applied and scaled down.
 async function dataUrl(file) {
-  let picture;
+  let image;
   try {
-    picture = await createImageBitmap(file);
+    image = await createImageBitmap(file);
   } catch {
-    throw new Error(`${file.name} is no picture that this browser can read.`);
+    throw new Error(`${file.name} is not an image that this browser can decode.`);
   }
-  const scale = Math.min(1, LARGEST / Math.max(picture.width, picture.height));
-  const canvas = make("canvas", {width: Math.max(1, picture.width * scale), height: Math.max(1, picture.height * scale)});
-  canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
+  const scale = Math.min(1, MAX_SIDE / Math.max(image.width, image.height));
+  const canvas = make("canvas", {width: Math.max(1, image.width * scale), height: Math.max(1, image.height * scale)});
+  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
   return canvas.toDataURL("image/png");
 }
 
@@ -56,21 +56,21 @@ function follow() {
   log.scrollTop = log.scrollHeight;
 }
 
-function ask(text) {
-  const pictures = attached;
+function addQuestion(text) {
+  const images = attached;
   attached = [];
   showAttached();
-  const parts = pictures.map(({url}) => ({type: "image_url", image_url: {url}}));
+  const parts = images.map(({url}) => ({type: "image_url", image_url: {url}}));
   messages.push({role: "user", content: parts.length ? [...parts, {type: "text", text}] : text});
   document.querySelector("#chat-log .hint")?.remove();
-  bubble("user", ...pictures.map(({url, name}) => make("img", {src: url, alt: name})), text);
+  bubble("user", ...images.map(({url, name}) => make("img", {src: url, alt: name})), text);
 }
 
-async function answer() {
+async function respond() {
   const controller = new AbortController();
   const done = running(element("chat-stop"), [element("chat-send"), element("chat-clear")], controller);
-  const log = element("chat-log"), thought = make("div", {className: "thought", hidden: true}), words = make("span");
-  const made = bubble("assistant", thought, words);
+  const log = element("chat-log"), reasoning = make("div", {className: "reasoning", hidden: true}), content = make("span");
+  const made = bubble("assistant", reasoning, content);
   log.setAttribute("aria-busy", "true");
   busy = true;
   let text = "", last = null;
@@ -82,12 +82,12 @@ async function answer() {
       last = chunk.usage ? chunk : last;
       const delta = chunk.choices?.[0]?.delta ?? {};
       if (delta.reasoning_content) {
-        thought.hidden = false;
-        thought.append(delta.reasoning_content);
+        reasoning.hidden = false;
+        reasoning.append(delta.reasoning_content);
       }
       if (delta.content) {
         text += delta.content;
-        words.textContent = text;
+        content.textContent = text;
         follow();
       }
     }
@@ -96,17 +96,17 @@ async function answer() {
   busy = false;
   done();
   log.setAttribute("aria-busy", "false");
-  settle(made, text, complete, controller.signal.aborted);
+  finish(made, text, complete, controller.signal.aborted);
   if (last) {
     const seconds = (performance.now() - start) / 1000;
-    made.append(make("div", {className: "facts"}, `${last.usage.completion_tokens} tokens in ${seconds.toFixed(1)} s`));
+    made.append(make("div", {className: "usage"}, `${last.usage.completion_tokens} tokens in ${seconds.toFixed(1)} s`));
   }
   element("chat-text").focus();
   follow();
 }
 
-// What was said stays in the conversation, even if it was stopped; a question without any answer goes back to the field.
-function settle(made, text, complete, stopped) {
+// Keep a response even if it was stopped; without any response, put the question back into the field.
+function finish(made, text, complete, stopped) {
   if (complete || text) {
     messages.push({role: "assistant", content: text});
     made.classList.toggle("stopped", stopped);
@@ -114,8 +114,8 @@ function settle(made, text, complete, stopped) {
   }
   made.remove();
   const {content} = messages.pop();
-  const asked = element("chat-log").querySelectorAll(".message.user");
-  asked[asked.length - 1].remove();
+  const questions = element("chat-log").querySelectorAll(".message.user");
+  questions[questions.length - 1].remove();
   element("chat-text").value ||= typeof content === "string" ? content : content.at(-1).text;
 }
 
@@ -123,8 +123,8 @@ function send() {
   const text = element("chat-text").value.trim();
   if (busy || !text) return;
   element("chat-text").value = "";
-  ask(text);
-  answer();
+  addQuestion(text);
+  respond();
 }
 
 function clear() {
@@ -156,5 +156,5 @@ export function startChat() {
   element("chat-clear").addEventListener("click", clear);
   startFileButton("chat-attach", attach);
   startDrop(element("panel-chat"), ["image/"], attach);
-  startDictation(element("chat-speak"), field);
+  startDictation(element("chat-dictate"), field);
 }

@@ -1,4 +1,4 @@
-// What all panels share: elements, messages to the user, tabs, dropped files.
+// Shared by all panels: elements, notices, tabs, dropped files.
 
 import {ServerError} from "./api.js";
 
@@ -16,18 +16,18 @@ export function notice(text) {
   element("notice").hidden = !text;
 }
 
-// Run what may fail: a failure is told, a stop by the user is not one.
-export async function attempt(work) {
+// Run a function and show its error; an abort by the user is not an error.
+export async function attempt(action) {
   notice("");
   try {
-    return await work();
+    return await action();
   } catch (error) {
     if (error.name === "AbortError") return undefined;
     if (error instanceof ServerError && error.status === 401) {
       element("key-form").hidden = false;
       element("key").focus();
     }
-    notice(error instanceof TypeError ? `The server does not answer (${error.message}).` : error.message);
+    notice(error instanceof TypeError ? `The server is not reachable (${error.message}).` : error.message);
     return undefined;
   }
 }
@@ -56,7 +56,7 @@ export function startTabs() {
   }
 }
 
-// A label that stands for a hidden file input is a button for the keyboard too.
+// Let the keyboard activate a label of a hidden file input as it activates a button.
 export function startFileButton(name, take) {
   const input = element(name);
   input.addEventListener("change", () => {
@@ -81,11 +81,11 @@ export function startDrop(target, kinds, take) {
     target.classList.remove("over");
     const files = [...event.dataTransfer.files].filter((file) => kinds.some((kind) => file.type.startsWith(kind)));
     if (files.length) take(files);
-    else notice("That is no file of the right kind.");
+    else notice("This type of file is not supported here.");
   });
 }
 
-// While something runs there is a button to stop it, and the others wait.
+// Show a stop button and disable the others while a request runs; return the function that reverts this.
 export function running(stop, others, controller) {
   stop.hidden = false;
   stop.onclick = () => controller.abort();

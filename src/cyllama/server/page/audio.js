@@ -1,31 +1,31 @@
-// Recordings to text. The browser decodes and resamples, so that the server gets plain WAV of any source.
+// Transcribe audio. The browser decodes and resamples, so that the server gets WAV for every format.
 
 import {request} from "./api.js";
-import {attempt, element, make, notice, openTab, running, startDrop, startFileButton} from "./page.js";
+import {attempt, element, make, openTab, running, startDrop, startFileButton} from "./page.js";
 
 const RATE = 16000;
 
 export async function toWav(blob) {
   const context = new AudioContext();
-  let sound;
+  let audio;
   try {
-    sound = await context.decodeAudioData(await blob.arrayBuffer());
+    audio = await context.decodeAudioData(await blob.arrayBuffer());
   } catch {
-    throw new Error("This browser cannot decode that file.");
+    throw new Error("This browser cannot decode the file.");
   } finally {
     context.close();
   }
-  const offline = new OfflineAudioContext(1, Math.max(1, Math.ceil(sound.duration * RATE)), RATE);
+  const offline = new OfflineAudioContext(1, Math.max(1, Math.ceil(audio.duration * RATE)), RATE);
   const source = offline.createBufferSource();
-  source.buffer = sound;
+  source.buffer = audio;
   source.connect(offline.destination);
   source.start();
-  return wavOf((await offline.startRendering()).getChannelData(0));
+  return encodeWav((await offline.startRendering()).getChannelData(0));
 }
 
-function wavOf(samples) {
+function encodeWav(samples) {
   const view = new DataView(new ArrayBuffer(44 + 2 * samples.length));
-  const text = (at, letters) => [...letters].forEach((letter, i) => view.setUint8(at + i, letter.charCodeAt(0)));
+  const text = (offset, value) => [...value].forEach((c, i) => view.setUint8(offset + i, c.charCodeAt(0)));
   text(0, "RIFF");
   view.setUint32(4, 36 + 2 * samples.length, true);
   text(8, "WAVEfmt ");
@@ -44,13 +44,13 @@ function wavOf(samples) {
 
 export async function transcribe(blob, signal) {
   const form = new FormData();
-  form.append("file", await toWav(blob), "sound.wav");
-  form.append("model", element("sound-model").value);
+  form.append("file", await toWav(blob), "audio.wav");
+  form.append("model", element("audio-model").value);
   form.append("response_format", "verbose_json");
   return (await request("/v1/audio/transcriptions", {form, signal})).json();
 }
 
-// A button that records while it is pressed in, and then gives the recording.
+// Let a button start and stop a recording, which `take` gets.
 export function startRecorder(button, take) {
   let recorder = null;
   button.addEventListener("click", () => attempt(async () => {
@@ -59,7 +59,7 @@ export function startRecorder(button, take) {
       return;
     }
     const stream = await navigator.mediaDevices.getUserMedia({audio: true}).catch((error) => {
-      throw new Error(`There is no microphone to record with (${error.message}).`);
+      throw new Error(`The microphone is not available (${error.message}).`);
     });
     const parts = [];
     recorder = new MediaRecorder(stream);
@@ -76,7 +76,7 @@ export function startRecorder(button, take) {
   }));
 }
 
-// A button that lets one speak into a text field.
+// Let a button append a transcription of the microphone to a text field.
 export function startDictation(button, field) {
   startRecorder(button, (blob) => attempt(async () => {
     button.disabled = true;
@@ -94,41 +94,40 @@ const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seco
 
 function show(result) {
   const rows = result.segments.map((segment) => make("li", {}, make("time", {}, clock(segment.start)), segment.text.trim()));
-  element("sound-text").replaceChildren(...rows);
-  const heard = result.text.trim();
-  element("sound-state").textContent = heard ? `${clock(result.duration)} minutes of sound (${result.language}).` : "No speech was heard.";
-  for (const [name, field] of [["chat", "chat-text"], ["picture", "picture-text"]]) {
-    const button = element(`sound-to-${name}`);
-    button.hidden = !heard;
+  element("audio-text").replaceChildren(...rows);
+  const text = result.text.trim();
+  element("audio-status").textContent = text ? `Duration ${clock(result.duration)}, language ${result.language}.` : "No speech was found.";
+  for (const [name, field] of [["chat", "chat-text"], ["image", "image-text"]]) {
+    const button = element(`audio-to-${name}`);
+    button.hidden = !text;
     button.onclick = () => {
-      element(field).value = heard;
+      element(field).value = text;
       openTab(name);
       element(field).focus();
     };
   }
 }
 
-async function read(blob) {
+async function openRecording(blob) {
   const controller = new AbortController();
-  const done = running(element("sound-stop"), [element("sound-record")], controller);
-  const player = element("sound-player");
+  const done = running(element("audio-stop"), [element("audio-record")], controller);
+  const player = element("audio-player");
   URL.revokeObjectURL(player.src);
   player.src = URL.createObjectURL(blob);
   player.hidden = false;
-  element("sound-text").replaceChildren();
-  element("sound-state").textContent = "Listening ...";
+  element("audio-text").replaceChildren();
+  element("audio-status").textContent = "Transcribing ...";
   const result = await attempt(() => transcribe(blob, controller.signal));
   done();
   if (result) show(result);
-  else element("sound-state").textContent = "";
+  else element("audio-status").textContent = "";
 }
 
-export function startSound() {
-  startFileButton("sound-file", (files) => read(files[0]));
-  startDrop(element("panel-sound"), ["audio/", "video/"], (files) => read(files[0]));
-  startRecorder(element("sound-record"), read);
+export function startAudio() {
+  startFileButton("audio-file", (files) => openRecording(files[0]));
+  startDrop(element("panel-audio"), ["audio/", "video/"], (files) => openRecording(files[0]));
+  startRecorder(element("audio-record"), openRecording);
   if (!navigator.mediaDevices) {
-    for (const id of ["sound-record", "chat-speak", "picture-speak"]) element(id).hidden = true;
-    notice("");
+    for (const id of ["audio-record", "chat-dictate", "image-dictate"]) element(id).hidden = true;
   }
 }

@@ -1,0 +1,1 @@
+"""Requests and responses of the server: bodies, queues, authentication, streams and errors."""

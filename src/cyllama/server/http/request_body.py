@@ -1,0 +1,162 @@
+"""Request bodies: JSON and multipart forms, with limits on size, time, nesting and number of fields."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Never, Self
+
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message
+
+from cyllama.server.config import Limits
+from cyllama.server.http.errors import CLOSE_CONNECTION, http_error
+from cyllama.server.http.queues import BodyBudget
+
+__all__ = ["RequestBody", "containers"]
+
+MAX_FIELDS, MAX_FILES = 64, 16
+INLINE_BYTES = 1 << 18  # JSON up to this size is parsed in the event loop, larger JSON in a thread
+
+
+class RequestBody:
+    """A body that counts in the budget until it is released.
+
+    >>> async with RequestBody(budget, limits) as body:                             # doctest: +SKIP
+    ...     fields = await body.json(request)
+    ...     return state.respond("llm", work, body.keep())
+
+    Parameters
+    ----------
+    budget : BodyBudget
+    limits : Limits
+    """
+
+    def __init__(self, budget: BodyBudget, limits: Limits) -> None:
+        self._budget, self._limits = budget, limits
+        self._size = 0
+        self._kept = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if not self._kept:
+            self.release()
+
+    def keep(self) -> Callable[[], None]:
+        """Keep the body beyond the block, and return the function that releases it."""
+        self._kept = True
+        return self.release
+
+    def release(self) -> None:
+        """Return the bytes to the budget; a second call does nothing."""
+        self._budget.release(self._size)
+        self._size = 0
+
+    async def json(self, request: Request) -> dict[str, Any]:
+        """Read the body as a JSON object.
+
+        Raises
+        ------
+        HTTPException
+            400, 408, 413, 429.
+        """
+        data = b"".join([chunk async for chunk in self._chunks(request)])
+        if len(data) <= INLINE_BYTES:
+            return _parse_object(data, self._limits.depth)
+        return await asyncio.to_thread(_parse_object, data, self._limits.depth)
+
+    @contextlib.asynccontextmanager
+    async def form(self, request: Request) -> AsyncIterator[FormData]:
+        """Read the body as a multipart form; its files are open within the block.
+
+        Raises
+        ------
+        HTTPException
+            400, 408, 413, 415, 429.
+        """
+        if not request.headers.get("content-type", "").casefold().startswith("multipart/form-data"):
+            raise http_error(415, "expected Content-Type: multipart/form-data")
+        chunks = self._chunks(request)
+
+        async def receive() -> Message:
+            chunk = await anext(chunks, None)
+            return {"type": "http.request", "body": chunk or b"", "more_body": chunk is not None}
+
+        limited = Request(request.scope, receive)
+        reading = limited.form(max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=self._limits.body)
+        try:
+            form = await reading
+        except LookupError as error:  # an unknown charset
+            raise http_error(400, f"cannot read the form: {error}") from None
+        try:
+            yield form
+        finally:
+            await form.close()
+
+    async def _chunks(self, request: Request) -> AsyncIterator[bytes]:
+        """Yield the body's chunks while checking size and time."""
+        limits = self._limits
+        length = request.headers.get("content-length")
+        if length is not None and length.isdigit() and int(length) > limits.body:
+            raise _too_large(limits.body)
+        end = asyncio.get_running_loop().time() + limits.body_seconds
+        stream = aiter(request.stream())
+        while True:
+            try:
+                async with asyncio.timeout_at(end):
+                    chunk = await anext(stream, None)
+            except TimeoutError:
+                message = f"the body did not arrive within {limits.body_seconds:g} s"
+                raise http_error(408, message, headers=CLOSE_CONNECTION) from None
+            except ClientDisconnect:
+                message = "the client disconnected before the end of the body"
+                raise http_error(400, message, headers=CLOSE_CONNECTION) from None
+            if chunk is None:
+                return
+            self._budget.acquire(len(chunk))
+            self._size += len(chunk)
+            if self._size > limits.body:
+                raise _too_large(limits.body)
+            yield chunk
+
+
+def _too_large(limit: int) -> HTTPException:
+    return http_error(413, f"the body is larger than {limit:,} bytes")
+
+
+def _parse_object(data: bytes, depth: int) -> dict[str, Any]:
+    try:
+        found = json.loads(data.decode("utf-8"), parse_constant=_reject_constant)
+    except UnicodeDecodeError:
+        raise http_error(400, "the body is not valid UTF-8") from None
+    except RecursionError:
+        raise http_error(400, f"the body has more than {depth} levels") from None
+    except ValueError as error:
+        raise http_error(400, f"the body is not valid JSON: {str(error)[:200]}") from None
+    if not isinstance(found, dict):
+        raise http_error(400, f"the body is a JSON {type(found).__name__}, expected an object")
+    for level, _ in containers(found):
+        if level > depth:
+            raise http_error(400, f"the body has more than {depth} levels")
+    return found
+
+
+def _reject_constant(text: str) -> Never:
+    """Reject NaN and Infinity, which Python's parser accepts."""
+    raise ValueError(f"{text} is not a JSON number")
+
+
+def containers(value: dict[str, Any] | list[Any]) -> Iterator[tuple[int, dict[str, Any] | list[Any]]]:
+    """Yield all objects and lists in a value, itself included, each with its level from 1."""
+    pending: list[tuple[int, dict[str, Any] | list[Any]]] = [(1, value)]
+    while pending:
+        level, item = pending.pop()
+        yield level, item
+        inner = item.values() if isinstance(item, dict) else item
+        pending.extend((level + 1, part) for part in inner if isinstance(part, dict | list))

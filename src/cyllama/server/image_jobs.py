@@ -1,0 +1,191 @@
+"""Image requests: options and limits, decoding and encoding of images, and the call to the engine."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from cyllama.media.image import check_icon, open_image, to_pixels
+from cyllama.sd.options import ImageOptions
+from cyllama.server.config import Limits, ModelEntry
+from cyllama.server.http.current_job import Job
+from cyllama.server.http.errors import http_error
+from cyllama.server.state import ServerState
+
+if TYPE_CHECKING:
+    from cyllama.sd import ImageResult, StableDiffusion
+
+__all__ = [
+    "OPTIONS",
+    "OUTPUT_FORMATS",
+    "ImageFormat",
+    "ImageRequest",
+    "check_image",
+    "encode_image",
+    "generate",
+    "parse_options",
+    "read_image",
+]
+
+ImageFormat = Literal["png", "jpeg", "webp"]
+Pixels = npt.NDArray[np.uint8]
+
+OUTPUT_FORMATS: dict[ImageFormat, str] = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
+# Options that need another image, or that the server sets itself.
+NOT_IN_REQUESTS = frozenset(("control_strength", "preview_interval", "guidance_scale"))
+TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "int | str": str}
+
+
+def _option_types() -> dict[str, type]:
+    declared = {field.name: str(field.type).removesuffix(" | None") for field in dataclasses.fields(ImageOptions)}
+    scalars = {name: TYPES[kind] for name, kind in declared.items() if kind in TYPES and name not in NOT_IN_REQUESTS}
+    return {name: kind for name, kind in scalars.items() if ImageOptions.__dataclass_fields__[name].metadata["flag"]}
+
+
+OPTIONS = _option_types()
+"""Options of `cyllama.sd.ImageOptions` that a request may set, with the types of their JSON values."""
+
+
+@dataclass(frozen=True)
+class ImageRequest:
+    """A request for images.
+
+    Attributes
+    ----------
+    prompt : str
+    options : mapping
+        Fields of `cyllama.sd.ImageOptions`.
+    image : array or None
+        Pixels of the initial image, of shape (height, width, 3).
+    mask : array or None
+        Pixels of shape (height, width); white where the image is generated anew.
+    references : tuple of arrays
+        Pixels of reference images.
+    """
+
+    prompt: str
+    options: Mapping[str, Any]
+    image: Pixels | None = None
+    mask: Pixels | None = None
+    references: tuple[Pixels, ...] = ()
+
+
+def parse_options(given: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+    """Check the types and limits of a request's options; None is left out.
+
+    Raises
+    ------
+    HTTPException
+        400.
+    """
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        kind = OPTIONS[name]
+        fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
+        if not fits or isinstance(value, bool):
+            raise http_error(400, f"{name} is {value!r:.100}, expected {kind.__name__}", param=name)
+        found[name] = value
+    for name, most in (("steps", limits.steps), ("batch_size", limits.images)):
+        if not 1 <= found.get(name, 1) <= most:
+            raise http_error(400, f"{name} is {found[name]}, expected 1 to {most}", param=name)
+    width, height = found.get("width", 1), found.get("height", 1)
+    if width < 1 or height < 1 or width * height > limits.pixels:
+        message = f"size is {width}x{height}, expected at most {limits.pixels:,} pixels"
+        raise http_error(400, message, param="size")
+    if ("width" in found) != ("height" in found):
+        raise http_error(400, "width and height must be given together", param="width")
+    return found
+
+
+def check_image(data: bytes, max_pixels: int, name: str) -> None:
+    """Check the size of an encoded image by its header, before it is decoded.
+
+    Raises
+    ------
+    HTTPException
+        400 if it is not an image, 413 if it is too large.
+    """
+    try:
+        check_icon(io.BytesIO(data), name, max_pixels)
+    except ValueError as error:
+        raise http_error(413, str(error), param=name) from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with open_image(io.BytesIO(data)) as image:
+                width, height = image.size
+    except Image.DecompressionBombError:
+        raise http_error(413, f"{name} has too many pixels, at most {max_pixels:,} are allowed", param=name) from None
+    except Exception as error:  # Pillow's decoders raise arbitrary exceptions for damaged files
+        raise http_error(400, f"{name} is not a valid image", param=name) from error
+    if width * height > max_pixels:
+        raise http_error(413, f"{name} is {width}x{height}, at most {max_pixels:,} pixels are allowed", param=name)
+
+
+def read_image(data: bytes, limits: Limits, name: str) -> Pixels:
+    """Return the pixels of an encoded image, of shape (height, width, 3) and dtype uint8.
+
+    Raises
+    ------
+    HTTPException
+        As of `check_image`.
+    """
+    check_image(data, limits.pixels, name)
+    return to_pixels(data, name)
+
+
+def generate(state: ServerState, entry: ModelEntry, request: ImageRequest, job: Job) -> ImageResult:
+    """Generate the images, in a thread that holds the slot of the engine.
+
+    Raises
+    ------
+    HTTPException
+        400 if the prompt names a LoRA that does not exist.
+    """
+    state.image_job.job = job
+    try:
+        with state.use_sd(entry, job.cancel) as model:
+            try:
+                return _generate(model, request, job)
+            except FileNotFoundError:  # its message has a path of this machine
+                raise http_error(400, "prompt names a LoRA that does not exist", param="prompt") from None
+    finally:
+        state.image_job.job = None
+
+
+def _generate(model: StableDiffusion, request: ImageRequest, job: Job) -> ImageResult:
+    options = {**request.options, "on_step": job.on_step, "on_preview": job.on_preview, "cancel": job.cancel}
+    if request.references:
+        return model.edit(request.prompt, list(request.references), **options)
+    if request.mask is not None:
+        return model.inpaint(request.prompt, request.image, request.mask, **options)
+    if request.image is not None:
+        return model.img2img(request.prompt, request.image, **options)
+    return model.txt2img(request.prompt, **options)
+
+
+def encode_image(image: Image.Image, format: ImageFormat = "png", quality: int | None = None) -> str:
+    """Return an image as a file in base64.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+    format : str
+    quality : int, optional
+        0 to 100, for JPEG and WebP.
+    """
+    file = io.BytesIO()
+    options = {} if quality is None or format == "png" else {"quality": quality}
+    image.save(file, OUTPUT_FORMATS[format], **options)
+    return base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,57 @@
+"""Images and audio in requests to language models: base64 only, and no larger than allowed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cyllama.media.encoded import decode_base64, is_audio_file
+from cyllama.server.config import ServerConfig
+from cyllama.server.http.errors import http_error
+from cyllama.server.http.request_body import containers
+from cyllama.server.image_jobs import check_image
+
+__all__ = ["decode_media"]
+
+# keys of media in requests, and the keys of an object there
+PLACES = {
+    "image_url": ("url",),
+    "input_audio": ("data", "url"),
+    "source": ("data", "url"),
+    "multimodal_data": (),
+}
+IMAGES = ("image_url", "source")
+VIDEOS = ("input_video", "video_url")
+
+
+def decode_media(body: dict[str, Any], config: ServerConfig) -> None:
+    """Replace the base64 of all media in a request by bytes, and check the sizes of images by their headers.
+
+    Raises
+    ------
+    HTTPException
+        A value is not base64 (URLs and paths are not opened), not an image, or too large; or it is a video.
+    """
+    for _, item in containers(body):
+        if not isinstance(item, dict):
+            continue
+        for place in VIDEOS:
+            if place in item:
+                raise http_error(400, f"{place} is a video, expected images", param=place)
+        for place, keys in PLACES.items():
+            value = item.get(place)
+            if isinstance(value, str):
+                item[place] = _decoded(value, place, config)
+            elif isinstance(value, dict):
+                value |= {k: _decoded(value[k], place, config) for k in keys if isinstance(value.get(k), str)}
+            elif isinstance(value, list):
+                value[:] = [_decoded(text, place, config) if isinstance(text, str) else text for text in value]
+
+
+def _decoded(text: str, place: str, config: ServerConfig) -> bytes:
+    try:
+        data = decode_base64(text, place)
+    except ValueError as error:
+        raise http_error(400, f"{error}; URLs and paths are not opened", param=place) from None
+    if place in IMAGES or not is_audio_file(data[:12]):
+        check_image(data, config.limits.pixels, place)
+    return data
