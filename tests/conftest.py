@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fast import is_fast
 
 import cyllama
 from cyllama.llama import LlamaContext, LlamaContextParams, LlamaModel
@@ -17,6 +18,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", metavar="FOLDER", help="where pictures of the page go (default: nowhere)")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if is_fast(item):
+            item.add_marker("fast")
 
 
 @pytest.fixture(scope="session", autouse=True)

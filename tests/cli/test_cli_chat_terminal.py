@@ -1,4 +1,4 @@
-"""``cyllama chat`` on a real terminal: Ctrl-C, lines of earlier talks, and the end."""
+"""``cyllama chat`` on a pseudo-terminal: Ctrl-C, history of input lines, exit."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pathlib import Path
 
 from cyllama import models
 
-SECONDS = 60.0  # more than enough; a guard against hanging
+SECONDS = 60.0  # guards against hanging
 CTRL_C, CTRL_D, UP = b"\x03", b"\x04", b"\x1b[A"
 
 
 class Terminal:
-    """The program in a terminal of its own."""
+    """The program on a pseudo-terminal."""
 
     def __init__(self, home: Path, *options: str) -> None:
         self.master, slave = pty.openpty()
@@ -33,25 +33,25 @@ class Terminal:
         self.seen = b""
 
     def write(self, data: bytes) -> None:
-        """Type."""
+        """Type bytes."""
         self.seen = b""
         os.write(self.master, data)
 
     def interrupt(self, typed: bytes = b"") -> None:
-        """Type Ctrl-C, until the program asks again.
+        """Type Ctrl-C, and wait for the next prompt.
 
-        The kernel throws away what waits to be read as it sends the signal: if that was the new prompt, an empty line
-        brings another one.
+        The kernel discards unread output when it sends the signal. If that was the prompt, an empty line prints
+        another one.
         """
         self.write(typed + CTRL_C)
         for _ in range(int(SECONDS)):
             with contextlib.suppress(AssertionError):
                 return self.wait_for(b"> ", seconds=2.0)
             self.write(b"\n")
-        raise AssertionError("the program does not ask again")
+        raise AssertionError("there is no prompt")
 
     def wait_for(self, text: bytes, *, more: int = 0, seconds: float = SECONDS) -> None:
-        """Until a text is shown, and so many bytes after it."""
+        """Wait until a text is shown, followed by `more` bytes."""
         end = time.monotonic() + seconds
         while text not in self.seen or len(self.seen) - self.seen.index(text) - len(text) < more:
             assert time.monotonic() < end, self.seen
@@ -59,7 +59,7 @@ class Terminal:
                 self.seen += os.read(self.master, 4096)
 
     def close(self) -> int:
-        """The exit code."""
+        """Return the exit code."""
         try:
             return self.process.wait(SECONDS)
         finally:
@@ -76,25 +76,25 @@ def take_terminal() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def test_a_talk(tmp_path: Path) -> None:
+def test_interrupts_responses_and_restores_history(tmp_path: Path) -> None:
     options = ("-c", "2048", "--temp", "0", "--ignore-eos")
     terminal = Terminal(tmp_path, *options)
     terminal.wait_for(b"> ")
     terminal.write(b"Tell a very long story.\n")
-    terminal.wait_for(b"story.", more=40)  # the answer has begun
+    terminal.wait_for(b"story.", more=40)  # the response has begun
     terminal.interrupt()
-    terminal.interrupt(b"never finished")  # a line that is given up
-    terminal.write(b"/save talk.json\n")
+    terminal.interrupt(b"never finished")  # discards the line
+    terminal.write(b"/save chat.json\n")
     terminal.wait_for(b"> ")
     terminal.write(CTRL_D)
     assert terminal.close() == 0
-    question, answer = json.loads((tmp_path / "talk.json").read_text())["messages"]
-    assert question["content"] == "Tell a very long story." and 10 < len(answer["content"]) < 8000
+    message, response = json.loads((tmp_path / "chat.json").read_text())["messages"]
+    assert message["content"] == "Tell a very long story." and 10 < len(response["content"]) < 8000
 
     again = Terminal(tmp_path, *options)
     again.wait_for(b"> ")
-    again.write(UP + b"\n")  # the last line of the talk before
+    again.write(UP + b"\n")  # the last line of the first chat
     again.wait_for(b"> ")
     again.write(b"/exit\n")
     assert again.close() == 0
-    assert json.loads((tmp_path / "talk.json").read_text()) == {"system": None, "messages": []}
+    assert json.loads((tmp_path / "chat.json").read_text()) == {"system": None, "messages": []}

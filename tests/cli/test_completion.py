@@ -1,7 +1,9 @@
-"""Completion in real shells: what they offer after the first letters."""
+"""Completion scripts in bash, fish and zsh."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import shutil
 import subprocess
 import sys
@@ -17,12 +19,10 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("completion")
     found = {}
     for shell in ("bash", "zsh", "fish"):
-        code = f"import sys; sys.path[:0] = {[entry for entry in sys.path if entry]!r}\n"
-        code += "from cyllama.cli import main; sys.exit(main(sys.argv[1:]))"
-        words = [sys.executable, "-c", code, "completion", shell]
-        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            assert main(["completion", shell]) == 0
         found[shell] = folder / f"cyllama.{shell}"
-        found[shell].write_text(done.stdout)
+        found[shell].write_text(out.getvalue())
     return found
 
 
@@ -60,23 +60,23 @@ CASES = (
 
 
 @pytest.mark.parametrize(("line", "offered"), CASES)
-def test_bash(line: str, offered: set[str], scripts: dict[str, Path]) -> None:
+def test_bash_completes(line: str, offered: set[str], scripts: dict[str, Path]) -> None:
     assert offered_by_bash(scripts["bash"], line) >= offered
 
 
 @pytest.mark.parametrize(("line", "offered"), CASES)
-def test_fish(line: str, offered: set[str], scripts: dict[str, Path]) -> None:
+def test_fish_completes(line: str, offered: set[str], scripts: dict[str, Path]) -> None:
     assert offered_by_fish(scripts["fish"], line) >= offered
 
 
-def test_zsh(scripts: dict[str, Path]) -> None:
-    """The list of commands, as it is given to zsh's own function that offers them."""
+def test_zsh_completes_commands(scripts: dict[str, Path]) -> None:
+    """Read the list that the script passes to zsh's `_describe`."""
     offer = 'compdef() { }; _describe() { print -rl -- "${(@P)2}" }'
     out = run("zsh", "-f", "-c", f"{offer}; source {scripts['zsh']}; _shtab_cyllama_commands")
     assert {line.split(":")[0] for line in out.splitlines()} == set(COMMANDS)
 
 
-def test_without_shtab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reports_missing_shtab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert main(["completion", "bash"]) == 1
     assert capsys.readouterr().err == "cyllama: completion needs shtab: pip install shtab\n"

@@ -1,4 +1,4 @@
-"""``cyllama doctor``: what it says of this installation, and of ill ones."""
+"""``cyllama doctor`` for this installation and for broken ones."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ def diagnosed(capsys: pytest.CaptureFixture[str], code: int) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
-def test_this_installation(capsys: pytest.CaptureFixture[str]) -> None:
+def test_reports_this_installation(capsys: pytest.CaptureFixture[str]) -> None:
     found = diagnosed(capsys, 0)
     info = cyllama.build_info()
     assert found["package"]["version"] == cyllama.__version__ and found["package"]["executable"] == sys.executable
     assert found["build"]["cpu"] == info["cpu"] and found["build"]["engines"] == info["engines"]
     assert found["engines"] == {name: {"loads": True} for name in ("llama", "llava", "whisper", "sd")}
     assert found["problems"] == [] and 0 < found["memory"]["free"] <= found["memory"]["total"]
-    assert set(found["models"]["here"]) == {model.name for model in models.list() if models.installed(model.name)}
+    assert set(found["models"]["installed"]) == {
+        model.name for model in models.list_models() if models.installed(model.name)
+    }
     assert {"av", "cli", "hub"} <= set(found["extras"])
     assert main(["doctor"]) == 0
     shown = capsys.readouterr().out
@@ -38,60 +40,60 @@ def test_this_installation(capsys: pytest.CaptureFixture[str]) -> None:
         "CPU: ",
         "whisper  loads",
         "extras",
-        "all works",
+        "no problems",
         *labels,
     ):
         assert text in shown
 
 
-def test_no_models_and_a_folder_that_cannot_be_written(
+def test_reports_missing_models_and_read_only_folder(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CYLLAMA_CACHE", str(tmp_path / "cache"))
     found = diagnosed(capsys, 0)
-    assert found["models"]["here"] == [] and found["models"]["folder"] == str(tmp_path / "cache")
-    assert set(found["models"]["to_fetch"]) == {model.name for model in models.list()}
+    assert found["models"]["installed"] == [] and found["models"]["folder"] == str(tmp_path / "cache")
+    assert set(found["models"]["available"]) == {model.name for model in models.list_models()}
     assert any("cyllama models get NAME" in hint for hint in found["hints"])
     monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)  # the tests may run as root
     found = diagnosed(capsys, 1)
     assert found["problems"] == [
-        f"models cannot be kept in {tmp_path}/cache; set CYLLAMA_CACHE to a folder that can be written"
+        f"the model folder {tmp_path}/cache is not writable; set CYLLAMA_CACHE to a writable folder"
     ]
 
 
-def test_an_engine_that_does_not_load(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_engine_that_does_not_load(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cyllama.sd", None)
     found = diagnosed(capsys, 1)
     assert found["engines"]["sd"]["loads"] is False and found["engines"]["whisper"]["loads"] is True
     (problem,) = found["problems"]
-    assert problem.startswith("the engine sd cannot be loaded: ") and problem.endswith("install cyllama anew")
+    assert problem.startswith("the engine sd cannot be loaded: ") and problem.endswith("reinstall cyllama")
     assert main(["doctor"]) == 1
     assert "sd       DOES NOT LOAD: " in capsys.readouterr().out
 
 
-def test_a_build_that_cannot_be_looked_at(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_broken_build(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> dict:
         raise cyllama.ABIMismatchError("sd was built against another ggml\nmore")
 
     monkeypatch.setitem(cyllama.__dict__, "build_info", broken)
     found = diagnosed(capsys, 1)
-    assert found["problems"] == ["this build cannot be looked at: sd was built against another ggml"]
+    assert found["problems"] == ["cannot check the build: sd was built against another ggml"]
     assert main(["doctor"]) == 1
     assert "1 problem" in capsys.readouterr().out
 
 
-def test_backends_and_devices(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_backends_and_devices(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     info = cyllama.build_info()
     info["devices"] = []
     info["backends"] = [{"name": "vulkan", "loaded": False, "reason": "libvulkan.so.1 is missing"}]
     monkeypatch.setitem(cyllama.__dict__, "build_info", lambda: info)
     found = diagnosed(capsys, 1)
-    assert found["problems"] == ["there is no CPU backend; install cyllama anew"]
-    assert "the backend vulkan is there but not in use: libvulkan.so.1 is missing" in found["hints"]
+    assert found["problems"] == ["the CPU backend is missing; reinstall cyllama"]
+    assert "the backend vulkan is not in use: libvulkan.so.1 is missing" in found["hints"]
     assert any("no GPU" in hint for hint in found["hints"])
 
 
-def test_extras_that_are_missing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_missing_extras(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = ["numpy>=1.26", 'av>=13; extra == "av"', 'no-such-package[more]>=1; extra == "cli"', "a; extra == 'odd'"]
     monkeypatch.setattr(metadata, "requires", lambda name: wanted)
     found = diagnosed(capsys, 0)

@@ -1,4 +1,4 @@
-"""What importing the package and asking for help load, which is what makes them quick."""
+"""Modules that `import cyllama` and the command line load; few, so that they start quickly."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ def loaded_by(code: str) -> set[str]:
         "from cyllama.cli import main; main(['nothing'])",
     ],
 )
-def test_nothing_heavy_is_imported(code: str) -> None:
+def test_imports_no_heavy_modules(code: str) -> None:
     found = loaded_by(code)
     assert "cyllama.errors" in found
     assert not found & {*HEAVY, *OURS}
     assert not any(name.startswith(OURS) for name in found)
 
 
-def test_the_version_loads_no_engine() -> None:
+def test_version_loads_no_engine() -> None:
     found = loaded_by("from cyllama.cli import main; main(['--version'])")
     assert "importlib.metadata" in found and not found & {"numpy", *OURS}
 
 
-def test_a_pool_loads_no_engine_before_a_model_is_used() -> None:
+def test_pool_loads_engines_on_first_use() -> None:
     found = loaded_by("from cyllama.pipelines import ModelPool; ModelPool()")
     assert not any(name.startswith(OURS[:4]) for name in found) and "numpy" not in found

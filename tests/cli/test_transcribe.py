@@ -1,4 +1,4 @@
-"""``cyllama transcribe`` and ``cyllama whisper``: files in, files out, exit codes."""
+"""``cyllama transcribe`` and ``cyllama whisper``: output, files and exit codes."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from cyllama.whisper import TranscribeOptions, VadOptions
 TEXT = "And so my fellow Americans ask not what your country can do for you ask what you can do for your country."
 
 
-def test_text_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_prints_segments_with_times(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["transcribe", str(JFK)]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("[00:00:00.000 --> 00:00:08.000]") and len(out) == 2
     assert " ".join(line.split("]  ")[1] for line in out) == TEXT
 
 
-def test_files_as_they_come(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_writes_files_in_all_formats(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     second = tmp_path / "second.mp3"
     second.write_bytes(JFK.with_suffix(".mp3").read_bytes())
     folder = tmp_path / "new" / "folder"
     arguments = ["transcribe", str(JFK), str(second), "--format", "srt,json,txt", "--output-dir", str(folder), "-q"]
-    assert main([*arguments, "--word-timestamps", "--beam-size", "2"]) == 0
+    assert main([*arguments, "--word-timestamps", "--clip-timestamps", "0,4", "--audio-ctx", "256"]) == 0
     assert capsys.readouterr() == ("", "")
     assert sorted(path.name for path in folder.iterdir()) == [
         "jfk.json", "jfk.srt", "jfk.txt", "second.json", "second.srt", "second.txt",
@@ -52,14 +52,14 @@ def test_every_option_is_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"--vad-{option.name.replace('_', '-')}" in text
 
 
-def test_voice_activity(capsys: pytest.CaptureFixture[str]) -> None:
+def test_vad_option_turns_the_filter_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         main(["transcribe", str(JFK), "--vad-threshold", "0.4", "--clip-timestamps", "0,8", "--temperature", "0"]) == 0
     )
     assert capsys.readouterr().out.startswith("[00:00:00.")
 
 
-def test_standard_input(tmp_path: Path) -> None:
+def test_reads_standard_input(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cyllama", "transcribe", "-", "-f", "vtt", "-q"]
     done = subprocess.run(command, input=JFK.read_bytes(), cwd=tmp_path, capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
@@ -79,34 +79,36 @@ def test_standard_input(tmp_path: Path) -> None:
         ([], 2, "FILE"),
     ],
 )
-def test_failures(arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_message_and_exit_code(
+    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["transcribe", *arguments]) == code
     captured = capsys.readouterr()
     assert message in captured.err and "Traceback" not in captured.err
 
 
-def test_one_bad_file_of_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_continues_after_a_bad_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = tmp_path / "bad.wav"
-    bad.write_bytes(b"no sound")
+    bad.write_bytes(b"no audio")
     assert main(["transcribe", str(bad), str(JFK), "-f", "txt", "-o", str(tmp_path)]) == 1
     captured = capsys.readouterr()
     assert "bad.wav" in captured.err and len(captured.err.splitlines()) == 1
     assert (tmp_path / "jfk.txt").read_text().split() == TEXT.split()
 
 
-def test_quantize(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quantize_and_languages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "small.bin"
     assert main(["whisper", "quantize", "tiny.en", str(target), "-t", "q5_0"]) == 0
     assert "MB" in capsys.readouterr().out
     assert target.stat().st_size < 0.5 * models.get("tiny.en").stat().st_size
-    assert main(["transcribe", str(JFK), "-m", str(target)]) == 0
+    assert main(["transcribe", str(JFK), "-m", str(target), "--clip-timestamps", "0,4", "--audio-ctx", "256"]) == 0
     assert "fellow Americans" in capsys.readouterr().out
     assert main(["whisper", "quantize", str(target), str(tmp_path / "again.bin")]) == 1
     assert main(["whisper", "languages"]) == 0
     assert "german" in capsys.readouterr().out
 
 
-def test_progress_on_a_terminal(tmp_path: Path) -> None:
+def test_shows_progress_on_a_terminal(tmp_path: Path) -> None:
     master, slave = os.openpty()
     command = [sys.executable, "-m", "cyllama", "transcribe", str(JFK)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave, cwd=tmp_path) as process:
@@ -114,7 +116,7 @@ def test_progress_on_a_terminal(tmp_path: Path) -> None:
         assert process.stdout is not None
         out = process.stdout.read().decode()
         shown = b""
-        with contextlib.suppress(OSError):  # the end of a terminal
+        with contextlib.suppress(OSError):  # the other end is closed
             while part := os.read(master, 4096):
                 shown += part
     os.close(master)

@@ -1,4 +1,4 @@
-"""Mistakes of users, for every command: one line, the right exit code, never a traceback."""
+"""User errors of every command: one line, the right exit code, no traceback."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ from PIL import Image
 from cyllama.cli import COMMANDS, main
 
 TINY, SHAPES = "tiny-random-llama", "tiny-shapes"
-# Arguments, exit code, what the last line on stderr says. {junk} is a file of noise, {none} is not there.
+# Arguments, exit code, pattern in the last line on stderr. {junk} is a file of noise, {none} does not exist.
 CASES: tuple[tuple[str, int, str], ...] = (
     ("chat", 2, "-m/--model"),
     ("chat hello -m {none}", 1, "no such file"),
-    ("chat hello -m {junk}", 1, "junk"),
-    ("chat hello -m no-such-model", 1, "no model is called 'no-such-model'"),
+    ("chat hello -m {junk}", 1, r"junk.*\(.*invalid magic"),
+    ("chat hello -m no-such-model", 1, "no-such-model"),
     (f"chat hello -m {TINY} --ctx-size many", 1, "many|ctx-size"),
     (f"chat hello -m {TINY} --max-tokens many", 2, "invalid int value: 'many'"),
     (f"chat hello -m {TINY} --no-such-option", 2, "no-such-option"),
-    ("complete text -f {junk} -m x", 1, "both given"),
+    ("complete text -f {junk} -m x", 1, "more than once"),
     (f"complete -f {{none}} -m {TINY}", 1, "none"),
     (f"complete -f {{junk}} -m {TINY}", 1, "utf-8"),
     (f"complete text -m {TINY} --lora {{none}}", 1, "no such file"),
     (f"complete text -m {TINY} --cache-type-k q9", 1, "q9"),
     (f"embed text -m {TINY} -o {{none}}/a.npy", 1, "token|none"),
     ("embed a -m {none}", 1, "no such file"),
-    ("describe {picture} -m {none} -mm {none}", 1, "no such file"),
-    (f"describe {{picture}} -m {TINY}", 1, "mmproj|projector"),
-    (f"describe {{picture}} -m {TINY} -mm {{junk}}", 1, "junk"),
-    ("describe", 1, "nothing to look at"),
+    ("describe {image} -m {none} -mm {none}", 1, "no such file"),
+    (f"describe {{image}} -m {TINY}", 1, "mmproj|projector"),
+    (f"describe {{image}} -m {TINY} -mm {{junk}}", 1, "junk"),
+    (f"describe {{image}} -m {TINY} -mm vision-dinov2s", 1, r"n_embd = 32\b.*n_embd = 576\b"),
+    (f"describe -m {TINY}", 1, "."),
+    ("describe {image}", 2, "-m"),
     ("rerank query -m {none} a b", 1, "no such file"),
     ("rerank", 2, "required"),
     ("tokenize text -m {junk}", 1, "junk"),
@@ -50,11 +52,11 @@ CASES: tuple[tuple[str, int, str], ...] = (
     ("transcribe", 2, "required"),
     ("transcribe {none}", 1, "none"),
     ("transcribe {junk}", 1, "junk"),
-    ("transcribe {sound} -m {junk}", 1, "junk"),
-    ("transcribe {sound} -f xyz", 1, "format is 'xyz'"),
-    ("transcribe {sound} --language xx", 1, "xx"),
-    ("transcribe {sound} --temperature -1", 1, "temperature"),
-    ("transcribe {sound} -o {junk}/x", 1, "junk"),
+    ("transcribe {audio} -m {junk}", 1, "junk"),
+    ("transcribe {audio} -f xyz", 1, "format is 'xyz'"),
+    ("transcribe {audio} --language xx", 1, "xx"),
+    ("transcribe {audio} --temperature -1", 1, "temperature"),
+    ("transcribe {audio} -o {junk}/x", 1, "junk"),
     ("whisper quantize {none} {none} -t q5_0", 1, "no such file"),
     ("whisper", 2, "required"),
     ("txt2img", 2, "required"),
@@ -66,19 +68,19 @@ CASES: tuple[tuple[str, int, str], ...] = (
     (f"txt2img a -m {SHAPES} --steps 1 -o {{none}}/a/b.png", 1, "none"),
     (f"img2img a -m {SHAPES} --image {{none}}", 1, "none"),
     (f"img2img a -m {SHAPES} --image {{junk}}", 1, "."),
-    (f"inpaint a -m {SHAPES} --image {{picture}} --mask-image {{sound}}", 1, "."),
-    (f"inpaint a -m {SHAPES} --image {{picture}}", 2, "mask"),
+    (f"inpaint a -m {SHAPES} --image {{image}} --mask-image {{audio}}", 1, "."),
+    (f"inpaint a -m {SHAPES} --image {{image}}", 2, "mask"),
     (f"edit a -m {SHAPES} --images {{none}}", 1, "none"),
     ("txt2vid a -m {none}", 1, "no such file"),
-    ("img2vid a -m {none} --image {picture}", 1, "no such file"),
+    ("img2vid a -m {none} --image {image}", 1, "no such file"),
     ("upscale {none}", 1, "none"),
-    ("upscale {picture} -m {junk}", 1, "."),
-    ("upscale {picture} --factor 99", 1, "factor is 99"),
+    ("upscale {image} -m {junk}", 1, "."),
+    ("upscale {image} --factor 99", 1, "factor is 99"),
     ("canny {junk}", 1, "."),
     ("convert {none} {none}", 1, "no such file"),
     ("convert {junk} {folder}/out.gguf", 1, "junk"),
     ("sd info {none}", 1, "no such file"),
-    ("sd info {picture}", 1, "carries no parameters"),
+    ("sd info {image}", 1, "parameters"),
     ("serve --port many", 2, "many"),
     ("serve -c {none}", 1, "none"),
     ("serve -c {junk}", 1, "junk"),
@@ -86,14 +88,14 @@ CASES: tuple[tuple[str, int, str], ...] = (
     ("models", 2, "required"),
     ("models get no-such-model", 1, "no-such-model"),
     ("models remove no-such-model", 1, "no-such-model"),
-    ("models get hf:a", 1, "not of the form"),
+    ("models get hf:a", 1, "expected hf:"),
     ("info --no", 2, "unrecognized"),
     ("doctor --no", 2, "unrecognized"),
     ("completion", 2, "required"),
     ("completion tcl", 2, "invalid choice: 'tcl'"),
-    ("demo --sound {none}", 1, "none"),
-    ("demo --sound {junk} -o {folder}/a.png", 1, "junk"),
-    ("demo words --sound {sound}", 1, "both given"),
+    ("demo --audio {none}", 1, "none"),
+    ("demo --audio {junk} -o {folder}/a.png", 1, "junk"),
+    ("demo words --audio {audio}", 1, "."),
     ("chta", 2, "did you mean chat"),
     ("help chta", 2, "did you mean chat"),
     ("--no", 2, "unrecognized"),
@@ -104,22 +106,22 @@ CASES: tuple[tuple[str, int, str], ...] = (
 def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("files")
     (folder / "junk").write_bytes(np.random.default_rng(0).integers(128, 256, 4096, np.uint8).tobytes())
-    Image.new("RGB", (64, 64), "red").save(folder / "picture.png")
-    soundfile.write(folder / "sound.wav", np.zeros(16_000, np.int16), 16_000)
+    Image.new("RGB", (64, 64), "red").save(folder / "image.png")
+    soundfile.write(folder / "audio.wav", np.zeros(16_000, np.int16), 16_000)
     return {
         "junk": str(folder / "junk"),
         "none": str(folder / "none"),
         "folder": str(folder),
-        "picture": str(folder / "picture.png"),
-        "sound": str(folder / "sound.wav"),
+        "image": str(folder / "image.png"),
+        "audio": str(folder / "audio.wav"),
     }
 
 
-@pytest.mark.parametrize(("line", "code", "says"), CASES, ids=[case[0] for case in CASES])
-def test_mistakes(
+@pytest.mark.parametrize(("line", "code", "pattern"), CASES, ids=[case[0] for case in CASES])
+def test_error_is_one_line_with_exit_code(
     line: str,
     code: int,
-    says: str,
+    pattern: str,
     names: dict[str, str],
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
@@ -131,26 +133,26 @@ def test_mistakes(
     error = capsys.readouterr().err
     assert "Traceback" not in error
     lines = error.strip().splitlines()
-    assert re.search(says, lines[-1], re.IGNORECASE), lines
+    assert re.search(pattern, lines[-1], re.IGNORECASE), lines
     if code == 1:
         assert lines[-1].startswith("cyllama: ") and len(lines) == 1, lines
-        assert list(tmp_path.iterdir()) == []  # nothing half-done is left
+        assert list(tmp_path.iterdir()) == []  # no partial files
     elif "mean" not in lines[-1]:
         assert lines[0].startswith("usage: cyllama")
 
 
-def test_every_command_has_a_case() -> None:
+def test_every_command_has_an_error_case() -> None:
     assert {line.split()[0] for line, _, _ in CASES} >= set(COMMANDS)
 
 
-def test_the_traceback_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variable_enables_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CYLLAMA_TRACEBACK", "1")
-    with pytest.raises(ValueError, match="no model is called"):
+    with pytest.raises(ValueError, match="no-such-model"):
         main(["models", "get", "no-such-model"])
 
 
-def test_ctrl_c_while_a_model_works() -> None:
-    """A real signal in the middle of generation."""
+def test_ctrl_c_interrupts_generation() -> None:
+    """Send SIGINT during generation."""
     code = f"import sys; sys.path[:0] = {[entry for entry in sys.path if entry]!r}\n"
     code += "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += "from cyllama.cli import main; sys.exit(main(sys.argv[1:]))"

@@ -1,8 +1,8 @@
-"""The Parakeet model of the tests: upstream's generator writes it, with ten words and random weights.
+"""The Parakeet model of the tests: ten words and random weights, from upstream's generator.
 
-No package contains a trained model, so the tests compare with parakeet-cli instead of with what was said. The generated
-model finds no text in any recording: random mel filters are partly negative, the logarithm of negative energy is NaN,
-and the network turns NaN into 0. The tests make the filters positive, and text likelier than blanks and control tokens.
+No package has a trained model, so the tests compare with the output of parakeet-cli, not with the spoken text. The
+generated model finds no text in any recording: random mel filters are partly negative, the logarithm of negative energy
+is NaN, and the network turns NaN into 0. Here the filters become positive, and text more likely than other tokens.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cyllama.models.cache import cache_folder
+from cyllama.models._cache import cache_folder
 
 GENERATOR = (
     Path(__file__).resolve().parents[2] / "thirdparty" / "whisper.cpp" / "models" / "generate-parakeet-test-model.py"
@@ -28,26 +28,26 @@ NUMBERS = (
     "subsampling_factor", "n_subsampling_channels", "n_conv_kernel", "n_pred_dim", "n_pred_layers", "n_tdt_durations",
     "n_max_tokens",
 )  # fmt: skip
-FILTERS = 4 + 4 * len(NUMBERS)  # where the mel filters begin: two sizes, then the filters
+FILTERS = 4 + 4 * len(NUMBERS)  # offset of the mel filters: two sizes, then the values
 WORDS = ("<unk>", "<s>", "</s>", "a", "b", "c", "d", "e", "f", "g")
 N_CONTROL, BLANK, LONGER = 3, 10, 12  # control tokens, the blank token and the longer duration among the outputs
 
 
 def parakeet_model() -> Path:
-    """Return the path of the model; it is written once for each version of the generator and of this module."""
+    """Return the path of the model; it is generated once for each version of the generator and of this module."""
     version = hashlib.sha256(GENERATOR.read_bytes() + Path(__file__).read_bytes()).hexdigest()[:12]
     path = cache_folder("tests") / f"parakeet-{version}.bin"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(f".{os.getpid()}")
         subprocess.run([sys.executable, GENERATOR, unfinished], check=True, capture_output=True)
-        unfinished.write_bytes(_talkative(unfinished.read_bytes()))
+        unfinished.write_bytes(_with_likely_text(unfinished.read_bytes()))
         unfinished.replace(path)
     return path
 
 
-def _talkative(data: bytes) -> bytes:
-    """Return the model with positive mel filters and likelier text."""
+def _with_likely_text(data: bytes) -> bytes:
+    """Return the model with positive mel filters and more likely text."""
     start, end = FILTERS + 8, places(data)["window"]
     filters = np.abs(np.frombuffer(data[start:end], "<f4"))
     data = data[:start] + filters.tobytes() + data[end:]
@@ -71,7 +71,7 @@ def with_number(data: bytes, name: str, value: int) -> bytes:
 
 
 def places(data: bytes) -> dict[str, int]:
-    """Return where the parts of a model begin."""
+    """Return the offsets of the sections of a model."""
     n_mels, n_bins = struct.unpack_from("<2i", data, FILTERS)
     window = FILTERS + 8 + 4 * n_mels * n_bins
     durations = window + 4 + 4 * struct.unpack_from("<i", data, window)[0]
@@ -123,14 +123,14 @@ def converted(data: bytes) -> bytes:
 
 
 def weights(data: bytes, name: str) -> np.ndarray:
-    """Return the numbers of a tensor, one after the other."""
+    """Return the values of a tensor, flat."""
     start, end = tensors(data)[name]
     n_dims, length = struct.unpack_from("<2i", data, start)
     return np.frombuffer(data[start + 12 + 4 * n_dims + length : end], "<f4")
 
 
 def with_weights(data: bytes, name: str, values: np.ndarray) -> bytes:
-    """Return the model with other numbers in a tensor."""
+    """Return the model with other values in a tensor."""
     _, end = tensors(data)[name]
     raw = values.astype("<f4").tobytes()
     return data[: end - len(raw)] + raw + data[end:]

@@ -3,8 +3,8 @@
 Sources of the texts:
 
 * jfk: President Kennedy's inaugural address, 20 January 1961.
-* moon: no transcript exists. The text is the output of whisper-cli with timestamps; tiny.en and base agree in every
-  word. The headline and the date are those of the newspaper in the image beside it (test-1.jpeg).
+* moon: there is no transcript. The text is the output of whisper-cli with timestamps, equal for tiny.en and base. The
+  headline and the date are those of the newspaper in test-1.jpeg, in the same folder.
 * busy, echo, new-user, no-service: the script of the Asterisk core sounds (core-sounds-en.txt and core-sounds-fr.txt).
 * espeak: the input of espeak-ng.
 
@@ -68,30 +68,30 @@ def recordings() -> tuple[Speech, ...]:
         Speech("jfk", RECORDINGS / "jfk.wav", JFK, "en", "John F. Kennedy"),
         Speech("jfk-mp3", RECORDINGS / "jfk.mp3", JFK, "en", "John F. Kennedy"),
         Speech("moon", moon, MOON, "en", "unknown"),
-        _shipped("busy-en", BUSY_EN, "en", "Allison Smith"),
-        _shipped("echo-en", ECHO_EN, "en", "Allison Smith"),
-        _shipped("busy-fr", BUSY_FR, "fr", "June Wallack"),
-        _shipped("new-user-fr", NEW_USER_FR, "fr", "June Wallack"),
-        _shipped("no-service-fr", NO_SERVICE_FR, "fr", "June Wallack"),
-        _shipped("espeak-door", DOOR, "en", "espeak-ng en-gb"),
-        _shipped("espeak-car", CAR, "en", "espeak-ng en-gb-x-rp+f2"),
-        _shipped("espeak-park", PARK_DE, "de", "espeak-ng de"),
+        _recording("busy-en", BUSY_EN, "en", "Allison Smith"),
+        _recording("echo-en", ECHO_EN, "en", "Allison Smith"),
+        _recording("busy-fr", BUSY_FR, "fr", "June Wallack"),
+        _recording("new-user-fr", NEW_USER_FR, "fr", "June Wallack"),
+        _recording("no-service-fr", NO_SERVICE_FR, "fr", "June Wallack"),
+        _recording("espeak-door", DOOR, "en", "espeak-ng en-gb"),
+        _recording("espeak-car", CAR, "en", "espeak-ng en-gb-x-rp+f2"),
+        _recording("espeak-park", PARK_DE, "de", "espeak-ng de"),
     )
 
 
-def _shipped(name: str, text: str, language: str, voice: str) -> Speech:
+def _recording(name: str, text: str, language: str, voice: str) -> Speech:
     return Speech(name, RECORDINGS / f"{name}.flac", text, language, voice)
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, without case and punctuation; 21st and 21 are the same, as is each kind of apostrophe."""
+    """Return the words of a text without case and punctuation; 21st equals 21, and all apostrophes are equal."""
     plain = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'")
     return re.findall(r"[^\W_]+(?:'[^\W_]+)*", re.sub(r"\b(\d+)(?:st|nd|rd|th)\b", r"\1", plain))
 
 
-def word_errors(said: str, heard: str) -> int:
-    """How many words are wrong, missing or too many."""
-    wanted, found = words(said), words(heard)
+def word_errors(reference: str, text: str) -> int:
+    """Return the number of wrong, missing and additional words."""
+    wanted, found = words(reference), words(text)
     row = list(range(len(found) + 1))
     for i, word in enumerate(wanted, 1):
         previous, row[0] = row[0], i
@@ -100,6 +100,6 @@ def word_errors(said: str, heard: str) -> int:
     return row[-1]
 
 
-def word_error_rate(said: str, heard: str) -> float:
-    """Errors for each word that was said."""
-    return word_errors(said, heard) / len(words(said))
+def word_error_rate(reference: str, text: str) -> float:
+    """Return the word errors divided by the words of the reference."""
+    return word_errors(reference, text) / len(words(reference))

@@ -1,4 +1,4 @@
-"""A short transcription with all that a format may stumble over."""
+"""A short transcription with words, tokens and characters that formats escape."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ INFO = TranscriptionInfo("en", 0.98, 3.5, 3.5)
 
 
 def word(start: float, end: float, text: str) -> Word:
-    """A word of probability 0.9."""
+    """Return a word with a probability of 0.9."""
     return Word(start, end, text, 0.9)
 
 
 def segment(id: int, start: float, end: float, text: str, **fields: object) -> Segment:
-    """A segment with what is given."""
+    """Return a segment with the given fields."""
     return Segment(id, 0, start, end, text, **fields)  # type: ignore[arg-type]
 
 
 def talk() -> Transcription:
-    """Two segments with tokens and words."""
+    """Return two segments with tokens and words."""
     tokens = (
         Token(15947, b" Hello", 0.95, -0.05, 0.0, 0.5, 0.3),
         Token(456, b" there", 0.9, -0.1, 0.5, 1.2, None),

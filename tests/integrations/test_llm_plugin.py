@@ -1,4 +1,4 @@
-"""The plug-in for the package llm: through its own command line and its own Python API."""
+"""The plug-in for the package llm, through that package's command line and Python API."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(cli, arguments)
 
 
-def test_its_command_line() -> None:
+def test_command_line() -> None:
     assert NAME in run("models").output
     done = run("-m", NAME, QUESTION, "-o", "temperature", "0", "-o", "max_tokens", "24")
     assert done.exit_code == 0 and "Paris" in done.output
@@ -38,38 +38,38 @@ def test_its_command_line() -> None:
     assert wrong.exit_code == 1 and "temperature" in wrong.output
 
 
-def test_a_conversation_and_usage() -> None:
+def test_conversation_and_usage() -> None:
     model = llm.get_model(NAME)
     talk = model.conversation()
     first = talk.prompt(QUESTION, system="You answer in one sentence.", temperature=0, max_tokens=24)
     assert "Paris" in first.text()
     assert first.usage().input > 20 and 0 < first.usage().output <= 24
-    pieces = list(talk.prompt("And of Italy?", temperature=0, max_tokens=24))
-    assert len(pieces) > 3 and "Rome" in "".join(pieces)
+    chunks = list(talk.prompt("And of Italy?", temperature=0, max_tokens=24))
+    assert len(chunks) > 3 and "Rome" in "".join(chunks)
     (loaded,) = default_pool().loaded
     assert loaded.users == 0  # one model for both
 
 
-def test_a_schema() -> None:
+def test_schema() -> None:
     schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-    answer = llm.get_model(NAME).prompt(QUESTION, schema=schema, temperature=0, max_tokens=48)
-    assert set(json.loads(answer.text())) == {"city"}
+    response = llm.get_model(NAME).prompt(QUESTION, schema=schema, temperature=0, max_tokens=48)
+    assert set(json.loads(response.text())) == {"city"}
 
 
-def test_vectors() -> None:
+def test_embeddings() -> None:
     model = llm.get_embedding_model("cyllama/minilm-l6")
     lunch, food, weather = map(np.array, model.embed_multi(["Lunch.", "I eat food.", "It rains."]))
     assert lunch.shape == (384,) and lunch @ food > lunch @ weather
 
 
-def test_a_file_of_your_own(tmp_path: Path) -> None:
+def test_adds_files(tmp_path: Path) -> None:
     done = run("cyllama", "add", "tiny", str(models.get("tiny-random-llama")))
     assert (done.exit_code, done.output) == (0, "cyllama/tiny\n")
     assert llm.get_model("cyllama/tiny").prompt("a", max_tokens=3, n_ctx=256).usage().output == 3
     assert run("cyllama", "add", "none", str(tmp_path / "none.gguf")).exit_code == 2
 
 
-def test_what_goes_wrong_is_said(tmp_path: Path) -> None:
+def test_reports_errors(tmp_path: Path) -> None:
     (tmp_path / "junk.gguf").write_bytes(b"GGUF")
     assert run("cyllama", "add", "junk", str(tmp_path / "junk.gguf")).exit_code == 0
     done = run("-m", "cyllama/junk", "Hello")

@@ -1,4 +1,4 @@
-"""One loaded model for all tests of `LLM`: four slots on a shared context."""
+"""Models that the tests of `LLM` share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TEMPLATES = Path(__file__).resolve().parents[2] / "thirdparty" / "llama.cpp" / "
 
 @pytest.fixture(scope="module", autouse=True)
 def _fixed_team(fixed_team: None) -> None:
-    """Many of these tests compare texts."""
+    """Use a fixed number of threads: many of these tests compare texts."""
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def llm() -> Iterator[LLM]:
 
 @pytest.fixture(scope="session")
 def tool_llm() -> Iterator[LLM]:
-    """The same weights with a template that knows tools, of the same family (ChatML)."""
+    """The same weights with a template of the same family (ChatML) that supports tools."""
     template = (TEMPLATES / "Qwen-Qwen2.5-7B-Instruct.jinja").read_text()
     with LLM(CHAT_MODEL, n_ctx=4096, n_parallel=2, chat_template=template) as model:
         yield model

@@ -1,4 +1,4 @@
-"""The native ``llama-server``, to compare with."""
+"""The native ``llama-server`` for comparison."""
 
 from __future__ import annotations
 
@@ -26,42 +26,42 @@ class NativeServer:
         self.url = f"http://127.0.0.1:{port}"
 
     def post(self, path: str, body: Any) -> tuple[int, Any]:
-        """The status and the JSON of an answer."""
+        """Return the status and the JSON of a response."""
         request = urllib.request.Request(
             self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=300) as answer:
-                return answer.status, json.load(answer)
+            with urllib.request.urlopen(request, timeout=300) as response:
+                return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, json.load(error)
 
     def stream(self, path: str, body: Any) -> list[Any]:
-        """The events of a streamed answer."""
+        """Return the events of a streamed response."""
         request = urllib.request.Request(
             self.url + path, json.dumps({**body, "stream": True}).encode(), {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=300) as answer:
-            lines = [line.strip() for line in answer]
+        with urllib.request.urlopen(request, timeout=300) as response:
+            lines = [line.strip() for line in response]
         return [json.loads(line[6:]) for line in lines if line.startswith(b"data: ") and line != b"data: [DONE]"]
 
 
 @contextlib.contextmanager
 def native_server(*options: object) -> Iterator[NativeServer]:
-    """Start ``bin/llama-server`` on a free port of this machine, and end it."""
+    """Start ``bin/llama-server`` on a free port, and stop it at the end."""
     assert PROGRAM.exists(), f"make tools builds {PROGRAM.name}"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = [str(PROGRAM), "--host", "127.0.0.1", "--port", str(port), "--no-webui", *map(str, options)]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [str(PROGRAM), "--host", "127.0.0.1", "--port", str(port), "--no-webui", *map(str, options)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         server = NativeServer(port)
         end = time.monotonic() + START_SECONDS
         while True:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{server.url}/health", timeout=5) as answer:
-                if answer.status == 200:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{server.url}/health", timeout=5) as response:
+                if response.status == 200:
                     break
             assert process.poll() is None and time.monotonic() < end, "llama-server did not start"
             time.sleep(0.05)

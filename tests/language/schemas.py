@@ -1,4 +1,4 @@
-"""Random JSON schemas, and the ones that people write."""
+"""Random JSON schemas."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FORMATS = ("date", "time", "date-time", "uuid")
 
 
 def random_schema(seed: int) -> dict[str, Any]:
-    """An object with two to four properties, some nested; every answer that fits is short."""
+    """Return a schema of an object with two to four properties, some nested; every text that matches is short."""
     chance = random.Random(seed)
     schema = _object(chance, 2)
     if chance.random() < 0.3:

@@ -1,4 +1,4 @@
-"""The asyncio twins: one for every call, cancelled with their tasks, tools in the event loop."""
+"""The async variants: one for every call, cancelled with their tasks, tools in the event loop."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from language.conftest import CHAT_MODEL
 
 from cyllama import LLM
 from cyllama.errors import ClosedError
-from cyllama.llama.aio import in_thread
+from cyllama.llama._async import run_in_thread
 
-# What takes no time, and what is no call of a model.
+# Short methods, and those that call no model.
 WITHOUT = {"supports", "request", "prepared"}
 FACT = "What is the capital of France? Answer with one word."
 
 
-def test_every_call_has_a_twin() -> None:
-    calls = {name for name, member in vars(LLM).items() if inspect.isfunction(member) and not name.startswith("_")}
+def test_every_call_has_an_async_variant() -> None:
+    calls = {name for name, member in inspect.getmembers(LLM, inspect.isfunction) if name[0] not in "a_"}
     assert {"complete", "chat", "embed", "save_state", "set_loras", "close"} <= calls
     missing = {name for name in calls - WITHOUT if not inspect.iscoroutinefunction(getattr(LLM, f"a{name}", None))}
     assert not missing
 
 
-def test_they_say_the_same(tmp_path: Path) -> None:
+def test_async_calls_return_the_same(tmp_path: Path) -> None:
     async def talk() -> None:
         async with LLM(CHAT_MODEL, n_ctx=512, n_parallel=1) as llm:
             tokens = await llm.atokenize("Hello, world")
@@ -48,7 +48,7 @@ def test_they_say_the_same(tmp_path: Path) -> None:
     asyncio.run(talk())
 
 
-def test_vectors() -> None:
+def test_async_embeddings() -> None:
     async def both() -> None:
         async with LLM("minilm-l6", embedding=True) as llm:
             one, two = await asyncio.gather(llm.aembed("a"), llm.aembed("b", normalize=False))
@@ -58,8 +58,8 @@ def test_vectors() -> None:
     asyncio.run(both())
 
 
-def test_a_task_that_is_cancelled_twice() -> None:
-    """The call is waited for all the same, its thread fails at nothing, and what it made is closed."""
+def test_waits_for_the_call_of_a_task_cancelled_twice() -> None:
+    """The task ends after its thread, and the result of the call is closed."""
     made = []
 
     class Made:
@@ -75,7 +75,7 @@ def test_a_task_that_is_cancelled_twice() -> None:
         return Made()
 
     async def again() -> None:
-        task = asyncio.create_task(in_thread(call))
+        task = asyncio.create_task(run_in_thread(call))
         await asyncio.to_thread(begun.wait, 10)
         for _ in range(3):
             task.cancel()

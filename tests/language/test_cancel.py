@@ -1,4 +1,4 @@
-"""Cancelling wherever it may happen, again and again: the call ends, and the next request is right."""
+"""Cancelling ends any call, and the next request works."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from language.conftest import CHAT_MODEL
 from cyllama import LLM
 from cyllama.errors import CancelledError, ClosedError, InUseError
 
-TIMES = 10  # benchmarks/cancelling.py does it a hundred times each, with a clock
+TIMES = 4  # benchmarks/cancelling.py measures a hundred times each
 LONG = "The quick brown fox jumps over the lazy dog. " * 600  # 6,000 tokens
 FACT = "What is the capital of France? Answer with one word."
 
@@ -26,7 +26,7 @@ def model() -> Iterator[LLM]:
         yield llm
 
 
-def right(llm: LLM) -> None:
+def check_works(llm: LLM) -> None:
     assert "Paris" in llm.chat(FACT, temperature=0, max_tokens=8).text
 
 
@@ -36,13 +36,13 @@ def later(call: Callable[[], None], seconds: float) -> threading.Timer:
     return timer
 
 
-def test_while_loading() -> None:
+def test_cancels_loading() -> None:
     for i in range(TIMES):
         stop = threading.Event()
         timer = later(stop.set, 0.005 * i)
         try:
             with LLM(CHAT_MODEL, n_ctx=256, cancel=stop) as llm:
-                right(llm)
+                check_works(llm)
         except CancelledError:
             pass
         timer.join()
@@ -52,44 +52,44 @@ def test_while_loading() -> None:
     assert seen and seen[-1] >= 0.3
 
 
-def test_beside_a_talkative_neighbour(model: LLM) -> None:
-    """Results of others, which come all the time, do not put off that the cancelling is seen."""
+def test_cancels_beside_a_busy_slot(model: LLM) -> None:
+    """Frequent results of another request do not delay cancelling."""
     with model.complete("Once", max_tokens=4000, ignore_eos=True, stream=True) as neighbour:
-        talking = threading.Thread(target=lambda: [None for _ in neighbour])
-        talking.start()
+        reader = threading.Thread(target=lambda: [None for _ in neighbour])
+        reader.start()
         for _ in range(3):
             stop = threading.Event()
             timer = later(stop.set, 0.2)
             with pytest.raises(CancelledError):
                 model.complete("Twice", max_tokens=400, ignore_eos=True, cancel=stop)
             timer.join()
-        assert talking.is_alive()
+        assert reader.is_alive()
         neighbour.close()
-        talking.join()
-    right(model)
+        reader.join()
+    check_works(model)
 
 
-def test_in_a_long_prompt(model: LLM) -> None:
+def test_cancels_in_a_long_prompt(model: LLM) -> None:
     for i in range(TIMES):
         stop = threading.Event()
         timer = later(stop.set, 0.05 + 0.02 * i)
         with pytest.raises(CancelledError):
             model.complete(LONG, max_tokens=4, cancel=stop, cache_prompt=False)
         timer.join()
-        right(model)
+        check_works(model)
 
 
-def test_while_generating(model: LLM) -> None:
+def test_cancels_while_generating(model: LLM) -> None:
     for i in range(TIMES):
         stop = threading.Event()
         timer = later(stop.set, 0.05 + 0.02 * i)
         with pytest.raises(CancelledError):
             model.complete("A story.", max_tokens=4000, ignore_eos=True, cancel=stop)
         timer.join()
-        right(model)
+        check_works(model)
 
 
-def test_tasks(model: LLM) -> None:
+def test_cancelled_tasks_free_their_slots(model: LLM) -> None:
     async def again() -> None:
         for prompt in (LONG, "A story."):
             for i in range(TIMES):
@@ -102,16 +102,16 @@ def test_tasks(model: LLM) -> None:
     asyncio.run(again())
 
 
-def test_iterators_that_are_left(model: LLM) -> None:
+def test_dropped_streams_free_their_slots(model: LLM) -> None:
     for _ in range(TIMES):
         for part in model.complete("A story.", max_tokens=4000, ignore_eos=True, stream=True):
             assert part is not None
             break
         gc.collect()
-        right(model)
+        check_works(model)
 
 
-def test_async_iterators_that_are_left(model: LLM) -> None:
+def test_dropped_async_streams_free_their_slots(model: LLM) -> None:
     async def again() -> None:
         for _ in range(TIMES):
             async with await model.acomplete("A story.", max_tokens=4000, ignore_eos=True, stream=True) as stream:
@@ -124,17 +124,17 @@ def test_async_iterators_that_are_left(model: LLM) -> None:
 
 
 @pytest.mark.parametrize("prompt", [LONG, "A story."], ids=["long prompt", "generation"])
-def test_ctrl_c(model: LLM, prompt: str) -> None:
+def test_ctrl_c_stops_a_call(model: LLM, prompt: str) -> None:
     for i in range(TIMES):
         timer = later(lambda: signal.raise_signal(signal.SIGINT), 0.05 + 0.02 * i)
         with pytest.raises(KeyboardInterrupt):
             model.complete(prompt, max_tokens=4000, ignore_eos=True, cache_prompt=False)
         timer.join()
-        right(model)
+        check_works(model)
 
 
-def test_a_stream_that_another_thread_closes(model: LLM) -> None:
-    """It ends for its reader, who may be waiting for the first part of a long prompt."""
+def test_stream_closed_by_another_thread_ends(model: LLM) -> None:
+    """It also ends while its reader waits for the first chunk after a long prompt."""
     for prompt in (LONG, "A story."):
         for i in range(TIMES):
             stream = model.complete(prompt, max_tokens=4000, ignore_eos=True, stream=True, cache_prompt=False)
@@ -142,66 +142,66 @@ def test_a_stream_that_another_thread_closes(model: LLM) -> None:
             assert all(part is not None for part in stream)
             timer.join()
             stream.close()
-        right(model)
+        check_works(model)
 
 
-def test_a_stream_has_one_reader(model: LLM) -> None:
-    """A second one is told so, and the first reads on."""
+def test_stream_rejects_a_second_reader(model: LLM) -> None:
+    """The first reader continues."""
     stream = model.complete("A story.", max_tokens=200, ignore_eos=True, stream=True)
-    refused: list[BaseException] = []
+    rejected: list[BaseException] = []
 
     def read() -> None:
         try:
-            while not refused and stream.next() is not None:
+            while not rejected and stream.next() is not None:
                 pass
         except InUseError as error:
-            refused.append(error)
+            rejected.append(error)
 
     threads = [threading.Thread(target=read) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(refused) == 1
+    assert len(rejected) == 1
     *_, last = stream
     assert last.finish_reason == "length"
-    right(model)
+    check_works(model)
 
 
-def test_one_of_many(model: LLM) -> None:
-    """Those beside a request that is cancelled go on."""
-    answers: list[str] = []
+def test_cancels_one_of_many_requests(model: LLM) -> None:
+    """The other requests continue."""
+    texts: list[str] = []
     stop = threading.Event()
 
-    def ask() -> None:
-        answers.append(model.chat(FACT, temperature=0, max_tokens=8).text)
+    def request() -> None:
+        texts.append(model.chat(FACT, temperature=0, max_tokens=8).text)
 
     def give_up() -> None:
         with pytest.raises(CancelledError):
             model.complete(LONG, max_tokens=4000, cancel=stop)
 
-    threads = [threading.Thread(target=give_up), *(threading.Thread(target=ask) for _ in range(4))]
+    threads = [threading.Thread(target=give_up), *(threading.Thread(target=request) for _ in range(4))]
     for thread in threads:
         thread.start()
     time.sleep(0.2)
     stop.set()
     for thread in threads:
         thread.join()
-    assert len(answers) == 4 and all("Paris" in answer for answer in answers)
+    assert len(texts) == 4 and all("Paris" in text for text in texts)
 
 
-def test_closing_while_others_wait() -> None:
-    """`close` ends what is running; nobody waits for ever, nothing is answered wrongly."""
+def test_closing_raises_in_waiting_threads() -> None:
+    """`close` stops running and waiting requests."""
     ends: list[BaseException | str] = []
     llm = LLM(CHAT_MODEL, n_ctx=1024, n_parallel=2)
 
-    def ask() -> None:
+    def request() -> None:
         try:
             ends.append(llm.complete("A story.", max_tokens=900, ignore_eos=True).finish_reason)
         except ClosedError as error:
             ends.append(error)
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
+    threads = [threading.Thread(target=request) for _ in range(4)]
     for thread in threads:
         thread.start()
     time.sleep(0.3)
@@ -214,6 +214,6 @@ def test_closing_while_others_wait() -> None:
         llm.complete("A story.")
 
 
-def test_a_model_that_is_closed_at_once() -> None:
+def test_closes_right_after_loading() -> None:
     for _ in range(TIMES):
         LLM("tiny-random-llama", n_ctx=128).close()

@@ -1,4 +1,4 @@
-"""`cyllama.compat.Llama`: programs written for llama-cpp-python run, and say the same as `LLM`."""
+"""`cyllama.compat.Llama` runs programs written for llama-cpp-python."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from cyllama.compat import (
     StoppingCriteriaList,
 )
 from cyllama.errors import ContextFullError, UnsupportedError
-from cyllama.models.cache import cache_folder
-from cyllama.models.package_index import Archive, fetch
+from cyllama.models._cache import cache_folder
+from cyllama.models._download import Archive, fetch
 
 FACT = [{"role": "user", "content": "What is the capital of France? Answer with one word."}]
 
@@ -41,7 +41,7 @@ def llama() -> Iterator[Llama]:
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of llama-cpp-python's own examples, out of the smallest of its archives that has them."""
+    """The examples of llama-cpp-python, from its smallest archive with examples."""
     source = Archive(
         package="llama_cpp_python",
         version="0.2.6",
@@ -68,10 +68,10 @@ def run_example(monkeypatch: pytest.MonkeyPatch, path: Path) -> str:
     return out.getvalue()
 
 
-def test_their_examples(monkeypatch: pytest.MonkeyPatch, examples: Path) -> None:
-    answer = json.loads(run_example(monkeypatch, examples / "high_level_api_inference.py"))
-    assert answer["choices"][0]["text"].startswith("Question: What are the names of the planets")
-    assert answer["object"] == "text_completion" and answer["usage"]["completion_tokens"] > 0
+def test_runs_examples_of_llama_cpp_python(monkeypatch: pytest.MonkeyPatch, examples: Path) -> None:
+    response = json.loads(run_example(monkeypatch, examples / "high_level_api_inference.py"))
+    assert response["choices"][0]["text"].startswith("Question: What are the names of the planets")
+    assert response["object"] == "text_completion" and response["usage"]["completion_tokens"] > 0
     parts = run_example(monkeypatch, examples / "high_level_api_streaming.py")
     decoder, at, objects = json.JSONDecoder(), 0, []
     while at < len(parts.rstrip()):
@@ -83,7 +83,7 @@ def test_their_examples(monkeypatch: pytest.MonkeyPatch, examples: Path) -> None
     assert "'embedding': [" in run_example(monkeypatch, examples / "high_level_api_embedding.py")
 
 
-def test_completions(llama: Llama) -> None:
+def test_completions_match_llm(llama: Llama) -> None:
     first = llama("The quick brown fox", max_tokens=6, temperature=0)
     below = llama("The quick brown fox", max_tokens=6, temperature=-1.0, top_k=-1)  # as 0 is
     assert below["choices"] == first["choices"]
@@ -96,14 +96,14 @@ def test_completions(llama: Llama) -> None:
     assert llama("The quick", max_tokens=0)["usage"]["completion_tokens"] == 0
 
 
-def test_the_earliest_stop_text_counts(llama: Llama) -> None:
+def test_stops_at_the_earliest_stop_text(llama: Llama) -> None:
     text = llama("1 2 3 4 5", max_tokens=24, temperature=0)["choices"][0]["text"]
     assert "7" in text and "9" in text
     cut = llama("1 2 3 4 5", max_tokens=24, temperature=0, stop=["9", "7"])["choices"][0]["text"]
     assert cut == text[: text.index("7")]
 
 
-def test_bias_and_processors_both_count(llama: Llama) -> None:
+def test_applies_bias_and_processors(llama: Llama) -> None:
     def ban(ids: Any, scores: Any) -> Any:
         scores[banned] = -np.inf
         return scores
@@ -127,12 +127,12 @@ def test_bias_and_processors_both_count(llama: Llama) -> None:
     assert stopped["usage"]["total_tokens"] == 12 and stopped["choices"][0]["finish_reason"] == "stop"
 
 
-def test_chats(llama: Llama) -> None:
-    answer = llama.create_chat_completion(FACT, max_tokens=12, temperature=0)
-    assert "Paris" in answer["choices"][0]["message"]["content"]
+def test_chats_match_llm(llama: Llama) -> None:
+    response = llama.create_chat_completion(FACT, max_tokens=12, temperature=0)
+    assert "Paris" in response["choices"][0]["message"]["content"]
     parts = list(llama.create_chat_completion(FACT, max_tokens=12, temperature=0, stream=True))
     text = "".join(part["choices"][0]["delta"].get("content") or "" for part in parts if part["choices"])
-    assert text == answer["choices"][0]["message"]["content"]
+    assert text == response["choices"][0]["message"]["content"]
     typed = llama.create_chat_completion_openai_v1(FACT, max_tokens=12, temperature=0)
     assert typed.choices[0].message.content == text
     schema = {"type": "object", "properties": {"name": {"enum": ["x", "y"]}}, "required": ["name"]}
@@ -143,14 +143,14 @@ def test_chats(llama: Llama) -> None:
     assert json.loads(content)["name"] in ("x", "y")
 
 
-def test_grammars(llama: Llama) -> None:
+def test_accepts_grammars(llama: Llama) -> None:
     grammar = LlamaGrammar.from_string('root ::= "true" | "false"', verbose=False)
     assert llama("Water is wet:", grammar=grammar, max_tokens=8)["choices"][0]["text"] in ("true", "false")
     schema = LlamaGrammar.from_json_schema('{"type": "integer"}')
     assert int(llama("2 + 2 =", grammar=schema, max_tokens=8)["choices"][0]["text"]) >= 0
 
 
-def test_token_by_token(llama: Llama) -> None:
+def test_generates_token_by_token(llama: Llama) -> None:
     tokens = llama.tokenize(b"The quick brown fox")
     made: list[int] = []
     for token in llama.generate(tokens, temperature=0):
@@ -172,8 +172,8 @@ def test_token_by_token(llama: Llama) -> None:
     assert llama.sample(temperature=0) == first == made[0] and second == made[1]
 
 
-def test_names_of_their_documentation(llama: Llama) -> None:
-    """``generate`` and ``sample`` call the temperature ``temp``; a name that there is not is no name."""
+def test_has_documented_names(llama: Llama) -> None:
+    """``generate`` and ``sample`` name the temperature ``temp`` and reject unknown names."""
     tokens = llama.tokenize(b"The quick brown fox")
     given: dict[str, Any] = {"top_k": 40, "top_p": 0.95, "repeat_penalty": 1.0, "tfs_z": 1.0, "penalize_nl": True}
     texts = []
@@ -198,7 +198,7 @@ def test_names_of_their_documentation(llama: Llama) -> None:
     np.testing.assert_allclose(np.exp(llama.logits_to_logprobs([[1.0, 2.0]])).sum(), 1, atol=1e-6)
 
 
-def test_penalties_of_the_loop_know_the_prompt(llama: Llama) -> None:
+def test_loop_penalties_include_the_prompt(llama: Llama) -> None:
     prompt, keep = "blue blue blue blue blue blue", LogitsProcessorList([lambda ids, scores: scores])
     plain = llama(prompt, max_tokens=4, temperature=0, logits_processor=keep)["choices"][0]["text"]
     assert "blue" in plain
@@ -206,14 +206,14 @@ def test_penalties_of_the_loop_know_the_prompt(llama: Llama) -> None:
                                logits_processor=keep)["choices"][0]["text"]  # fmt: skip
 
 
-def test_the_loop_and_mirostat(llama: Llama) -> None:
+def test_loop_supports_mirostat(llama: Llama) -> None:
     keep = LogitsProcessorList([lambda ids, scores: scores])
     given: dict[str, Any] = {"max_tokens": 12, "temperature": 1.5, "seed": 3, "logits_processor": keep}
     texts = {llama("The", mirostat_mode=mode, **given)["choices"][0]["text"] for mode in (0, 1, 2)}
     assert len(texts) == 3
 
 
-def test_criteria_see_logits(llama: Llama) -> None:
+def test_criteria_get_logits(llama: Llama) -> None:
     seen = []
 
     def stop(ids: Any, scores: Any) -> bool:
@@ -226,8 +226,8 @@ def test_criteria_see_logits(llama: Llama) -> None:
     assert llama.detokenize([seen[0][3]]).decode() == first
 
 
-def test_text_in_parts_of_characters(llama: Llama) -> None:
-    """The loop puts characters of several tokens together, and finds stop texts that several tokens make."""
+def test_joins_characters_of_several_tokens(llama: Llama) -> None:
+    """The loop joins the bytes of a character and finds stop texts that span several tokens."""
     keep = LogitsProcessorList([lambda ids, scores: scores])
     grammar = LlamaGrammar.from_string('root ::= "日本語は難しい END more"')
     made = llama("x", grammar=grammar, max_tokens=60, logits_processor=keep, stop=["END"])["choices"][0]
@@ -236,8 +236,8 @@ def test_text_in_parts_of_characters(llama: Llama) -> None:
     assert cut["finish_reason"] == "length"
 
 
-def test_logprobs_of_completions(llama: Llama) -> None:
-    """In the form that code for completions reads."""
+def test_returns_legacy_logprobs(llama: Llama) -> None:
+    """The form is that of OpenAI's first API."""
     choice = llama("The capital of France is", max_tokens=3, temperature=0, logprobs=2)["choices"][0]
     found = choice["logprobs"]
     assert "".join(found["tokens"]) == choice["text"] and len(found["token_logprobs"]) == 3
@@ -250,7 +250,7 @@ def test_logprobs_of_completions(llama: Llama) -> None:
             assert one["logprobs"] is None or list(one["logprobs"]) == list(found)
 
 
-def test_vectors(llama: Llama) -> None:
+def test_returns_embeddings(llama: Llama) -> None:
     with Llama(str(models.get("minilm-l6")), embedding=True, n_batch=64, n_ctx=512) as embedder:
         one, count = embedder.embed("a happy person", return_count=True)
         assert len(one) == 384 and count == 5 and isinstance(one[0], float)
@@ -269,33 +269,33 @@ def test_vectors(llama: Llama) -> None:
         assert tokens.pooling_type() == 0
 
 
-def test_files_of_a_hub_by_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finds_hub_files_by_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in ``Llama.from_pretrained(repo_id, filename="*q8_0.gguf")``."""
     import huggingface_hub
 
-    from cyllama.compat._shapes import the_file
+    from cyllama.compat._shapes import matching_file
 
     monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda repo: ["README.md", "m-q4_0.gguf", "m-q8_0.gguf"])
-    assert the_file("a/b", "*q8_0.gguf") == "m-q8_0.gguf" and the_file("a/b", "x.gguf") == "x.gguf"
+    assert matching_file("a/b", "*q8_0.gguf") == "m-q8_0.gguf" and matching_file("a/b", "x.gguf") == "x.gguf"
     with pytest.raises(ValueError, match="2 files"):
-        the_file("a/b", "*.gguf")
+        matching_file("a/b", "*.gguf")
     with pytest.raises(ValueError, match="0 files"):
-        the_file("a/b", "*.bin")
+        matching_file("a/b", "*.bin")
 
 
-def test_facts_of_the_model(llama: Llama) -> None:
+def test_returns_model_properties(llama: Llama) -> None:
     assert (llama.n_ctx(), llama.n_vocab(), llama.n_embd()) == (1024, 49152, 576)
     assert llama.token_eos() == 2 and llama.metadata["general.architecture"] == "llama"
 
 
-def test_a_vocabulary_alone() -> None:
+def test_loads_vocabulary_only() -> None:
     with Llama(str(models.get("vocab-llama-spm")), vocab_only=True) as llama:
         assert llama.tokenize(b"Hello World") == [1, 15043, 2787]
         assert llama.tokenize(b"Hello World</s>", special=True) == [1, 15043, 2787, 2]
         assert llama.detokenize([1, 15043, 2787]) == b"Hello World"
 
 
-def test_pickles(llama: Llama) -> None:
+def test_is_picklable(llama: Llama) -> None:
     with pickle.loads(pickle.dumps(llama)) as again:
         assert (
             "Paris"
@@ -303,15 +303,15 @@ def test_pickles(llama: Llama) -> None:
         )
 
 
-def test_lookup_decoding() -> None:
+def test_supports_prompt_lookup_decoding() -> None:
     lookup = LlamaPromptLookupDecoding(num_pred_tokens=8)
     with Llama(str(models.get(CHAT_MODEL)), n_ctx=512, draft_model=lookup) as llama:
         text = "one two three four one two three four one two three"
-        answer = llama(text, max_tokens=24, temperature=0)
-        assert answer["timings"]["draft_n"] > 0
+        response = llama(text, max_tokens=24, temperature=0)
+        assert response["timings"]["draft_n"] > 0
 
 
-def test_what_is_refused(llama: Llama) -> None:
+def test_rejects_unsupported_arguments(llama: Llama) -> None:
     with pytest.raises(TypeError, match="n_gpu_layer"):
         Llama("x.gguf", n_gpu_layer=-1)  # type: ignore[call-arg]
     with pytest.raises(UnsupportedError, match="chat_handler"):

@@ -1,4 +1,4 @@
-"""Values of fields that do not fit are refused, never left out without a word."""
+"""Invalid values of fields are rejected, never silently ignored."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cyllama import LLM
-from cyllama.llama.fields import SAMPLERS, known_fields
+from cyllama.llama._validation import SAMPLERS, known_fields
 
 
 @pytest.mark.parametrize(
@@ -21,8 +21,8 @@ from cyllama.llama.fields import SAMPLERS, known_fields
         ("logit_bias", {1: "much"}, "is 'much', expected a number, or False"),
         ("logit_bias", [[1, True]], "is True, expected a number, or False"),
         ("stop", 5, "stop is 5"),
-        ("stop", ["a", None], "expected a text or several"),
-        ("stop", {"a": 1}, "expected a text or several"),
+        ("stop", ["a", None], "expected a string or"),
+        ("stop", {"a": 1}, "expected a string or"),
         ("samplers", ["top_k", "topk2"], "samplers has 'topk2'"),
         ("samplers", 7, "samplers is 7"),
         ("lora", [{"id": 0, "scale": 1.0}], "0 adapters are loaded"),
@@ -65,12 +65,13 @@ from cyllama.llama.fields import SAMPLERS, known_fields
         ("preserved_tokens", ["a"], "there is no field 'preserved_tokens'"),
     ],
 )
-def test_refused(llm: LLM, field: str, value: Any, message: str) -> None:
+def test_rejects_invalid_value(llm: LLM, field: str, value: Any, message: str) -> None:
+    options: Any = {"max_tokens": 1, field: value}
     with pytest.raises((TypeError, ValueError), match=message):
-        llm.chat("x", max_tokens=1) if field == "nothing" else llm.chat("x", **{"max_tokens": 1, field: value})
+        llm.chat("x", **options)
 
 
-def test_every_number_that_upstream_lists_is_looked_at(llm: LLM) -> None:
+def test_checks_every_number_of_the_schema(llm: LLM) -> None:
     kinds = {name: info["kind"] for name, info in known_fields().items()}
     assert set(kinds.values()) == {"integer", "number", "flag", ""}
     for name, kind in kinds.items():
@@ -80,7 +81,7 @@ def test_every_number_that_upstream_lists_is_looked_at(llm: LLM) -> None:
                     llm.complete("x", **{"max_tokens": 1, name: wrong})
 
 
-def test_bias_in_all_its_forms(llm: LLM) -> None:
+def test_accepts_every_form_of_logit_bias(llm: LLM) -> None:
     """Upstream takes numbers, texts and False."""
     plain = llm.complete("The capital of France is", temperature=0, max_tokens=1).text
     (token,) = llm.tokenize(plain)
@@ -89,14 +90,14 @@ def test_bias_in_all_its_forms(llm: LLM) -> None:
     assert llm.complete("The capital of France is", temperature=0, max_tokens=1, logit_bias={}).text == plain
 
 
-def test_stop_as_one_text(llm: LLM) -> None:
+def test_accepts_stop_as_string(llm: LLM) -> None:
     found = llm.complete("1 2 3 4 5", temperature=0, max_tokens=24, stop="8")
     assert "7" in found.text and "8" not in found.text and found.finish_reason == "stop"
     assert llm.complete("1 2 3 4 5", temperature=0, max_tokens=4, stop="8").finish_reason == "length"
 
 
-def test_samplers_and_their_order(llm: LLM) -> None:
-    """Upstream's own list is known; each name has an effect on what was used."""
+def test_applies_samplers_in_order(llm: LLM) -> None:
+    """Upstream's default samplers are accepted, and their order has an effect."""
     default = llm.properties.default_generation_settings.params.samplers
     assert {name.replace("_", "") for name in default} <= SAMPLERS
     given: dict[str, Any] = {"temperature": 1.8, "top_k": 1, "seed": 5, "max_tokens": 16}
@@ -105,7 +106,7 @@ def test_samplers_and_their_order(llm: LLM) -> None:
     assert llm.complete("The", samplers=["temperature"], **given).text != greedy
 
 
-def test_a_seed_may_have_32_bits(llm: LLM) -> None:
+def test_accepts_seeds_of_32_bits(llm: LLM) -> None:
     one, two = (
         llm.complete("The", seed=2**32 - 2, temperature=1.5, max_tokens=12, cache_prompt=False).text for _ in "ab"
     )

@@ -1,4 +1,4 @@
-"""Grammars that would end a parser are refused, whichever way they come; the others say what is wrong where."""
+"""Grammars that would crash a parser are rejected; errors report the position."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import pytest
 from cyllama import LLM
 from cyllama.errors import GrammarError
 
-ODD = {
-    "deep": "root ::= " + "(" * 100_000 + '"a"' + ")" * 100_000,
+DANGEROUS = {
+    "deep nesting": "root ::= " + "(" * 100_000 + '"a"' + ")" * 100_000,
     "unbalanced": "root ::= " + "(" * 100_000,
-    "no repetition": 'root ::= "a"{5,2}',
-    "rules that lead to rules": "root ::= r0\n"
+    "invalid repetition": 'root ::= "a"{5,2}',
+    "long chain of rules": "root ::= r0\n"
     + "\n".join(f"r{i} ::= r{i + 1}" for i in range(50_000))
     + '\nr50000 ::= "a"',
-    "left": 'root ::= root "a"',
-    "ways that double": "root ::= r0\n"
+    "left recursion": 'root ::= root "a"',
+    "exponential": "root ::= r0\n"
     + "".join(f'r{i} ::= r{i + 1}? r{i + 1}? "x"\n' for i in range(64))
     + 'r64 ::= "y"\n',
 }
 
 
-@pytest.mark.parametrize("name", ODD)
-def test_refused(llm: LLM, name: str) -> None:
+@pytest.mark.parametrize("name", DANGEROUS)
+def test_rejects_dangerous_grammar(llm: LLM, name: str) -> None:
     with pytest.raises(GrammarError):
-        llm.complete("x", grammar=ODD[name], max_tokens=2)
+        llm.complete("x", grammar=DANGEROUS[name], max_tokens=2)
     with llm.request(
-        "completion", json.dumps({"prompt": "x", "grammar": ODD[name], "n_predict": 2}).encode()
-    ) as answer:
-        assert answer.status == 400
+        "completion", json.dumps({"prompt": "x", "grammar": DANGEROUS[name], "n_predict": 2}).encode()
+    ) as response:
+        assert response.status == 400
     assert llm.complete("x", max_tokens=2, ignore_eos=True).usage.completion_tokens == 2
 
 
@@ -45,12 +45,12 @@ def test_refused(llm: LLM, name: str) -> None:
         ('root ::= "a"{x}', "expecting an int at line 1, column 14"),
     ],
 )
-def test_places(llm: LLM, grammar: str, place: str) -> None:
+def test_reports_line_and_column(llm: LLM, grammar: str, place: str) -> None:
     with pytest.raises(GrammarError, match=place):
         llm.complete("x", grammar=grammar, max_tokens=2)
 
 
-def test_schemas_of_any_depth(llm: LLM) -> None:
+def test_limits_depth_of_schemas(llm: LLM) -> None:
     for depth in (20, 300, 900, 100_000):
         schema: dict[str, Any] = {"type": "null"}
         for _ in range(depth):

@@ -1,4 +1,4 @@
-"""`LLM` on a real model: text, chats, streams, tokens, threads, cancelling, refusals."""
+"""`LLM` with a real model: text, chats, streams, tokens, threads, cancelling, errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_chat(llm: LLM) -> None:
     assert found.timings.predicted_n == found.usage.completion_tokens
 
 
-def test_a_stream_says_the_same(llm: LLM) -> None:
+def test_stream_returns_the_same_text(llm: LLM) -> None:
     whole = llm.chat("Count to ten.", temperature=0, max_tokens=30)
     parts = list(llm.chat("Count to ten.", temperature=0, max_tokens=30, stream=True))
     assert "".join(part.text for part in parts) == whole.text
@@ -41,19 +41,19 @@ def test_complete(llm: LLM) -> None:
     )
 
 
-def test_seeds(llm: LLM) -> None:
+def test_seed_determines_the_text(llm: LLM) -> None:
     first, again, other = (
         llm.complete("The", temperature=1.0, max_tokens=12, seed=seed, cache_prompt=False).text for seed in (1, 1, 2)
     )
     assert first == again != other
 
 
-def test_several_answers(llm: LLM) -> None:
+def test_returns_several_choices(llm: LLM) -> None:
     found = llm.chat("Say a word.", n=3, temperature=1.5, seed=3, max_tokens=8)
     assert len(found.choices) == 3
 
 
-def test_stop_texts(llm: LLM) -> None:
+def test_stops_at_stop_texts(llm: LLM) -> None:
     found = llm.complete("one two three four", temperature=0, max_tokens=40, stop=["six"])
     assert "six" not in found.text
 
@@ -65,27 +65,27 @@ def test_grammar(llm: LLM) -> None:
         llm.chat("x", grammar="root ::= (", max_tokens=2)
 
 
-def test_a_schema(llm: LLM) -> None:
+def test_parses_the_response_format(llm: LLM) -> None:
     schema = {"type": "object", "properties": {"name": {"enum": ["a", "b"]}}, "required": ["name"]}
     found = llm.chat("Give a name.", response_format=schema, max_tokens=40, temperature=0)
     assert found.parsed["name"] in ("a", "b")
 
 
-def test_tokens_and_templates(llm: LLM) -> None:
+def test_tokenizes_and_renders(llm: LLM) -> None:
     assert llm.detokenize(llm.tokenize("Hello, world")) == "Hello, world"
     prompt = llm.render([{"role": "system", "content": "S"}, {"role": "user", "content": "U"}])
     assert prompt.count("<|im_start|>") == 3 and prompt.endswith("assistant\n")
 
 
-def test_what_the_template_supports(llm: LLM, tool_llm: LLM) -> None:
+def test_reports_supported_features(llm: LLM, tool_llm: LLM) -> None:
     assert llm.supports("system_role") and not llm.supports("tools") and tool_llm.supports("tools")
     with pytest.raises(ValueError, match="what is 'magic', expected one of"):
         llm.supports("magic")
-    with pytest.raises(UnsupportedError, match="knows no tools"):
+    with pytest.raises(UnsupportedError, match="tool calling"):
         llm.chat("x", tools=[{"type": "function", "function": {"name": "f"}}])
 
 
-def test_names_and_values_that_there_are_not(llm: LLM) -> None:
+def test_rejects_invalid_arguments(llm: LLM) -> None:
     with pytest.raises(TypeError, match="'temperatur'; did you mean 'temperature'"):
         llm.chat("x", temperatur=1)
     with pytest.raises(TypeError, match="temperature is"):
@@ -102,7 +102,7 @@ def test_names_and_values_that_there_are_not(llm: LLM) -> None:
         llm.rerank("x", ["y"])
     with pytest.raises(TypeError, match="messages is b'hello'"):
         llm.chat(b"hello")
-    with pytest.raises(TypeError, match="text is 3, expected a text"):
+    with pytest.raises(TypeError, match="text is 3, expected a string"):
         llm.tokenize(3)  # type: ignore[arg-type]
     for token in (-1, 10**7):
         with pytest.raises(IndexError, match=rf"tokens\[1\] is {token}, expected 0 to 49151"):
@@ -110,29 +110,29 @@ def test_names_and_values_that_there_are_not(llm: LLM) -> None:
     assert "Paris" in llm.chat(QUESTION, temperature=0, max_tokens=16).text  # the next call works
 
 
-def test_options_that_there_are_not() -> None:
+def test_rejects_unknown_options() -> None:
     with pytest.raises(TypeError, match="'n_ctxx'; did you mean 'n_ctx'"):
         LLM(CHAT_MODEL, n_ctxx=1)
     with pytest.raises(TypeError, match="did you mean '--load-mode'"):
         LLM(CHAT_MODEL, options={"load-mod": "mmap"})
     with pytest.raises(UnsupportedError, match="downloads"):
         LLM(CHAT_MODEL, options={"hf-repo": "a/b"})
-    with pytest.raises(ValueError, match="end are not for a library"):
+    with pytest.raises(ValueError, match="print a text and exit"):
         LLM(CHAT_MODEL, options={"help": True})
 
 
-def test_many_threads(llm: LLM) -> None:
-    """More requests than slots, from as many threads: each gets its own answer."""
+def test_serves_more_threads_than_slots(llm: LLM) -> None:
+    """More requests than slots, from as many threads: each gets its own response."""
     found: dict[int, str] = {}
 
-    def ask(i: int) -> None:
+    def request(i: int) -> None:
         found[i] = llm.complete(f"{i} plus one is", temperature=0, max_tokens=6, cache_prompt=False).text
 
     alone = {}
     for i in range(8):
-        ask(i)
+        request(i)
         alone[i] = found.pop(i)
-    threads = [threading.Thread(target=ask, args=(i,)) for i in range(8)]
+    threads = [threading.Thread(target=request, args=(i,)) for i in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -141,7 +141,7 @@ def test_many_threads(llm: LLM) -> None:
     assert sum(found[i] == alone[i] for i in range(8)) >= 6  # a batch rounds differently
 
 
-def test_cancel(llm: LLM) -> None:
+def test_cancels_a_request(llm: LLM) -> None:
     stop = threading.Event()
     threading.Timer(0.3, stop.set).start()
     start = time.perf_counter()
@@ -151,7 +151,7 @@ def test_cancel(llm: LLM) -> None:
     assert "Paris" in llm.chat(QUESTION, temperature=0, max_tokens=16).text
 
 
-def test_a_dropped_stream_frees_its_slot(llm: LLM) -> None:
+def test_dropped_stream_frees_its_slot(llm: LLM) -> None:
     for _ in range(12):  # more than there are slots
         stream = llm.complete("A long story.", max_tokens=3000, ignore_eos=True, stream=True)
         next(stream)
@@ -159,7 +159,7 @@ def test_a_dropped_stream_frees_its_slot(llm: LLM) -> None:
     assert "Paris" in llm.chat(QUESTION, temperature=0, max_tokens=16).text
 
 
-def test_cancel_while_loading() -> None:
+def test_cancels_loading() -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(CancelledError):
@@ -170,7 +170,7 @@ def test_cancel_while_loading() -> None:
         LLM(CHAT_MODEL, on_progress=lambda part: 1 / 0)
 
 
-def test_closed() -> None:
+def test_closed_model_rejects_calls() -> None:
     model = LLM("tiny-random-llama", n_ctx=256)
     stream = model.complete("a", max_tokens=200, ignore_eos=True, stream=True)
     next(stream)
@@ -178,7 +178,7 @@ def test_closed() -> None:
     model.close()
     model.close()
     assert repr(model) == "<LLM tiny-random-llama (closed)>"
-    with pytest.raises(ClosedError, match="before the answer ended"):
+    with pytest.raises(ClosedError, match="before the response ended"):
         list(stream)
     with pytest.raises(ClosedError):
         model.complete("a")
@@ -189,19 +189,19 @@ def test_closed() -> None:
 # --------------------------------------------------------------------------------------------- asyncio
 
 
-def test_async_twins(llm: LLM) -> None:
+def test_async_variants_return_the_same(llm: LLM) -> None:
     async def talk() -> tuple[str, str, list[str]]:
-        answers = await asyncio.gather(*(llm.achat(QUESTION, temperature=0, max_tokens=16) for _ in range(6)))
+        responses = await asyncio.gather(*(llm.achat(QUESTION, temperature=0, max_tokens=16) for _ in range(6)))
         text = (await llm.acomplete("Once upon a time", temperature=0, max_tokens=8)).text
         stream = await llm.acomplete("Once upon a time", temperature=0, max_tokens=8, stream=True)
         parts = [part.text async for part in stream]
-        return text, "".join(parts), [answer.text for answer in answers]
+        return text, "".join(parts), [response.text for response in responses]
 
-    text, streamed, answers = asyncio.run(talk())
-    assert text == streamed and all("Paris" in answer for answer in answers) and len(answers) == 6
+    single, streamed, texts = asyncio.run(talk())
+    assert single == streamed and all("Paris" in text for text in texts) and len(texts) == 6
 
 
-def test_a_cancelled_task_frees_its_slot(llm: LLM) -> None:
+def test_cancelled_task_frees_its_slot(llm: LLM) -> None:
     async def give_up() -> None:
         for _ in range(6):
             with pytest.raises(TimeoutError):

@@ -1,4 +1,4 @@
-"""What `LLM` answers is what the native llama-server answers to the same request."""
+"""`LLM` returns what the native llama-server returns for the same request."""
 
 from __future__ import annotations
 
@@ -49,22 +49,22 @@ CHATS: dict[str, dict[str, Any]] = {
         "xtc_probability": 0.2, "xtc_threshold": 0.1, "dynatemp_range": 0.2, "top_n_sigma": 2.0,
     },
     "mirostat": {"messages": USER, "mirostat": 2, "mirostat_tau": 4.0, "seed": 5},
-    "order of samplers": {"messages": USER, "samplers": ["temperature", "top_k"], "top_k": 5, "seed": 9, "temperature": 1.5},
+    "sampler order": {"messages": USER, "samplers": ["temperature", "top_k"], "top_k": 5, "seed": 9, "temperature": 1.5},
     "stop": {"messages": TALK, "temperature": 0, "stop": [".", "e"]},
     "bias": {"messages": USER, "temperature": 0, "logit_bias": {"7042": -100}},
     "logprobs": {"messages": USER, "temperature": 0, "logprobs": True, "top_logprobs": 3},
-    "several answers": {"messages": USER, "n": 2, "temperature": 1.0, "seed": 4},
+    "several choices": {"messages": USER, "n": 2, "temperature": 1.0, "seed": 4},
     "grammar": {"messages": USER, "grammar": 'root ::= "Rome" | "Paris"', "temperature": 0},
     "schema": {"messages": USER, "response_format": FORM, "temperature": 0},
     "any object": {"messages": USER, "response_format": {"type": "json_object"}, "temperature": 0},
-    "a tool": {"messages": USER, "tools": [TOOL], "temperature": 0},
-    "a tool that is required": {"messages": USER, "tools": [TOOL], "tool_choice": "required", "temperature": 0},
+    "optional tool": {"messages": USER, "tools": [TOOL], "temperature": 0},
+    "required tool": {"messages": USER, "tools": [TOOL], "tool_choice": "required", "temperature": 0},
     "no tool": {"messages": USER, "tools": [TOOL], "tool_choice": "none", "temperature": 0},
     "several calls": {
         "messages": USER, "tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": True, "temperature": 0.7,
         "seed": 2,
     },
-    "the end": {"messages": [*USER, {"role": "assistant", "content": "The capital"}], "temperature": 0},
+    "continued message": {"messages": [*USER, {"role": "assistant", "content": "The capital"}], "temperature": 0},
     "no tokens": {"messages": USER, "max_tokens": 0},
 }  # fmt: skip
 COMPLETIONS: dict[str, dict[str, Any]] = {
@@ -94,7 +94,7 @@ CHANGING = ("id", "created", "timings", "system_fingerprint", "model")
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[tuple[LLM, NativeServer]]:
-    """Both with the same settings, no more threads than there are, nothing kept between requests."""
+    """An LLM and a server with the same settings and no prompt cache."""
     options = (
         "--ctx-size",
         2048,
@@ -115,7 +115,7 @@ def pair() -> Iterator[tuple[LLM, NativeServer]]:
 
 
 def fixed(data: Any) -> Any:
-    """Without what changes from call to call."""
+    """Return data without the fields that differ between calls."""
     if isinstance(data, dict):
         kept = {key: fixed(value) for key, value in data.items() if key not in CHANGING}
         return kept | ({"id": bool(data["id"])} if "function" in data else {})
@@ -123,20 +123,20 @@ def fixed(data: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", CHATS)
-def test_chats(pair: tuple[LLM, NativeServer], name: str) -> None:
+def test_chats_match_llama_server(pair: tuple[LLM, NativeServer], name: str) -> None:
     llm, server = pair
     body = {"max_tokens": 40, **CHATS[name]}
     status, expected = server.post("/v1/chat/completions", body)
     assert status == 200, expected
     ours = llm.chat(body["messages"], **{key: value for key, value in body.items() if key != "messages"}).to_dict()
     assert fixed(ours) == fixed(expected)
-    if name == "a tool that is required":
+    if name == "required tool":
         assert ours["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "get_weather"
 
 
-@pytest.mark.parametrize("name", ["greedy", "logprobs", "a tool that is required", "schema", "several turns"])
-def test_streams(pair: tuple[LLM, NativeServer], name: str) -> None:
-    """The same text and calls; how it is cut into parts may differ with the time."""
+@pytest.mark.parametrize("name", ["greedy", "logprobs", "required tool", "schema", "several turns"])
+def test_streams_match_llama_server(pair: tuple[LLM, NativeServer], name: str) -> None:
+    """Texts and calls are equal; their split into chunks may differ."""
     llm, server = pair
     body = {"max_tokens": 40, "stream_options": {"include_usage": True}, **CHATS[name]}
     expected = server.stream("/v1/chat/completions", body)
@@ -159,7 +159,7 @@ def joined(parts: list[Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", COMPLETIONS)
-def test_completions(pair: tuple[LLM, NativeServer], name: str) -> None:
+def test_completions_match_llama_server(pair: tuple[LLM, NativeServer], name: str) -> None:
     llm, server = pair
     body = {"max_tokens": 24, **COMPLETIONS[name]}
     status, expected = server.post("/v1/completions", body)
@@ -168,14 +168,16 @@ def test_completions(pair: tuple[LLM, NativeServer], name: str) -> None:
 
 
 @pytest.mark.parametrize(("route", "path", "body"), OTHERS)
-def test_other_routes(pair: tuple[LLM, NativeServer], route: str, path: str, body: dict[str, Any]) -> None:
+def test_other_routes_match_llama_server(
+    pair: tuple[LLM, NativeServer], route: str, path: str, body: dict[str, Any]
+) -> None:
     llm, server = pair
     status, expected = server.post(path, body)
     assert status == 200 and json.dumps(llm._json(route, body, None)) == json.dumps(expected)
 
 
 @pytest.mark.parametrize("body", WRONG, ids=range(len(WRONG)))
-def test_what_is_wrong_is_wrong_for_both(pair: tuple[LLM, NativeServer], body: dict[str, Any]) -> None:
+def test_errors_match_llama_server(pair: tuple[LLM, NativeServer], body: dict[str, Any]) -> None:
     llm, server = pair
     status, _ = server.post("/v1/chat/completions", body)
     assert status >= 400

@@ -1,4 +1,4 @@
-"""The official client's types accept every answer and chunk, and its accumulator puts streams together."""
+"""The types of the official client accept every response and chunk."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", [*CASES, "several"])
-def test_chats(tool_llm: LLM, name: str) -> None:
+def test_chats_have_official_types(tool_llm: LLM, name: str) -> None:
     fields = {"n": 2, "temperature": 1.0} if name == "several" else CASES[name]
-    answer = tool_llm.chat("What is 2 + 3?", **{"max_tokens": 90, "temperature": 0, **fields})
-    found = ChatCompletion.model_validate(answer.to_dict(), strict=True)
-    assert found.usage is not None and found.usage.total_tokens == answer.usage.total_tokens
-    assert found.choices[0].finish_reason == answer.finish_reason
+    response = tool_llm.chat("What is 2 + 3?", **{"max_tokens": 90, "temperature": 0, **fields})
+    found = ChatCompletion.model_validate(response.to_dict(), strict=True)
+    assert found.usage is not None and found.usage.total_tokens == response.usage.total_tokens
+    assert found.choices[0].finish_reason == response.finish_reason
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_streams_put_together(tool_llm: LLM, name: str) -> None:
+def test_official_accumulator_joins_streams(tool_llm: LLM, name: str) -> None:
     options = {"max_tokens": 90, "temperature": 0, **CASES[name]}
     whole = ChatCompletion.model_validate(tool_llm.chat("What is 2 + 3?", **options).to_dict())
     state = ChatCompletionStreamState()
@@ -61,13 +61,13 @@ def test_streams_put_together(tool_llm: LLM, name: str) -> None:
     assert found.usage.completion_tokens == whole.usage.completion_tokens
 
 
-def test_completions(llm: LLM) -> None:
-    answer = llm.complete("Once upon", max_tokens=8, temperature=0, logprobs=2)
-    Completion.model_validate(answer.to_dict(), strict=True)
+def test_completions_have_official_types(llm: LLM) -> None:
+    response = llm.complete("Once upon", max_tokens=8, temperature=0, logprobs=2)
+    Completion.model_validate(response.to_dict(), strict=True)
 
 
-def test_parts_of_completions(llm: LLM) -> None:
-    """As those of OpenAI itself, all but the last have no reason to end, which the client's type does not foresee."""
+def test_completion_chunks_have_official_types(llm: LLM) -> None:
+    """Only the last chunk has a finish reason, as in OpenAI's API; the client's type requires one in each."""
     parts = list(llm.complete("Once upon", max_tokens=8, temperature=0, stream=True))
     for part in parts:
         data = part.to_dict()

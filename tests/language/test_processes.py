@@ -1,4 +1,4 @@
-"""Forks and pickles: a model belongs to the process that has loaded it."""
+"""Forks and pickles: a model belongs to the process that loaded it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if child == 0:
     del stream
     with LLM("tiny-random-llama", n_ctx=128) as other:
         other.complete("a", max_tokens=1)
-    sys.exit(0)  # with all that is done at the end of a program
+    sys.exit(0)  # with the exit handlers
 _, status = os.waitpid(child, 0)
 assert status == 0, status
 stream.close()
@@ -40,13 +40,13 @@ print("parent", llm.complete("a", max_tokens=2, ignore_eos=True).usage.completio
 """
 
 
-def test_forks(tmp_path: object) -> None:
+def test_forked_process_rejects_the_model(tmp_path: object) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=120, check=False, cwd=str(tmp_path)
     )
     assert done.returncode == 0 and done.stdout == "parent 2\n", done.stderr
 
 
-def test_pickles() -> None:
+def test_rejects_pickling() -> None:
     with LLM("tiny-random-llama", n_ctx=128) as llm, pytest.raises(TypeError, match="load it again"):
         pickle.dumps(llm)

@@ -1,4 +1,4 @@
-"""Every answer that a schema constrains fits it."""
+"""Responses match the schema that constrains them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pydantic import BaseModel
 
 from cyllama import LLM
 from cyllama.errors import GrammarError
-from cyllama.llama.schemas import check_schema, for_grammar, grammar_pattern
+from cyllama.llama._json_schema import check_schema, for_grammar, grammar_pattern
 
-COUNT = 200
+COUNT = 60
 
 
 class Person(BaseModel):
@@ -25,22 +25,22 @@ class Person(BaseModel):
     age: int
 
 
-def test_random_schemas() -> None:
-    """With random weights all that the grammar allows is as likely."""
-    no_bytes = [[token, -100.0] for token in range(131, 259)]  # single bytes, which random weights do not put together
-    checker = jsonschema.FormatChecker(["uuid"])  # a grammar knows no calendar: 30 February is a date for it
+def test_responses_match_random_schemas() -> None:
+    """With random weights, every text that the grammar allows is equally likely."""
+    no_bytes = [[token, -100.0] for token in range(131, 259)]  # single bytes: random weights would not form UTF-8
+    checker = jsonschema.FormatChecker(["uuid"])  # a grammar accepts 30 February
 
-    def ask(seed: int) -> tuple[int, str, str]:
+    def request(seed: int) -> tuple[int, str, str]:
         schema = random_schema(seed)
-        answer = llm.chat(
+        response = llm.chat(
             "JSON, please.", response_format=schema, temperature=1.0, seed=seed, max_tokens=500, logit_bias=no_bytes
         )
-        return seed, answer.finish_reason, answer.text
+        return seed, response.finish_reason, response.text
 
     with LLM("tiny-random-llama", n_ctx=8192, n_parallel=8) as llm, ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(ask, range(COUNT)))
-    assert len(answers) == COUNT
-    for seed, reason, text in answers:
+        responses = list(pool.map(request, range(COUNT)))
+    assert len(responses) == COUNT
+    for seed, reason, text in responses:
         assert reason == "stop", (seed, text)
         jsonschema.validate(json.loads(text), random_schema(seed), format_checker=checker)
 
@@ -56,7 +56,7 @@ def test_random_schemas() -> None:
         (r"x\$", ("x$", "ax$b"), ("x",)),
     ],
 )
-def test_patterns_mean_the_same(pattern: str, yes: tuple[str, ...], no: tuple[str, ...]) -> None:
+def test_converted_pattern_matches_the_same(pattern: str, yes: tuple[str, ...], no: tuple[str, ...]) -> None:
     whole = re.compile(grammar_pattern(pattern))
     assert whole.pattern.startswith("^") and whole.pattern.endswith("$")
     for text in yes:
@@ -65,22 +65,22 @@ def test_patterns_mean_the_same(pattern: str, yes: tuple[str, ...], no: tuple[st
         assert not whole.match(text)
 
 
-def test_only_patterns_change() -> None:
+def test_converts_only_patterns() -> None:
     schema = {"properties": {"pattern": {"pattern": "a"}}, "enum": [{"pattern": "a"}], "items": [{"pattern": "^b$"}]}
     found = for_grammar(schema)
     assert found["enum"] == schema["enum"] and found["items"] == schema["items"]
     assert found["properties"] == {"pattern": {"pattern": grammar_pattern("a")}}
 
 
-def test_a_real_model_fills_a_form(llm: LLM) -> None:
-    answer = llm.chat("Alice is 30 years old. Who is it?", response_format=Person, temperature=0, max_tokens=60)
-    assert isinstance(answer.parsed, Person) and (answer.parsed.name, answer.parsed.age) == ("Alice", 30)
+def test_real_model_fills_a_schema(llm: LLM) -> None:
+    response = llm.chat("Alice is 30 years old. Who is it?", response_format=Person, temperature=0, max_tokens=60)
+    assert isinstance(response.parsed, Person) and (response.parsed.name, response.parsed.age) == ("Alice", 30)
 
 
-def test_an_answer_that_is_cut_is_not_parsed(llm: LLM) -> None:
+def test_truncated_response_is_not_parsed(llm: LLM) -> None:
     schema = {"type": "object", "properties": {"text": {"type": "string", "minLength": 200}}, "required": ["text"]}
-    answer = llm.chat("Write.", response_format=schema, max_tokens=5, temperature=0)
-    assert answer.finish_reason == "length" and answer.parsed is None
+    response = llm.chat("Write.", response_format=schema, max_tokens=5, temperature=0)
+    assert response.finish_reason == "length" and response.parsed is None
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_an_answer_that_is_cut_is_not_parsed(llm: LLM) -> None:
         (complex, TypeError),
     ],
 )
-def test_schemas_that_are_refused(llm: LLM, schema: Any, error: Any) -> None:
+def test_rejects_invalid_schemas(llm: LLM, schema: Any, error: Any) -> None:
     with pytest.raises(error):
         llm.chat("x", response_format=schema, max_tokens=5)
     assert llm.chat("Say yes.", max_tokens=2).text
@@ -110,13 +110,13 @@ def test_schemas_that_are_refused(llm: LLM, schema: Any, error: Any) -> None:
         (functools.reduce(lambda inner, _: {"items": inner}, range(100), {}), "nested too deeply"),
     ],
 )
-def test_a_schema_above_a_limit_is_refused(schema: dict[str, Any], message: str) -> None:
+def test_rejects_schema_above_a_limit(schema: dict[str, Any], message: str) -> None:
     for refused in (check_schema, for_grammar):
         with pytest.raises(ValueError, match=message):
             refused(schema)
 
 
-def test_a_schema_that_contains_itself_is_refused() -> None:
+def test_rejects_schema_that_contains_itself() -> None:
     schema: dict[str, Any] = {"type": "array"}
     schema["items"] = schema
     with pytest.raises(ValueError, match="nested too deeply"):

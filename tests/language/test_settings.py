@@ -1,4 +1,4 @@
-"""The settings are options that upstream has; those that download or start programs are known."""
+"""Options: they exist upstream, invalid values are rejected, unsafe ones are known."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ import pytest
 from cyllama import LLM
 from cyllama.errors import UnsupportedError
 from cyllama.llama._engine import engine_fields, engine_options
-from cyllama.llama.settings import (
+from cyllama.llama.options import (
     HTTP,
     HTTP_GROUPS,
-    UNREAD,
+    IGNORED,
     UNSAFE,
     LLMOptions,
-    danger_of,
     model_arguments,
     more_arguments,
     option_arguments,
+    unsafe_reason,
 )
 
 NAMES = {name for option in engine_options() for name in option["names"]}
 
 
-def test_every_setting_is_an_option() -> None:
+def test_every_option_exists_upstream() -> None:
     flags = {item.metadata[key] for item in dataclasses.fields(LLMOptions) for key in ("flag", "off")} - {""}
     assert flags <= NAMES and set(UNSAFE) <= NAMES
 
 
-def test_arguments() -> None:
+def test_converts_options_to_arguments() -> None:
     options = LLMOptions(
         n_ctx=512, n_threads=2, flash_attn=True, warmup=False, tensor_split=[1, 2.5], n_gpu_layers="auto"
     )
@@ -61,7 +61,7 @@ def test_arguments() -> None:
         ({"cache_type_k": "q9"}, r"--cache-type-k is 'q9': .*(?s:.*)allowed values: f32, f16"),
     ],
 )
-def test_numbers_that_do_not_fit(given: dict[str, Any], message: str) -> None:
+def test_rejects_numbers_out_of_range(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LLM("tiny-random-llama", **given)
 
@@ -79,12 +79,12 @@ def test_numbers_that_do_not_fit(given: dict[str, Any], message: str) -> None:
         ({"tensor_split": {1: 2}}, "tensor_split is"),
     ],
 )
-def test_values_of_another_kind(given: dict[str, Any], message: str) -> None:
+def test_rejects_values_of_another_type(given: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         option_arguments(LLMOptions(n_threads=1, **given))
 
 
-def test_numbers_of_numpy_and_mappings() -> None:
+def test_accepts_numpy_numbers_and_mappings() -> None:
     options = LLMOptions(n_threads=1, n_ctx=np.int64(512), chat_template_kwargs={"a": True})  # type: ignore[arg-type]
     found = option_arguments(options)
     assert found[-6:] == ["--ctx-size", "512", "--threads", "1", "--chat-template-kwargs", '{"a": true}']
@@ -94,10 +94,10 @@ ENDING = """
 import sys
 from cyllama.errors import CyllamaError
 from cyllama.llama._engine import engine_memory, engine_options
-from cyllama.llama.settings import danger_of
+from cyllama.llama.options import unsafe_reason
 count = 0
 for option in engine_options():
-    if danger_of(option) is None:
+    if unsafe_reason(option) is None:
         for name in option["names"]:
             for values in ([], ["7"] * option["values"], ["-7"] * option["values"], ["\u00e4"] * option["values"]):
                 try:
@@ -108,16 +108,16 @@ print("still here", count)
 """
 
 
-def test_no_option_ends_the_program() -> None:
-    """Upstream prints something for some options, and ends; a library does not."""
+def test_no_option_exits_the_process() -> None:
+    """Upstream prints a text and exits for some options; a library must not."""
     done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and done.stdout.startswith("still here"), done.stderr[-2000:]
     for name in ("version", "list-devices", "cache-list", "help", "completion-bash"):
-        with pytest.raises(ValueError, match="not for a library"):
+        with pytest.raises(ValueError, match="print a text and exit"):
             LLM("tiny-random-llama", options={name: True})
 
 
-def test_other_options() -> None:
+def test_accepts_upstream_options() -> None:
     assert more_arguments({"cache_ram": 100, "no-op-offload": True, "swa-full": False}) == [
         "--cache-ram", "100", "--no-op-offload"]  # fmt: skip
     with pytest.raises(TypeError, match="expected True or False"):
@@ -128,14 +128,14 @@ def test_other_options() -> None:
         more_arguments({"override-kv": {"a": 1}})
 
 
-def test_dangers() -> None:
-    dangers = {name: danger_of(option) for option in engine_options() for name in option["names"]}
+def test_unsafe_options_have_a_reason() -> None:
+    reasons = {name: unsafe_reason(option) for option in engine_options() for name in option["names"]}
     for name in ("--hf-repo", "--model-url", "--mmproj-url", "--fim-qwen-7b-spec", "--hf-repo-draft"):
-        assert dangers[name] == "downloads"
-    assert dangers["--agent"] == "starts tools" and dangers["--ctx-size"] is None
+        assert reasons[name] == "downloads"
+    assert reasons["--agent"] == "starts tools" and reasons["--ctx-size"] is None
 
 
-def test_options_of_http() -> None:
+def test_rejects_http_options() -> None:
     """They would change nothing."""
     assert NAMES >= HTTP and all(any(name.startswith(group) for name in NAMES) for group in HTTP_GROUPS)
     for name in ("host", "slot-save-path", "api-key", "ssl-key-file", "models-dir", "no-webui", "no-slots", "tags"):
@@ -143,11 +143,11 @@ def test_options_of_http() -> None:
             more_arguments({name: "x"})
 
 
-def test_options_that_nothing_would_read() -> None:
-    unread = {name for names in UNREAD.values() for name in names}
+def test_rejects_ignored_options() -> None:
+    unread = {name for names in IGNORED.values() for name in names}
     assert unread <= NAMES
     for name in (*unread, "draft-max"):
-        with pytest.raises(UnsupportedError, match="would change nothing: "):
+        with pytest.raises(UnsupportedError, match="has no effect: "):
             more_arguments({name: True})
     assert more_arguments({"log-verbosity": 10, "spec-draft-cpu-moe": True})  # these do something
 
@@ -160,19 +160,19 @@ for _ in range(2):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ggml knows the nodes of Linux alone")
-def test_numa_is_prepared() -> None:
+def test_initializes_numa() -> None:
     """Twice is once too often, which ggml says itself."""
     done = subprocess.run([sys.executable, "-c", NUMA], capture_output=True, text=True, check=True)
     assert "NUMA already initialized" in done.stderr
 
 
-def test_fields_of_requests() -> None:
+def test_lists_request_fields() -> None:
     names = [name for field in engine_fields() for name in field["names"]]
     assert {"temperature", "top_k", "max_tokens", "n", "stop", "seed"} <= set(names)
 
 
 @pytest.mark.parametrize(("options", "kept"), [({}, True), ({"cache-ram": 100}, True), ({"cache_ram": 0}, False)])
-def test_prompts_that_lost_their_slot(options: dict[str, Any], kept: bool) -> None:
+def test_limits_the_prompt_cache(options: dict[str, Any], kept: bool) -> None:
     """They are kept within a limit; upstream's own is 8 GiB."""
     arguments = model_arguments("a.gguf", LLMOptions(), options)
     limits = [value for flag, value in itertools.pairwise(arguments) if flag == "--cache-ram"]

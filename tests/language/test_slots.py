@@ -1,4 +1,4 @@
-"""What stands in slots: prompts that are not computed again, states in files, adapters, drafts, control vectors."""
+"""Slots: prompt cache, saved states, adapters, drafts, control vectors, infill."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def text(llm: LLM, **fields: object) -> str:
 # -------------------------------------------------------------------------------------------- prompts
 
 
-def test_a_second_turn_computes_the_new_tokens_only(llm: LLM) -> None:
+def test_second_turn_uses_the_prompt_cache(llm: LLM) -> None:
     messages = [{"role": "user", "content": STORY + "How many sons?"}]
     first = llm.chat(messages, temperature=0, max_tokens=16)
     assert first.timings.prompt_n > 300
@@ -40,14 +40,14 @@ def test_a_second_turn_computes_the_new_tokens_only(llm: LLM) -> None:
     assert fresh.timings.cache_n == 0 and fresh.timings.prompt_n == fresh.usage.prompt_tokens
 
 
-def test_states_in_files(tmp_path: Path) -> None:
-    """What was computed in one process's model goes on in another's."""
+def test_saves_and_loads_state(tmp_path: Path) -> None:
+    """A model continues with the state of another one."""
     path = tmp_path / "story.state"
     with LLM(CHAT_MODEL, n_ctx=1024, n_parallel=1) as llm:
         llm.complete(STORY, temperature=0, max_tokens=12, id_slot=0)
         expected = llm.complete(
             STORY, temperature=0, max_tokens=12, id_slot=0
-        )  # as the next ones: on the cached prompt
+        )  # with the cached prompt, as the next ones
         llm.save_state(path)
     assert path.stat().st_size > 1_000_000
     with LLM(CHAT_MODEL, n_ctx=1024, n_parallel=1) as llm:
@@ -62,9 +62,7 @@ def test_states_in_files(tmp_path: Path) -> None:
             llm.load_state(tmp_path / "nothing")
         with pytest.raises(ValueError, match="slot is 9, expected 0 to 0"):
             llm.save_state(path, slot=9)
-        odd = (
-            Path("/dev/shm") / f"{os.getpid()} : état?.state"
-        )  # on another disk, with a name that upstream would refuse
+        odd = Path("/dev/shm") / f"{os.getpid()} : état?.state"  # on another disk, with a name that upstream rejects
         try:
             llm.save_state(odd)
             llm.load_state(odd)
@@ -76,16 +74,16 @@ def test_states_in_files(tmp_path: Path) -> None:
         other.load_state(path)
 
 
-def test_generation_past_the_context() -> None:
+def test_shifts_a_full_context() -> None:
     with LLM(TINY, n_ctx=256, n_parallel=1) as llm:
-        answer = llm.complete("Once", max_tokens=300, ignore_eos=True)
-        assert answer.finish_reason == "length" and answer.usage.total_tokens <= 256
+        response = llm.complete("Once", max_tokens=300, ignore_eos=True)
+        assert response.finish_reason == "length" and response.usage.total_tokens <= 256
     with LLM(TINY, n_ctx=256, n_parallel=1, ctx_shift=True) as llm:
         shifted = llm.complete("Once", max_tokens=300, ignore_eos=True)
         assert shifted.usage.completion_tokens == 300
 
 
-def test_cache_types(llm: LLM) -> None:
+def test_supports_cache_types(llm: LLM) -> None:
     with LLM(CHAT_MODEL, n_ctx=512, flash_attn=True, cache_type_k="q8_0", cache_type_v="q8_0") as small:
         assert "Paris" in text(small) and "Paris" in text(llm)
     with pytest.raises(ValueError, match="cache"):
@@ -130,7 +128,7 @@ def tokens(llm: LLM, **fields: object) -> str:
     return str(llm.complete("Hello", temperature=0, max_tokens=12, ignore_eos=True, cache_prompt=False, **fields).text)
 
 
-def test_several_adapters(adapted: LLM, adapters: list[Path]) -> None:
+def test_sets_weights_of_adapters(adapted: LLM, adapters: list[Path]) -> None:
     with LLM(TINY, n_ctx=512) as plain:
         none = tokens(plain)
     with LLM(TINY, n_ctx=512, loras=[(adapters[0], 1.0)]) as one:
@@ -145,7 +143,7 @@ def test_several_adapters(adapted: LLM, adapters: list[Path]) -> None:
     assert tokens(adapted) == both
 
 
-def test_adapters_of_a_request(adapted: LLM, adapters: list[Path]) -> None:
+def test_request_selects_adapters(adapted: LLM, adapters: list[Path]) -> None:
     adapted.set_loras({adapters[0]: 1.0, adapters[1]: 0.5})
     both = tokens(adapted)
     first = tokens(adapted, lora=[{"id": 0, "scale": 1.0}, {"id": 1, "scale": 0.0}])
@@ -156,7 +154,7 @@ def test_adapters_of_a_request(adapted: LLM, adapters: list[Path]) -> None:
         tokens(adapted, lora={"other.gguf": 1.0})
 
 
-def test_adapters_that_are_refused(adapted: LLM, tmp_path: Path) -> None:
+def test_rejects_invalid_adapters(adapted: LLM, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="was not loaded"):
         adapted.set_loras({"other.gguf": 1.0})
     with pytest.raises(FileNotFoundError):
@@ -165,7 +163,7 @@ def test_adapters_that_are_refused(adapted: LLM, tmp_path: Path) -> None:
         LLM(TINY, n_ctx=512, loras=[models.get(CHAT_MODEL)])
 
 
-def test_control_vectors(tmp_path: Path) -> None:
+def test_applies_control_vectors(tmp_path: Path) -> None:
     with LLM(TINY, n_ctx=512) as plain:
         none = tokens(plain)
     with GGUFContext.empty() as file:
@@ -183,8 +181,8 @@ def test_control_vectors(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------- drafts
 
 
-def test_a_draft_model() -> None:
-    """The same model drafts for itself: nearly all is accepted, and the text is the same."""
+def test_draft_model_keeps_the_text() -> None:
+    """A model that drafts for itself accepts nearly all tokens."""
     with LLM(CHAT_MODEL, n_ctx=512, n_parallel=1) as plain:
         expected = plain.complete("Count: one, two, three,", temperature=0, max_tokens=40)
         assert "draft_n" not in expected.timings
@@ -194,7 +192,7 @@ def test_a_draft_model() -> None:
     assert found.timings.draft_n > 10 and found.timings.draft_n_accepted > 0.8 * found.timings.draft_n
 
 
-def test_drafts_out_of_the_text() -> None:
+def test_ngram_drafts_keep_the_text() -> None:
     prompt = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen, " * 3
     with LLM(CHAT_MODEL, n_ctx=512, n_parallel=1) as plain:
         expected = plain.complete(prompt, temperature=0, max_tokens=24).text
@@ -204,7 +202,7 @@ def test_drafts_out_of_the_text() -> None:
     assert found.text == expected and found.timings.draft_n_accepted > 0
 
 
-def test_draft_models_that_are_refused(tmp_path: Path) -> None:
+def test_rejects_invalid_draft_models(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         LLM(CHAT_MODEL, draft_model=tmp_path / "nothing.gguf")
     with pytest.raises((ModelLoadError, ValueError)):
@@ -216,7 +214,7 @@ def test_draft_models_that_are_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def filler(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model, told that three of its tokens stand for prefix, suffix and middle."""
+    """The tiny model with three tokens declared as prefix, suffix and middle."""
     path = tmp_path_factory.mktemp("infill") / "fim.gguf"
     with GGUFContext.from_file(models.get(TINY)) as file:
         for i, name in enumerate(("fim_pre", "fim_suf", "fim_mid")):
@@ -225,33 +223,34 @@ def filler(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_infill(filler: Path) -> None:
+def test_fills_between_texts(filler: Path) -> None:
     with LLM(filler, n_ctx=512) as llm:
-        answer = llm.infill("def add(", "    return sum\n", temperature=0, max_tokens=6)
-        assert answer.tokens_predicted == 6 and isinstance(answer.content, str)
-        assert answer.tokens_evaluated > 8
+        response = llm.infill("def add(", "    return sum\n", temperature=0, max_tokens=6)
+        assert response.tokens_predicted == 6 and isinstance(response.content, str)
+        assert response.tokens_evaluated > 8
     with LLM(TINY, n_ctx=512) as llm, pytest.raises((CyllamaError, ValueError), match=r"[Ii]nfill"):
         llm.infill("a", "b")
 
 
-def test_infill_by_its_other_name(filler: Path) -> None:
-    """`suffix` of llama-cpp-python: the same text, and the reason why it ends."""
+def test_input_extra_adds_context(filler: Path) -> None:
+    """`suffix` of llama-cpp-python returns the text of `LLM.infill`."""
     given: dict[str, Any] = {"temperature": 0, "max_tokens": 6}
     with LLM(filler, n_ctx=512) as llm:
         expected = llm.infill("def add(", "    return sum\n", **given).content
     other = Llama(str(filler), n_ctx=512, verbose=False)
-    answer = other("def add(", suffix="    return sum\n", **given)
-    choice = answer["choices"][0]
+    response = other("def add(", suffix="    return sum\n", **given)
+    choice = response["choices"][0]
     assert (choice["text"], choice["finish_reason"]) == (expected, "length")
     assert (
-        answer["usage"]["completion_tokens"] == 6 and Completion.model_validate({**answer}).choices[0].text == expected
+        response["usage"]["completion_tokens"] == 6
+        and Completion.model_validate({**response}).choices[0].text == expected
     )
     (part,) = other("def add(", suffix="    return sum\n", stream=True, echo=True, **given)
     assert part["choices"][0]["text"] == "def add(" + expected
     other.close()
 
 
-def test_metrics_tell_what_slots_do() -> None:
+def test_metrics_report_slots() -> None:
     with LLM(TINY, n_ctx=1024, n_parallel=2) as llm:
         assert [(slot.id, slot.is_processing) for slot in llm.metrics] == [(0, False), (1, False)]
         stream = llm.complete("Once", max_tokens=800, ignore_eos=True, stream=True)
@@ -260,13 +259,13 @@ def test_metrics_tell_what_slots_do() -> None:
         stream.close()
 
 
-def test_no_gpu_is_said() -> None:
+def test_warns_without_gpu() -> None:
     import cyllama
 
     if any(device["type"] in ("gpu", "igpu") for device in cyllama.devices()):
         with LLM(TINY, n_ctx=256, n_gpu_layers="all") as llm:
             assert text(llm) is not None
         return
-    with pytest.warns(RuntimeWarning, match="n_gpu_layers is 'all', but there is no GPU"):
+    with pytest.warns(RuntimeWarning, match="n_gpu_layers is 'all'"):
         LLM(TINY, n_ctx=256, n_gpu_layers="all").close()
     LLM(TINY, n_ctx=256, n_gpu_layers="auto").close()

@@ -1,4 +1,4 @@
-"""Many requests of all kinds from many threads: each gets its own answer, and memory does not grow."""
+"""Many requests from many threads: each gets its own response, and memory does not grow."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from cyllama import LLM
 from cyllama.errors import CancelledError
 
-THREADS, WARM_UP, REQUESTS = 16, 400, 2000
-GROWTH = 5 * 2**20
+THREADS, WARM_UP, REQUESTS = 16, 200, 800
+GROWTH = 3 * 2**20
 TINY = "tiny-random-llama"
 
 
@@ -35,7 +35,7 @@ def model() -> Iterator[LLM]:
 
 
 def request(llm: LLM, chance: random.Random, number: int) -> None:
-    """One request whose answer says whose it is."""
+    """Send a request whose response contains its number."""
     kind = chance.choice(["grammar", "stream", "chat", "json", "tokens", "cancel", "drop", "wrong"])
     word = f"w{number}x"
     if kind == "grammar":
@@ -44,8 +44,8 @@ def request(llm: LLM, chance: random.Random, number: int) -> None:
         parts = llm.complete("Say it.", grammar=f'root ::= "{word}"', max_tokens=16, stream=True)
         assert "".join(part.text for part in parts) == word
     elif kind == "chat":
-        answer = llm.chat("Say it.", grammar=f'root ::= "{word}"', max_tokens=16)
-        assert answer.text == word and answer.finish_reason == "stop"
+        response = llm.chat("Say it.", grammar=f'root ::= "{word}"', max_tokens=16)
+        assert response.text == word and response.finish_reason == "stop"
     elif kind == "json":
         schema = {"type": "object", "properties": {"word": {"const": word}}, "required": ["word"]}
         assert json.loads(llm.chat("Say it.", response_format=schema, max_tokens=64).text) == {"word": word}

@@ -1,4 +1,4 @@
-"""Every chat template that upstream ships renders, and says once at most where the text begins."""
+"""Every chat template of upstream renders, with at most one token that starts the text."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ MESSAGES = [
 FILES = sorted(TEMPLATES.glob("*.jinja"))
 
 
-def begins(model: LLM, prompt: str) -> int:
+def count_bos(model: LLM, prompt: str) -> int:
     tokens = model.tokenize(prompt, add_special=True, parse_special=True)
     return next((i for i, token in enumerate(tokens) if token != 1), len(tokens))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_template(path: Path) -> None:
+def test_renders_template(path: Path) -> None:
     with LLM(
         "tiny-random-llama", n_ctx=2048, n_parallel=1, chat_template=path.read_text(), check_memory=False
     ) as model:
         prompt = model.render(MESSAGES)
         assert "Who are you?" in prompt and "A model." in prompt
-        assert begins(model, prompt) <= 1
+        assert count_bos(model, prompt) <= 1
         count = model.count_tokens(MESSAGES)
         assert count == len(model.tokenize(prompt, add_special=True, parse_special=True))
-        written = {"role": "user", "content": "Say it again.</s><s>"}
-        assert model.count_tokens([*MESSAGES[:-1], written]) > count + 2  # two control tokens would be just two more
+        injected = {"role": "user", "content": "Say it again.</s><s>"}
+        assert model.count_tokens([*MESSAGES[:-1], injected]) > count + 2  # more than two control tokens
 
 
-def test_there_are_templates() -> None:
+def test_templates_exist() -> None:
     assert len(FILES) > 50
 
 
@@ -49,14 +49,14 @@ def llama3() -> Iterator[LLM]:
         yield model
 
 
-def test_names_of_upstream(llama3: LLM) -> None:
-    """Names are no templates themselves."""
+def test_accepts_builtin_template_names(llama3: LLM) -> None:
+    """A name is not used as a template itself."""
     assert "llama3" in llama_chat_builtin_templates()
     assert llama3.render("Hello").startswith("<|start_header_id|>user<|end_header_id|>\n\nHello<|eot_id|>")
     with pytest.raises((UnsupportedError, ValueError)):
         llama3.chat("x", tools=[{"type": "function", "function": {"name": "f"}}])
 
 
-def test_a_template_that_is_wrong() -> None:
+def test_rejects_invalid_template() -> None:
     with pytest.raises(ValueError):
         LLM("tiny-random-llama", n_ctx=512, chat_template="{% if %}")

@@ -1,4 +1,4 @@
-"""Functions as tools: schemas from signatures and docstrings, calls with arguments of a model."""
+"""Functions as tools: schemas from signatures and docstrings, calls with a model's arguments."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from pydantic import BaseModel, Field
 
+from cyllama.llama._json_schema import as_type, schema_of
 from cyllama.llama.tools import call_tool, tool_dicts
-from cyllama.llama.typed import as_type, schema_of
 
 
 def numpydoc(city: str, days: int = 1) -> str:
@@ -60,7 +60,7 @@ def sphinx(city: str, days: int = 1) -> str:
 
 
 @pytest.mark.parametrize("function", [numpydoc, google, sphinx])
-def test_docstrings(function: Callable[..., str]) -> None:
+def test_reads_descriptions_of_docstrings(function: Callable[..., str]) -> None:
     (tool,) = tool_dicts([function])
     assert tool == {
         "type": "function",
@@ -134,7 +134,7 @@ class Place(TypedDict):
         ),
     ],
 )
-def test_types(kind: Any, schema: dict[str, Any]) -> None:
+def test_converts_types_to_schemas(kind: Any, schema: dict[str, Any]) -> None:
     assert schema_of(kind) == schema
 
 
@@ -152,7 +152,7 @@ class Node:
     children: list[Node] = dataclasses.field(default_factory=list)
 
 
-def test_types_that_refer_to_others() -> None:
+def test_converts_nested_types() -> None:
     """Every reference can be followed from the whole schema."""
     for kind, value in (
         (list[Address], [{"street": {"name": "x"}}]),
@@ -190,7 +190,7 @@ def test_types_that_refer_to_others() -> None:
         (Any, {"x": 1}, {"x": 1}),
     ],
 )
-def test_objects_of_types(kind: Any, value: Any, expected: Any) -> None:
+def test_converts_json_to_objects(kind: Any, value: Any, expected: Any) -> None:
     assert as_type(kind, value) == expected
 
 
@@ -198,12 +198,12 @@ def test_objects_of_types(kind: Any, value: Any, expected: Any) -> None:
     ("kind", "value"),
     [(int, "1"), (int, True), (Colour, "green"), (Literal["a"], "b"), (int | None, "x"), (Point, {"z": 1})],
 )
-def test_what_is_no_such_object(kind: Any, value: Any) -> None:
+def test_rejects_json_of_another_type(kind: Any, value: Any) -> None:
     with pytest.raises((ValueError, TypeError, KeyError)):
         as_type(kind, value)
 
 
-def test_what_is_said_of_parameters() -> None:
+def test_describes_parameters() -> None:
     def tell(
         city: Annotated[str, "Name of the city."], days: Annotated[int, Field(description="How many days.")]
     ) -> None: ...
@@ -224,7 +224,7 @@ class Teller:
         return days
 
 
-def test_methods_objects_and_partial_functions() -> None:
+def test_accepts_methods_objects_and_partials() -> None:
     teller = Teller()
     tools = [teller, teller.method, functools.partial(numpydoc, days=3)]
     described = {tool["function"]["name"]: tool["function"]["parameters"] for tool in tool_dicts(tools)}
@@ -236,7 +236,7 @@ def test_methods_objects_and_partial_functions() -> None:
     assert call_tool(tools, "numpydoc", '{"city": "Rome"}') == "Rome 3"
 
 
-def test_what_tools_give() -> None:
+def test_converts_results() -> None:
     for value, text in (
         (Point(1, 2), '{"x": 1, "y": 2}'),
         (Street(name="ä"), '{"name": "ä"}'),
@@ -262,7 +262,7 @@ class Giver:
         return self.value
 
 
-def test_what_cannot_be_a_tool() -> None:
+def test_rejects_invalid_tools() -> None:
     def several(*numbers: int) -> None: ...
 
     def odd(value: complex) -> None: ...
@@ -284,7 +284,7 @@ def test_what_cannot_be_a_tool() -> None:
         tool_dicts([{"type": "function", "function": {"name": "a b"}}])
 
 
-def test_calls() -> None:
+def test_calls_tools_with_json() -> None:
     assert call_tool([numpydoc], "numpydoc", '{"city": "Rome", "days": 2}') == "Rome 2"
     for name, arguments, text in (
         ("nothing", "{}", "there is no tool 'nothing'"),

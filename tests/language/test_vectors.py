@@ -1,4 +1,4 @@
-"""Embeddings and reranking with the models that are made for them."""
+"""Embeddings and reranking with models that were trained for them."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def reranker() -> Iterator[LLM]:
         yield model
 
 
-def test_cosines(minilm: LLM) -> None:
+def test_cosines_match_reference(minilm: LLM) -> None:
     vectors = minilm.embed(SENTENCES)
     assert vectors.shape == (4, 384) and vectors.dtype == np.float32
     np.testing.assert_allclose(vectors[0] @ vectors[1:].T, COSINES, atol=0.006)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
-def test_one_by_one_and_together(minilm: LLM) -> None:
+def test_batch_matches_single_texts(minilm: LLM) -> None:
     together = minilm.embed(SENTENCES)
     for sentence, vector in zip(SENTENCES, together, strict=True):
         one = minilm.embed(sentence)
@@ -45,21 +45,21 @@ def test_one_by_one_and_together(minilm: LLM) -> None:
         np.testing.assert_allclose(one, vector, atol=2e-4)
 
 
-def test_lengths(minilm: LLM) -> None:
+def test_normalizes_vectors(minilm: LLM) -> None:
     vector = minilm.embed(SENTENCES[0], normalize=False)
     length = np.linalg.norm(vector)
     assert abs(length - 1) > 0.01
     np.testing.assert_allclose(vector / length, minilm.embed(SENTENCES[0]), atol=1e-5)
 
 
-def test_other_forms(minilm: LLM) -> None:
+def test_async_and_openai_forms_match(minilm: LLM) -> None:
     np.testing.assert_array_equal(asyncio.run(minilm.aembed(SENTENCES[0])), minilm.embed(SENTENCES[0]))
     raw = minilm._json("embeddings", {"input": SENTENCES[:2]}, None)
     CreateEmbeddingResponse.model_validate(raw)
     assert len(raw["data"]) == 2 and raw["usage"]["prompt_tokens"] > 0
 
 
-def test_vectors_of_tokens() -> None:
+def test_returns_token_vectors_without_pooling() -> None:
     with LLM(CHAT_MODEL, embedding=True, n_ctx=256) as model:
         tokens = len(model.tokenize("Hello, world", add_special=True))
         each = model.embed("Hello, world")
@@ -71,7 +71,7 @@ def test_vectors_of_tokens() -> None:
         assert pooled.shape == (576,) and float(pooled @ mean) > 0
 
 
-def test_ranks(reranker: LLM) -> None:
+def test_orders_documents(reranker: LLM) -> None:
     documents = ["a cat is an animal", "the sky is blue", "dogs", "a cat is an animal"]
     rows = reranker.rerank("what is a cat?", documents)
     scores = [row.relevance_score for row in rows]
@@ -83,7 +83,7 @@ def test_ranks(reranker: LLM) -> None:
     assert found[0].index == rows[0].index
 
 
-def test_what_is_refused(minilm: LLM, reranker: LLM, llm: LLM) -> None:
+def test_rejects_unsupported_models(minilm: LLM, reranker: LLM, llm: LLM) -> None:
     with pytest.raises(UnsupportedError):
         llm.embed("x")
     with pytest.raises(UnsupportedError):
@@ -102,15 +102,15 @@ def test_what_is_refused(minilm: LLM, reranker: LLM, llm: LLM) -> None:
 @pytest.mark.parametrize(
     ("texts", "error", "message"),
     [
-        (3, TypeError, "texts is 3, expected a text or several"),
+        (3, TypeError, "texts is 3, expected a string or"),
         (b"bytes", TypeError, "texts is b'bytes'"),
         ({"a": 1}, TypeError, "texts is {'a': 1}"),
-        ([], ValueError, "expected a text or several"),
-        (["a", 3], TypeError, r"texts\[1\] is 3, expected a text or a sequence of tokens"),
+        ([], ValueError, "expected a string or"),
+        (["a", 3], TypeError, r"texts\[1\] is 3, expected a string or a sequence of tokens"),
         ([[1, "b"]], TypeError, r"texts\[0\] is \[1, 'b'\]"),
     ],
 )
-def test_what_cannot_be_embedded(minilm: LLM, texts: Any, error: type[Exception], message: str) -> None:
+def test_rejects_invalid_texts(minilm: LLM, texts: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         minilm.embed(texts)
 
@@ -118,16 +118,16 @@ def test_what_cannot_be_embedded(minilm: LLM, texts: Any, error: type[Exception]
 @pytest.mark.parametrize(
     ("query", "documents", "top_n", "error", "message"),
     [
-        (3, ["a"], None, TypeError, "query is 3, expected a text"),
-        ("a", "b", None, TypeError, "documents is 'b', expected several texts"),
+        (3, ["a"], None, TypeError, "query is 3, expected a string"),
+        ("a", "b", None, TypeError, "documents is 'b', expected a sequence of strings"),
         ("a", 3, None, TypeError, "documents is 3"),
         ("a", [], None, ValueError, "documents is"),
-        ("a", ["b", None], None, TypeError, r"documents\[1\] is None, expected a text"),
+        ("a", ["b", None], None, TypeError, r"documents\[1\] is None, expected a string"),
         ("a", ["b"], "1", TypeError, "top_n is '1', expected an integer"),
         ("a", ["b"], 0, ValueError, "top_n is 0, expected 1 or more"),
     ],
 )
-def test_what_cannot_be_ordered(
+def test_rejects_invalid_documents(
     reranker: LLM, query: Any, documents: Any, top_n: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -135,6 +135,6 @@ def test_what_cannot_be_ordered(
     assert len(reranker.rerank("a", ["b", "c"], top_n=1)) == 1
 
 
-def test_a_model_for_vectors_writes_no_text(minilm: LLM) -> None:
-    with pytest.raises(UnsupportedError, match="embedding=True: it writes no text"):
+def test_embedding_model_rejects_chats(minilm: LLM) -> None:
+    with pytest.raises(UnsupportedError, match="embedding=True"):
         minilm.chat("x")

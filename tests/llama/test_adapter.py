@@ -1,4 +1,4 @@
-"""LoRA adapters and control vectors, made here for the tiny model."""
+"""LoRA adapters and control vectors, generated for the tiny model."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def logits(ctx: LlamaContext) -> np.ndarray:
 # ---------------------------------------------------------------------------------------- LoRA
 
 
-def test_effect(tiny_model: LlamaModel, tiny_ctx: LlamaContext, lora: Path) -> None:
+def test_adapter_changes_the_logits(tiny_model: LlamaModel, tiny_ctx: LlamaContext, lora: Path) -> None:
     before = logits(tiny_ctx)
     adapter = LlamaAdapterLora(tiny_model, lora)
     assert np.array_equal(logits(tiny_ctx), before), "loading alone changes nothing"
@@ -79,8 +79,8 @@ def test_effect(tiny_model: LlamaModel, tiny_ctx: LlamaContext, lora: Path) -> N
     assert np.array_equal(logits(tiny_ctx), before)
 
 
-def test_the_same_from_weights(tiny_path: Path, tmp_path: Path, lora: Path) -> None:
-    """With the product of the two matrices added to the weights the model gives the same."""
+def test_adapter_equals_merged_weights(tiny_path: Path, tmp_path: Path, lora: Path) -> None:
+    """An adapter has the effect of adding the product of its matrices to the weights."""
     source, adapter, merged = GGUFContext.from_file(tiny_path), GGUFContext.from_file(lora), GGUFContext.empty()
     merged.copy_from(source)
     names = {info.name for info in adapter.tensors()}
@@ -113,7 +113,7 @@ def test_metadata(tiny_model: LlamaModel, lora: Path) -> None:
     assert adapter.alora_invocation_tokens == []
 
 
-def test_alora(tiny_model: LlamaModel, tiny_path: Path, tmp_path: Path) -> None:
+def test_alora_invocation_tokens(tiny_model: LlamaModel, tiny_path: Path, tmp_path: Path) -> None:
     tokens = np.array([5, 6, 7], np.uint32)
     path = write_lora(tmp_path / "alora.gguf", tiny_path, change={"adapter.alora.invocation_tokens": tokens})
     assert LlamaAdapterLora(tiny_model, path).alora_invocation_tokens == [5, 6, 7]
@@ -128,7 +128,7 @@ def test_from_fileobj(tiny_model: LlamaModel, lora: Path) -> None:
         LlamaAdapterLora.from_fileobj(tiny_model, io.BytesIO(b"nonsense"))
 
 
-def test_the_model_outlives_its_adapters(tiny_path: Path, lora: Path) -> None:
+def test_model_stays_open_while_an_adapter_exists(tiny_path: Path, lora: Path) -> None:
     model = LlamaModel(tiny_path)
     adapter = LlamaAdapterLora(model, lora)
     with pytest.raises(InUseError):
@@ -142,7 +142,7 @@ def test_the_model_outlives_its_adapters(tiny_path: Path, lora: Path) -> None:
         LlamaAdapterLora(model, lora)
 
 
-def test_an_adapter_in_use_stays(tiny_model: LlamaModel, tiny_ctx: LlamaContext, lora: Path) -> None:
+def test_adapter_in_use_cannot_be_closed(tiny_model: LlamaModel, tiny_ctx: LlamaContext, lora: Path) -> None:
     adapter = LlamaAdapterLora(tiny_model, lora)
     tiny_ctx.set_adapters_lora([(adapter, 1.0)])
     expected = logits(tiny_ctx)
@@ -152,14 +152,16 @@ def test_an_adapter_in_use_stays(tiny_model: LlamaModel, tiny_ctx: LlamaContext,
     assert np.array_equal(logits(tiny_ctx), expected)
 
 
-def test_a_closed_context_gives_its_adapters_back(tiny_model: LlamaModel, lora: Path) -> None:
+def test_closing_a_context_releases_its_adapters(tiny_model: LlamaModel, lora: Path) -> None:
     adapter = LlamaAdapterLora(tiny_model, lora)
     with LlamaContext(tiny_model, LlamaContextParams(n_ctx=64)) as ctx:
         ctx.set_adapters_lora([(adapter, 1.0)])
     adapter.close()
 
 
-def test_of_another_model(smol_model: LlamaModel, tiny_path: Path, tiny_ctx: LlamaContext, lora: Path) -> None:
+def test_rejects_adapter_of_another_model(
+    smol_model: LlamaModel, tiny_path: Path, tiny_ctx: LlamaContext, lora: Path
+) -> None:
     with pytest.raises(ModelLoadError, match="shape|exist"):
         LlamaAdapterLora(smol_model, lora)
     with LlamaModel(tiny_path) as twin, LlamaAdapterLora(twin, lora) as adapter:
@@ -182,14 +184,16 @@ ONE = np.ones((RANK, 32), np.float32)
         {"tensors": {"blk.0.ffn_up.weight.lora_a": ONE, "blk.0.ffn_up.weight.lora_b": ONE}},
     ],
 )  # fmt: skip
-def test_bad_adapters(tiny_model: LlamaModel, tiny_path: Path, tmp_path: Path, what: dict[str, Any]) -> None:
+def test_rejects_invalid_adapters(
+    tiny_model: LlamaModel, tiny_path: Path, tmp_path: Path, what: dict[str, Any]
+) -> None:
     path = write_lora(tmp_path / "bad.gguf", tiny_path, **what)
     with pytest.raises(ModelLoadError) as caught:
         LlamaAdapterLora(tiny_model, path)
     assert caught.value.log
 
 
-def test_bad_files(tiny_model: LlamaModel, tiny_path: Path, lora: Path, tmp_path: Path) -> None:
+def test_rejects_invalid_files(tiny_model: LlamaModel, tiny_path: Path, lora: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         LlamaAdapterLora(tiny_model, tmp_path / "none.gguf")
     with pytest.raises(TypeError):
@@ -215,7 +219,7 @@ def write_vector(path: Path, rows: dict[str, Any]) -> Path:
     return path
 
 
-def test_control_vectors_add_up(tmp_path: Path) -> None:
+def test_control_vectors_are_added(tmp_path: Path) -> None:
     one = write_vector(tmp_path / "1.gguf", {"direction.1": np.ones(8, "f4"), "direction.3": np.full(8, 3, "f4")})
     two = write_vector(tmp_path / "2.gguf", {"direction.2": np.full(8, 2, "f4"), "direction.1": np.ones(8, "f4")})
     vector = load_control_vector(one)
@@ -224,7 +228,7 @@ def test_control_vectors_add_up(tmp_path: Path) -> None:
     assert load_control_vector([(one, 2.0), (two, -0.5)]).data[:, 5].tolist() == [1.5, -1, 6]
 
 
-def test_control_vector_steers(tiny_model: LlamaModel, tiny_ctx: LlamaContext, tmp_path: Path) -> None:
+def test_control_vector_changes_the_logits(tiny_model: LlamaModel, tiny_ctx: LlamaContext, tmp_path: Path) -> None:
     before = logits(tiny_ctx)
     path = write_vector(tmp_path / "v.gguf", {"direction.1": np.linspace(-9, 9, tiny_model.n_embd, dtype="f4")})
     tiny_ctx.set_adapter_cvec(load_control_vector(path).data)
@@ -243,13 +247,13 @@ def test_control_vector_steers(tiny_model: LlamaModel, tiny_ctx: LlamaContext, t
         {"direction.99999999999": np.ones(8, "f4")}, {"direction.1.5": np.ones(8, "f4")},
     ],
 )  # fmt: skip
-def test_bad_control_vectors(rows: dict[str, Any], tmp_path: Path) -> None:
-    """357913942 times 12 overflows in the engine, which then writes in front of its memory."""
+def test_rejects_invalid_control_vectors(rows: dict[str, Any], tmp_path: Path) -> None:
+    """357913942 * 12 overflows in the engine, which then writes out of bounds."""
     with pytest.raises(ModelLoadError):
         load_control_vector(write_vector(tmp_path / "bad.gguf", rows))
 
 
-def test_bad_calls(tmp_path: Path) -> None:
+def test_rejects_invalid_arguments(tmp_path: Path) -> None:
     good = write_vector(tmp_path / "v.gguf", {"direction.1": np.ones(8, "f4")})
     wide = write_vector(tmp_path / "w.gguf", {"direction.1": np.ones(9, "f4")})
     with pytest.raises(FileNotFoundError):
@@ -264,7 +268,7 @@ def test_bad_calls(tmp_path: Path) -> None:
         load_control_vector([(good, 1.0), (wide, 1.0)])
 
 
-def test_as_common_params(tmp_path: Path) -> None:
+def test_adapters_in_common_params(tmp_path: Path) -> None:
     params = CommonParams()
     params.lora_adapters = [(tmp_path / "ä.gguf", 0.5)]
     params.control_vectors = [(str(tmp_path / "v.gguf"), -2.0)]

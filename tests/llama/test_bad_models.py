@@ -1,4 +1,4 @@
-"""Model files that are none: a clear exception each time, and the next load works."""
+"""Invalid model files raise, and a valid file loads afterwards."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ def still_works(path: Path) -> None:
         ctx.decode(LlamaBatch.from_tokens([1, 2, 3]))
 
 
-def test_missing_file() -> None:
+def test_rejects_missing_file() -> None:
     with pytest.raises(FileNotFoundError):
         LlamaModel("/no/such/model.gguf")
 
 
-def test_directory(tmp_path: Path) -> None:
+def test_rejects_directory(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError, match="a directory, expected a file"):
         LlamaModel(tmp_path)
 
 
 @pytest.mark.parametrize("path", ["", "with\0null", 3.14, None])
-def test_not_a_path(path: object) -> None:
+def test_rejects_other_types_than_paths(path: object) -> None:
     with pytest.raises((FileNotFoundError, ValueError, TypeError)):
         LlamaModel(path)
 
 
-def test_empty_file(tmp_path: Path) -> None:
+def test_rejects_empty_file(tmp_path: Path) -> None:
     path = tmp_path / "empty.gguf"
     path.touch()
     with pytest.raises(ModelLoadError, match="is empty"):
         LlamaModel(path)
 
 
-def test_not_gguf(tmp_path: Path) -> None:
+def test_rejects_other_formats(tmp_path: Path) -> None:
     path = tmp_path / "text.gguf"
     path.write_text("Once upon a time")
     with pytest.raises(ModelLoadError, match=r"not a GGUF file: it begins with b'Once'"):
@@ -51,7 +51,7 @@ def test_not_gguf(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [4, 8, 20, 24, 100, 5000, 200_000, 0.5, 0.99])
-def test_truncated(tiny_path: Path, tmp_path: Path, kept: float) -> None:
+def test_rejects_truncated_file(tiny_path: Path, tmp_path: Path, kept: float) -> None:
     data = tiny_path.read_bytes()
     path = tmp_path / "short.gguf"
     path.write_bytes(data[: int(kept if kept > 1 else kept * len(data))])
@@ -62,7 +62,7 @@ def test_truncated(tiny_path: Path, tmp_path: Path, kept: float) -> None:
     assert "engine log" in str(caught.value)
 
 
-def test_random_bytes_with_the_magic(tmp_path: Path, tiny_path: Path) -> None:
+def test_rejects_random_bytes_after_the_magic(tmp_path: Path, tiny_path: Path) -> None:
     source = random.Random(7)
     path = tmp_path / "noise.gguf"
     for size in (16, 64, 300, 5000):
@@ -73,7 +73,7 @@ def test_random_bytes_with_the_magic(tmp_path: Path, tiny_path: Path) -> None:
     still_works(tiny_path)
 
 
-def test_huge_counts(tmp_path: Path) -> None:
+def test_rejects_huge_counts(tmp_path: Path) -> None:
     path = tmp_path / "huge.gguf"
     for n_tensors, n_kv in ((2**63 - 1, 0), (0, 2**63 - 1), (2**40, 2**40), (2**64 - 1, 2**64 - 1)):
         path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, n_tensors, n_kv) + b"\0" * 100)
@@ -81,12 +81,12 @@ def test_huge_counts(tmp_path: Path) -> None:
             LlamaModel(path)
 
 
-def test_damaged_metadata(tiny_path: Path, tmp_path: Path) -> None:
-    """Flipped bytes in the header: an exception, or a model that can be used; never the end of the process."""
+def test_loads_or_rejects_damaged_metadata(tiny_path: Path, tmp_path: Path) -> None:
+    """Flipped bytes in the header raise or load a usable model; they never end the process."""
     data = tiny_path.read_bytes()
     path = tmp_path / "damaged.gguf"
     source = random.Random(3)
-    loaded = refused = 0
+    loaded = rejected = 0
     for _ in range(60):
         damaged = bytearray(data)
         for _ in range(source.randint(1, 4)):
@@ -96,17 +96,17 @@ def test_damaged_metadata(tiny_path: Path, tmp_path: Path) -> None:
             still_works(path)
             loaded += 1
         except (EngineError, MemoryError, ValueError, IndexError):
-            refused += 1
-    assert refused > 5
+            rejected += 1
+    assert rejected > 5
     still_works(tiny_path)
 
 
-def test_a_model_of_another_engine() -> None:
+def test_rejects_model_of_another_engine() -> None:
     with pytest.raises(ModelLoadError, match="not a GGUF file"):
         LlamaModel(models.get("silero-vad"))
 
 
-def test_an_unknown_architecture(tiny_path: Path, tmp_path: Path) -> None:
+def test_rejects_unknown_architecture(tiny_path: Path, tmp_path: Path) -> None:
     path = tmp_path / "other.gguf"
     path.write_bytes(tiny_path.read_bytes().replace(b"llama", b"lamma"))
     with pytest.raises(ModelLoadError, match="unknown model architecture"):

@@ -57,7 +57,7 @@ def decoded(tiny_ctx: LlamaContext) -> LlamaContext:
 # ---------------------------------------------------------------------------------- parameters
 
 
-def test_defaults_are_upstreams() -> None:
+def test_defaults_equal_upstreams() -> None:
     p = CommonParams()
     assert (p.n_predict, p.n_ctx, p.n_batch, p.n_ubatch, p.n_parallel, p.n_keep) == (-1, 0, 2048, 512, 1, 0)
     assert (p.model, p.prompt, p.antiprompt, p.lora_adapters, p.control_vectors) == ("", "", [], [], [])
@@ -120,7 +120,7 @@ def test_set_and_get() -> None:
     ("name", "near"), [("n_ctxx", "n_ctx"), ("sampling.tmp", "sampling.temp"), ("cpuparams.nthreads", "n_threads"),
                        ("speculative.draft.nmax", "n_max"), ("zzzzzz", "zzzzzz")]
 )  # fmt: skip
-def test_unknown_names(name: str, near: str) -> None:
+def test_rejects_unknown_names(name: str, near: str) -> None:
     *owners, last = name.split(".")
     owner: Any = CommonParams()
     for part in owners:
@@ -148,7 +148,7 @@ def test_unknown_names(name: str, near: str) -> None:
         ("control_vectors", [("a", "1")]),
     ],
 )  # fmt: skip
-def test_values_that_do_not_fit(name: str, value: Any) -> None:
+def test_rejects_invalid_values(name: str, value: Any) -> None:
     p = CommonParams()
     before = p.to_dict()
     with pytest.raises((TypeError, ValueError)):
@@ -156,7 +156,7 @@ def test_values_that_do_not_fit(name: str, value: Any) -> None:
     assert p.to_dict() == before
 
 
-def test_to_model_and_context(tiny_path: Path) -> None:
+def test_conversion_to_model_and_context_params(tiny_path: Path) -> None:
     p = params(model=str(tiny_path), n_ctx=96, n_batch=64, n_parallel=2, kv_unified=True, cpuparams__n_threads=1,
                check_tensors=True, kv_overrides={"llama.context_length": 77}, embedding=True)  # fmt: skip
     model_params, context_params = common_model_params_to_llama(p), common_context_params_to_llama(p)
@@ -170,7 +170,7 @@ def test_to_model_and_context(tiny_path: Path) -> None:
         assert (ctx.n_batch(), ctx.n_seq_max(), ctx.n_threads()) == (64, 2, 1)
 
 
-def test_mtp_is_loaded_for_drafting_with_it() -> None:
+def test_draft_mtp_loads_the_mtp_layers() -> None:
     assert common_model_params_to_llama(params(speculative__types=["draft-mtp"])).load_mtp is True
 
 
@@ -210,7 +210,7 @@ def test_batch_helpers() -> None:
 # -------------------------------------------------------------------------------------- schemas
 
 
-def test_schema(smol_model: LlamaModel) -> None:
+def test_json_schema_to_grammar(smol_model: LlamaModel) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1, "maximum": 9}}, "required": ["n"]}
     grammar = json_schema_to_grammar(schema)
     assert grammar == json_schema_to_grammar(json.dumps(schema)) and "root ::=" in grammar
@@ -237,12 +237,12 @@ def test_schema(smol_model: LlamaModel) -> None:
     ],
     ids=repr,
 )  # fmt: skip
-def test_bad_schemas(schema: Any) -> None:
+def test_rejects_invalid_schemas(schema: Any) -> None:
     with pytest.raises(GrammarError):
         json_schema_to_grammar(schema)
 
 
-def test_a_schema_nested_too_deeply() -> None:
+def test_rejects_deeply_nested_schema() -> None:
     with pytest.raises(GrammarError, match="nested too deeply"):
         json_schema_to_grammar('{"items":' * 100_000 + "{}" + "}" * 100_000)
 
@@ -304,7 +304,7 @@ def test_each_sampler_alone(decoded: LlamaContext, name: str) -> None:
         {"sampling__penalty_repeat": 0.0}, {"sampling__penalty_repeat": -1.0},
     ],
 )  # fmt: skip
-def test_values_a_sampler_cannot_use(tiny_model: LlamaModel, fields: dict[str, Any]) -> None:
+def test_rejects_invalid_sampling_values(tiny_model: LlamaModel, fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         CommonSampler(tiny_model, params(**fields))
 
@@ -321,14 +321,14 @@ def test_values_a_sampler_cannot_use(tiny_model: LlamaModel, fields: dict[str, A
     ],
     ids=str,
 )  # fmt: skip
-def test_odd_values_still_sample(decoded: LlamaContext, fields: dict[str, Any]) -> None:
+def test_extreme_sampling_values(decoded: LlamaContext, fields: dict[str, Any]) -> None:
     sampler = CommonSampler(decoded.model, params(**fields))
     for token in (5, 6, 7, 5, 6):
         sampler.accept(token)
     assert 0 <= sampler.sample(decoded) < 32000
 
 
-def test_logit_bias_of_no_token(tiny_model: LlamaModel) -> None:
+def test_rejects_logit_bias_of_unknown_token(tiny_model: LlamaModel) -> None:
     with pytest.raises(IndexError):
         CommonSampler(tiny_model, params(sampling__logit_bias={32000: 1.0}))
 
@@ -357,7 +357,7 @@ def test_sample_and_accept(decoded: LlamaContext) -> None:
         sampler.sample_and_accept_n(decoded, [0, 3], [5])
 
 
-def test_refusals(decoded: LlamaContext, smol_model: LlamaModel) -> None:
+def test_common_sampler_rejects_invalid_calls(decoded: LlamaContext, smol_model: LlamaModel) -> None:
     sampler = CommonSampler(decoded.model, CommonParams())
     for i in (3, -4):
         with pytest.raises(IndexError):
@@ -376,7 +376,7 @@ def test_refusals(decoded: LlamaContext, smol_model: LlamaModel) -> None:
         sampler.sample(decoded)
 
 
-def test_lifetime(tiny_path: Path) -> None:
+def test_sampler_keeps_the_model_open(tiny_path: Path) -> None:
     model = LlamaModel(tiny_path)
     sampler = CommonSampler(model, CommonParams())
     with pytest.raises(InUseError):
@@ -385,7 +385,7 @@ def test_lifetime(tiny_path: Path) -> None:
     model.close()
 
 
-def test_nothing_on_the_terminal(tiny_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_writes_nothing_to_the_terminal(tiny_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with LlamaModel(tiny_path) as model, LlamaContext(model, LlamaContextParams(n_ctx=64)) as ctx:
         ctx.decode(LlamaBatch.from_tokens([1, 2]))
         with CommonSampler(model, CommonParams()) as sampler, Speculative(ctx) as drafter:
@@ -400,7 +400,7 @@ def test_flat_names() -> None:
         assert getattr(cyllama, name) is getattr(cyllama.llama, name)
 
 
-def test_escapes_are_processed() -> None:
+def test_string_process_escapes() -> None:
     assert string_process_escapes(r"a\nb\t\"\x41 \q ö") == 'a\nb\t"A \\q ö'
     assert string_process_escapes("") == ""
     with pytest.raises(UnicodeEncodeError):

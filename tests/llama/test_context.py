@@ -41,7 +41,7 @@ def test_logits(tiny_ctx: LlamaContext, tiny_model: LlamaModel) -> None:
     assert tiny_ctx.get_logits_ith(0).any()
 
 
-def test_one_by_one_equals_all_at_once(tiny_ctx: LlamaContext) -> None:
+def test_single_tokens_equal_one_batch(tiny_ctx: LlamaContext) -> None:
     tiny_ctx.decode(LlamaBatch.from_tokens(TOKENS))
     expected = tiny_ctx.get_logits_ith(-1)
     tiny_ctx.memory.clear()
@@ -50,7 +50,7 @@ def test_one_by_one_equals_all_at_once(tiny_ctx: LlamaContext) -> None:
     np.testing.assert_allclose(tiny_ctx.get_logits_ith(-1), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_outputs_only_where_asked(tiny_ctx: LlamaContext) -> None:
+def test_outputs_only_for_requested_tokens(tiny_ctx: LlamaContext) -> None:
     batch = LlamaBatch(n_tokens=3)
     for i, wanted in enumerate((True, False, True)):
         batch.add(TOKENS[i], i, [0], wanted)
@@ -85,7 +85,7 @@ def test_embeddings(tiny_model: LlamaModel) -> None:
             ctx.get_embeddings()
 
 
-def test_no_embeddings_without_asking(tiny_ctx: LlamaContext) -> None:
+def test_embeddings_need_the_embeddings_option(tiny_ctx: LlamaContext) -> None:
     tiny_ctx.decode(LlamaBatch.from_tokens(TOKENS))
     with pytest.raises(DecodeError, match="embeddings=True"):
         tiny_ctx.get_embeddings()
@@ -193,7 +193,7 @@ def test_eval_callback(tiny_model: LlamaModel) -> None:
         np.testing.assert_array_equal(seen["result_output"].reshape(-1), ctx.get_logits_ith(-1))
 
 
-def test_eval_callback_that_raises(tiny_model: LlamaModel) -> None:
+def test_exception_of_eval_callback_is_raised(tiny_model: LlamaModel) -> None:
     def fail(*_: object) -> bool:
         raise ZeroDivisionError("in the callback")
 
@@ -236,7 +236,7 @@ def test_backend_sampling(tiny_model: LlamaModel) -> None:
 # ------------------------------------------------------------------------------------------ bad input
 
 
-def test_more_tokens_than_the_context(tiny_model: LlamaModel) -> None:
+def test_full_context_raises(tiny_model: LlamaModel) -> None:
     with LlamaContext(tiny_model, LlamaContextParams(n_ctx=256, n_batch=256)) as ctx:
         ctx.decode(LlamaBatch.from_tokens([1] * 200))
         with pytest.raises(ContextFullError, match="n_ctx is 256") as caught:
@@ -246,19 +246,19 @@ def test_more_tokens_than_the_context(tiny_model: LlamaModel) -> None:
         ctx.decode(LlamaBatch.from_tokens([1] * 50, pos0=200))
 
 
-def test_more_tokens_than_the_batch(tiny_ctx: LlamaContext) -> None:
+def test_rejects_more_tokens_than_n_batch(tiny_ctx: LlamaContext) -> None:
     with pytest.raises(ValueError, match=r"the batch has 65 tokens, expected 64 at most \(n_batch"):
         tiny_ctx.decode(LlamaBatch.from_tokens([1] * 65))
 
 
-def test_empty_batch(tiny_ctx: LlamaContext) -> None:
+def test_rejects_empty_batch(tiny_ctx: LlamaContext) -> None:
     with pytest.raises(ValueError, match="empty"):
         tiny_ctx.decode(LlamaBatch(n_tokens=4))
     with pytest.raises(ValueError, match="empty"):
         LlamaBatch.from_tokens([])
 
 
-def test_ids_out_of_range(tiny_ctx: LlamaContext, tiny_model: LlamaModel) -> None:
+def test_rejects_ids_out_of_range(tiny_ctx: LlamaContext, tiny_model: LlamaModel) -> None:
     with pytest.raises(IndexError, match=f"token 1 of the batch is {tiny_model.n_vocab}, expected 0 to"):
         tiny_ctx.decode(LlamaBatch.from_tokens([1, tiny_model.n_vocab]))
     with pytest.raises(IndexError, match="token 0 of the batch is -5"):
@@ -271,7 +271,7 @@ def test_ids_out_of_range(tiny_ctx: LlamaContext, tiny_model: LlamaModel) -> Non
         LlamaBatch.from_tokens([1.5])
 
 
-def test_batch_over_capacity() -> None:
+def test_rejects_tokens_beyond_the_capacity() -> None:
     batch = LlamaBatch(n_tokens=2)
     batch.add(1, 0)
     batch.add(2, 1)
@@ -285,7 +285,7 @@ def test_batch_over_capacity() -> None:
             LlamaBatch(n_tokens=bad)
 
 
-def test_positions_that_do_not_follow(tiny_ctx: LlamaContext) -> None:
+def test_rejects_positions_out_of_order(tiny_ctx: LlamaContext) -> None:
     tiny_ctx.decode(LlamaBatch.from_tokens(TOKENS))
     with pytest.raises(DecodeError) as caught:
         tiny_ctx.decode(LlamaBatch.from_tokens([1], pos0=50))
@@ -294,7 +294,7 @@ def test_positions_that_do_not_follow(tiny_ctx: LlamaContext) -> None:
     tiny_ctx.decode(LlamaBatch.from_tokens([1], pos0=len(TOKENS)))
 
 
-def test_outputs_before_decode(tiny_ctx: LlamaContext) -> None:
+def test_rejects_outputs_before_decode(tiny_ctx: LlamaContext) -> None:
     for read in (tiny_ctx.get_logits, tiny_ctx.get_logits_ith, tiny_ctx.get_embeddings):
         with pytest.raises(DecodeError, match=r"call decode\(\) first"):
             read()
@@ -321,17 +321,17 @@ def test_outputs_before_decode(tiny_ctx: LlamaContext) -> None:
         ({"cb_eval": 1}, TypeError, "cb_eval"),
     ],
 )
-def test_bad_parameters(smol_model: LlamaModel, params: dict, error: type, message: str) -> None:
+def test_rejects_invalid_parameters(smol_model: LlamaModel, params: dict, error: type, message: str) -> None:
     with pytest.raises(error, match=message):
         LlamaContext(smol_model, LlamaContextParams(**params))
 
 
-def test_zero_means_the_models_context(tiny_model: LlamaModel) -> None:
+def test_n_ctx_zero_is_the_training_context(tiny_model: LlamaModel) -> None:
     assert LlamaContext(tiny_model, LlamaContextParams(n_ctx=0)).n_ctx() == tiny_model.n_ctx_train
 
 
-def test_an_assertion_breaks_the_handle_and_not_the_process(tiny_model: LlamaModel) -> None:
-    """cb_eval lets us reach an assertion that no check can foresee: the data of the graph changes under it."""
+def test_engine_assertion_raises_and_invalidates_the_context(tiny_model: LlamaModel) -> None:
+    """cb_eval changes the data of the graph, which triggers an assertion that the bindings cannot check."""
     ctx = LlamaContext(tiny_model, LlamaContextParams(n_ctx=64))
     ctx.set_causal_attn(True)
     from cyllama._native import _core
@@ -371,7 +371,7 @@ def test_abort_callback(smol_model: LlamaModel) -> None:
         ctx.decode(LlamaBatch.from_tokens(TOKENS))
 
 
-def test_a_cancel_that_raises(smol_model: LlamaModel) -> None:
+def test_exception_of_cancel_is_raised(smol_model: LlamaModel) -> None:
     class Broken:
         calls = 0
 

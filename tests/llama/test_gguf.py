@@ -1,4 +1,4 @@
-"""GGUF files: reading, changing, writing, and files that are damaged."""
+"""GGUF files: read, change, write, and reject damaged files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def same(a: Any, b: Any) -> bool:
 # ------------------------------------------------------------------------------------- reading
 
 
-def test_a_real_file(smol_path: Path) -> None:
+def test_reads_a_model_file(smol_path: Path) -> None:
     with GGUFContext.from_file(smol_path) as file:
         assert file.version == 3 and file.alignment == 32 and file.data_offset % 32 == 0
         assert file["general.architecture"] == "llama"
@@ -68,7 +68,7 @@ def test_a_real_file(smol_path: Path) -> None:
         file.keys()
 
 
-def test_four_ways_in(tiny_path: Path) -> None:
+def test_reads_paths_bytes_and_files(tiny_path: Path) -> None:
     data = tiny_path.read_bytes()
     contexts = [
         GGUFContext.from_file(tiny_path),
@@ -83,20 +83,20 @@ def test_four_ways_in(tiny_path: Path) -> None:
             assert np.array_equal(context.tensor_data(info.name), contexts[0].tensor_data(info.name))
 
 
-def test_inside_a_larger_file(tiny_path: Path) -> None:
+def test_reads_inside_a_larger_file(tiny_path: Path) -> None:
     f = io.BytesIO(b"before" + tiny_path.read_bytes())
     f.seek(6)
     assert GGUFContext.from_fileobj(f).tensor_data("output_norm.weight").shape == (32,)
 
 
-def test_copy_of_a_file_is_the_same(tiny_path: Path, tmp_path: Path) -> None:
-    """Loaded tensors were written through memory that the engine never sets."""
+def test_copy_is_identical(tiny_path: Path, tmp_path: Path) -> None:
+    """Regression: loaded tensors were written from uninitialized memory."""
     for i, context in enumerate((GGUFContext.from_file(tiny_path), GGUFContext.from_bytes(tiny_path.read_bytes()))):
         context.write(tmp_path / f"{i}.gguf")
         assert (tmp_path / f"{i}.gguf").read_bytes() == tiny_path.read_bytes()
 
 
-def test_a_file_over_itself(tiny_path: Path, tmp_path: Path) -> None:
+def test_overwrites_its_own_file(tiny_path: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(tiny_path.read_bytes())
     context = GGUFContext.from_file(path)
@@ -200,7 +200,7 @@ def test_inferred_types(value: Any, kind: str) -> None:
         ([1, "a"], None), ([None], None), ("\ud800", None),
     ],
 )  # fmt: skip
-def test_values_that_do_not_fit(value: Any, kind: str | None) -> None:
+def test_rejects_invalid_values(value: Any, kind: str | None) -> None:
     context = GGUFContext.empty()
     with pytest.raises((TypeError, ValueError)):
         context.set("key", value, kind)
@@ -208,7 +208,7 @@ def test_values_that_do_not_fit(value: Any, kind: str | None) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "a\0b", 5, None])
-def test_bad_keys(key: Any) -> None:
+def test_rejects_invalid_keys(key: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         GGUFContext.empty().set(key, 1)
 
@@ -235,7 +235,7 @@ def test_copy_from(tiny_path: Path) -> None:
     assert source.keys() == copy.keys()[1:]
 
 
-def test_text_that_is_not_utf8(tmp_path: Path) -> None:
+def test_reads_invalid_utf8(tmp_path: Path) -> None:
     data = header(n_kv=1) + text(b"\xff\xfe") + struct.pack("<I", 8) + text(b"\xfa")
     context = GGUFContext.from_bytes(data)
     assert context.metadata() == {"\udcff\udcfe": "\udcfa"}
@@ -257,7 +257,7 @@ def test_alignment(alignment: int, tmp_path: Path) -> None:
 
 
 def test_alignment_cannot_change(tmp_path: Path) -> None:
-    """The engine would go on padding to the old one and write a file that cannot be read."""
+    """The engine would pad with the old alignment and write an unreadable file."""
     context = GGUFContext.empty()
     for value, kind in ((64, "u32"), ([64], None), (64, "i32")):
         with pytest.raises(UnsupportedError):
@@ -293,7 +293,7 @@ def test_tensors(dtype: Any, shape: tuple[int, ...], tmp_path: Path) -> None:
     assert np.array_equal(copy.tensor_data("transposed"), data.T)
 
 
-def test_quantised_tensors(smol_path: Path, tmp_path: Path) -> None:
+def test_quantized_tensors(smol_path: Path, tmp_path: Path) -> None:
     source, context = GGUFContext.from_file(smol_path), GGUFContext.empty()
     info = next(info for info in source.tensors() if info.type is TensorType.Q4_1 and len(info.shape) == 2)
     rows = source.tensor_data(info.name).reshape(info.shape[0], -1)
@@ -313,7 +313,7 @@ def test_quantised_tensors(smol_path: Path, tmp_path: Path) -> None:
         ("taken", np.zeros(3, "f4"), None),
     ],
 )  # fmt: skip
-def test_bad_tensors(name: str, data: Any, kind: str | None) -> None:
+def test_rejects_invalid_tensors(name: str, data: Any, kind: str | None) -> None:
     context = GGUFContext.empty()
     context.add_tensor("taken", np.ones(1, np.float32))
     with pytest.raises((TypeError, ValueError)):
@@ -322,7 +322,7 @@ def test_bad_tensors(name: str, data: Any, kind: str | None) -> None:
 
 
 def test_type_and_data_of_a_tensor(tmp_path: Path) -> None:
-    """A change of type moves the tensors behind it; they must keep their data."""
+    """Changing a tensor's type moves the tensors after it; their data must not change."""
     first = GGUFContext.empty()
     for i in range(3):
         first.add_tensor(f"t{i}", np.full(64, i, np.float32))
@@ -360,7 +360,7 @@ def test_metadata_only(tiny_path: Path, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["meta.gguf"]
 
 
-def test_where_nothing_can_be_written(tmp_path: Path) -> None:
+def test_rejects_unwritable_paths(tmp_path: Path) -> None:
     context = GGUFContext.empty()
     with pytest.raises(FileNotFoundError):
         context.write(tmp_path / "no" / "folder.gguf")
@@ -410,7 +410,7 @@ def read_all(context: GGUFContext) -> None:
         header(1) + text(b"t") + struct.pack("<IqIQ", 1, 64, 0, 0) + bytes(64),
     ],
 )  # fmt: skip
-def test_damaged(data: bytes, tmp_path: Path) -> None:
+def test_rejects_damaged_files(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "damaged.gguf"
     path.write_bytes(data)
     for load in (lambda: GGUFContext.from_file(path), lambda: GGUFContext.from_bytes(data),
@@ -421,7 +421,7 @@ def test_damaged(data: bytes, tmp_path: Path) -> None:
         LlamaModel(path)
 
 
-def test_the_reason_is_told(tmp_path: Path) -> None:
+def test_error_message_has_the_reason(tmp_path: Path) -> None:
     path = tmp_path / "damaged.gguf"
     path.write_bytes(header(version=9))
     with pytest.raises(ModelLoadError, match="version 9") as caught:
@@ -429,7 +429,7 @@ def test_the_reason_is_told(tmp_path: Path) -> None:
     assert caught.value.log
 
 
-def test_no_file(tmp_path: Path) -> None:
+def test_rejects_missing_path(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         GGUFContext.from_file(tmp_path / "none.gguf")
     with pytest.raises(IsADirectoryError):
@@ -449,7 +449,7 @@ def test_every_truncation(tiny_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(200))
 def test_random_corruption(seed: int, tiny_path: Path, tmp_path: Path) -> None:
-    """Whatever is in the file, it is read or refused."""
+    """Random content is read or rejected."""
     source = random.Random(seed)
     data = bytearray(tiny_path.read_bytes())
     end = GGUFContext.from_file(tiny_path).data_offset

@@ -1,4 +1,4 @@
-"""Perplexity as the native program computes it, speeds that mean something, memory before loading."""
+"""Perplexity, benchmark and memory estimate, compared with the native programs."""
 
 from __future__ import annotations
 
@@ -18,41 +18,30 @@ ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "thirdparty" / "llama.cpp" / "README.md").read_text()[:9000]
 
 
-def test_perplexity_is_that_of_the_native_program(tmp_path: Path) -> None:
+def test_perplexity_equals_the_native_programs(tmp_path: Path) -> None:
     file = tmp_path / "text.txt"
     file.write_text(TEXT)
     seen: list[tuple[int, int]] = []
     ours = perplexity(
-        MODEL, TEXT, n_ctx=256, max_chunks=4, on_chunk=lambda done, total, value: seen.append((done, total))
+        MODEL, TEXT, n_ctx=256, max_chunks=2, on_chunk=lambda done, total, value: seen.append((done, total))
     )
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)] and ours.n_tokens == 4 * 127
-    words = [
-        ROOT / "bin" / "llama-perplexity",
-        "-m",
-        models.get(MODEL),
-        "-f",
-        file,
-        "-c",
-        "256",
-        "-b",
-        "256",
-        "--chunks",
-        "4",
-    ]
-    done = subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True)
+    assert seen == [(1, 2), (2, 2)] and ours.n_tokens == 2 * 127
+    flags = ("-c", "256", "-b", "256", "--chunks", "2")
+    command = [ROOT / "bin" / "llama-perplexity", "-m", models.get(MODEL), "-f", file, *flags]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     found = re.search(r"Final estimate: PPL = ([\d.]+) \+/- ([\d.]+)", done.stdout + done.stderr)
     assert found is not None
     assert ours.value == pytest.approx(float(found[1]), rel=2e-3)
     assert ours.error == pytest.approx(float(found[2]), rel=1e-2)
 
 
-def test_batches_do_not_matter() -> None:
+def test_perplexity_does_not_depend_on_n_batch() -> None:
     whole = perplexity("tiny-random-llama", TEXT, n_ctx=128, max_chunks=2)
     parts = perplexity("tiny-random-llama", TEXT, n_ctx=128, n_batch=50, max_chunks=2)
     assert parts.value == pytest.approx(whole.value, rel=1e-3)
 
 
-def test_texts_that_are_refused() -> None:
+def test_perplexity_rejects_invalid_arguments() -> None:
     with pytest.raises(ValueError, match=r"the text has \d+ tokens, expected 1024"):
         perplexity("tiny-random-llama", "short")
     with pytest.raises(ValueError, match="n_ctx is 2"):
@@ -74,8 +63,8 @@ def test_bench() -> None:
             bench("tiny-random-llama", **wrong)  # type: ignore[arg-type]
 
 
-def test_memory_is_what_the_engine_takes() -> None:
-    """The cache has as many bytes as its state, which is all of it."""
+def test_estimate_equals_the_engines_allocation() -> None:
+    """The size of the KV cache equals the size of its state."""
     need = estimate_memory(MODEL, n_ctx=1024, n_parallel=1)
     assert (need.n_ctx, need.n_ctx_train) == (1024, 8192) and need.fits
     with LlamaModel(models.get(MODEL)) as model:
@@ -88,7 +77,7 @@ def test_memory_is_what_the_engine_takes() -> None:
     assert need.total == need.weights + need.context + need.compute
 
 
-def test_models_that_do_not_fit() -> None:
+def test_rejects_models_that_exceed_memory() -> None:
     with pytest.raises(MemoryError, match=r"needs [\d,]+ MiB of memory.*n_ctx"):
         LLM(MODEL, n_ctx=40_000_000)
     with pytest.raises(ModelLoadError):
@@ -97,8 +86,8 @@ def test_models_that_do_not_fit() -> None:
         estimate_memory(MODEL, n_ctxx=1)
 
 
-def test_a_shorter_context_where_memory_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cyllama.llama import estimate
+def test_default_context_is_limited_by_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cyllama.llama import memory_estimate as estimate
 
     full = estimate_memory(MODEL)
     monkeypatch.setattr(estimate, "free_memory", lambda total: full.total - full.context // 4)

@@ -39,7 +39,7 @@ def test_memory(tiny_ctx: LlamaContext) -> None:
         memory.seq_div(0, 0, -1, 0)
 
 
-def test_copying_a_part_between_separate_buffers(tiny_model: LlamaModel) -> None:
+def test_rejects_partial_copy_between_separate_buffers(tiny_model: LlamaModel) -> None:
     with LlamaContext(tiny_model, LlamaContextParams(n_ctx=512, n_seq_max=2, kv_unified=False)) as ctx:
         ctx.decode(LlamaBatch.from_tokens(TOKENS))
         with pytest.raises(UnsupportedError, match="only whole sequences"):
@@ -48,7 +48,7 @@ def test_copying_a_part_between_separate_buffers(tiny_model: LlamaModel) -> None
         assert ctx.memory.seq_pos_max(1) == 5
 
 
-def test_a_removed_tail_can_be_decoded_again(tiny_ctx: LlamaContext) -> None:
+def test_removed_tokens_can_be_decoded_again(tiny_ctx: LlamaContext) -> None:
     tiny_ctx.decode(LlamaBatch.from_tokens(TOKENS))
     expected = tiny_ctx.get_logits_ith(-1)
     tiny_ctx.memory.seq_rm(0, 3)
@@ -84,7 +84,7 @@ def test_state_as_bytes_and_files(tiny_ctx: LlamaContext, tmp_path: Path) -> Non
         np.testing.assert_allclose(next_logits(tiny_ctx), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_damaged_states(tiny_ctx: LlamaContext, tmp_path: Path) -> None:
+def test_rejects_damaged_states(tiny_ctx: LlamaContext, tmp_path: Path) -> None:
     tiny_ctx.decode(LlamaBatch.from_tokens(TOKENS))
     state = tiny_ctx.state
     data = state.get_data()
@@ -115,7 +115,7 @@ def test_damaged_states(tiny_ctx: LlamaContext, tmp_path: Path) -> None:
     tiny_ctx.decode(LlamaBatch.from_tokens(TOKENS))
 
 
-def test_a_state_of_another_model_is_refused(tiny_ctx: LlamaContext, smol_model: LlamaModel) -> None:
+def test_rejects_state_of_another_model(tiny_ctx: LlamaContext, smol_model: LlamaModel) -> None:
     with LlamaContext(smol_model, LlamaContextParams(n_ctx=256)) as other:
         other.decode(LlamaBatch.from_tokens(TOKENS))
         with pytest.raises(EngineError, match="not of this model, or damaged"):

@@ -1,4 +1,4 @@
-"""Loading models, what they say of themselves, saving."""
+"""Load models, read their properties, save them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def first_logits(model: LlamaModel) -> np.ndarray:
         return ctx.get_logits_ith(-1)
 
 
-def test_facts_of_smollm2(smol_model: LlamaModel) -> None:
+def test_properties_of_smollm2(smol_model: LlamaModel) -> None:
     assert smol_model.n_vocab == 49152
     assert smol_model.n_ctx_train == 8192
     assert (smol_model.n_embd, smol_model.n_embd_inp, smol_model.n_embd_out) == (576, 576, 576)
@@ -70,12 +70,12 @@ def test_progress_rises_to_one(tiny_path: Path) -> None:
     assert seen[-1] == 1.0
 
 
-def test_progress_that_returns_false_cancels(smol_path: Path) -> None:
+def test_progress_returning_false_cancels(smol_path: Path) -> None:
     with pytest.raises(CancelledError):
         LlamaModel(smol_path, LlamaModelParams(progress_callback=lambda p: False))
 
 
-def test_progress_that_raises(smol_path: Path) -> None:
+def test_exception_of_progress_is_raised(smol_path: Path) -> None:
     def fail(progress: float) -> bool:
         raise KeyError("from the callback")
 
@@ -92,7 +92,7 @@ def test_cancel_before_loading(smol_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["none", "mmap", "auto", "direct_io"])
-def test_load_modes_give_the_same_model(tiny_path: Path, tiny_model: LlamaModel, mode: str) -> None:
+def test_load_modes_load_the_same_model(tiny_path: Path, tiny_model: LlamaModel, mode: str) -> None:
     model = LlamaModel(tiny_path, LlamaModelParams(load_mode=mode, check_tensors=True, use_extra_bufts=False))
     np.testing.assert_allclose(first_logits(model), first_logits(tiny_model), rtol=1e-4, atol=1e-4)
 
@@ -186,7 +186,7 @@ def test_builtin_templates() -> None:
         llama_chat_apply_template("{% no such template %}", messages)
 
 
-def test_unknown_parameters_name_the_nearest(tiny_path: Path) -> None:
+def test_unknown_parameter_error_suggests_a_name(tiny_path: Path) -> None:
     params = LlamaModelParams()
     with pytest.raises(AttributeError, match="did you mean 'n_gpu_layers'"):
         params.n_gpu_layer = 1

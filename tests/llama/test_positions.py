@@ -1,4 +1,4 @@
-"""Positions that a model with a table of learned positions does not have."""
+"""Position limits of models with learned positions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def bert() -> LlamaModel:
     return LlamaModel(models.get("minilm-l6"))
 
 
-def test_a_position_beyond_the_table_is_refused(bert: LlamaModel) -> None:
+def test_rejects_position_beyond_the_position_table(bert: LlamaModel) -> None:
     params = LlamaContextParams(n_ctx=1024, n_batch=1024, n_ubatch=1024, embeddings=True)
     with LlamaContext(bert, params) as ctx:
         with pytest.raises(ValueError, match="at position 512, expected 0 to 511"):
@@ -26,6 +26,6 @@ def test_a_position_beyond_the_table_is_refused(bert: LlamaModel) -> None:
                 batch.set_pos(index, 512)
 
 
-def test_rotary_positions_have_no_table() -> None:
+def test_rotary_positions_are_unlimited() -> None:
     with LlamaModel(models.get("tiny-random-llama")) as model, LlamaContext(model, LlamaContextParams(n_ctx=64)) as ctx:
         ctx.decode(LlamaBatch.from_tokens([1, 2, 3], pos0=model.n_ctx_train + 5))

@@ -1,4 +1,4 @@
-"""Sampler chains: each sampler's effect, what is refused, grammars."""
+"""Sampler chains: the effect of each sampler, invalid values, grammars."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_greedy(decoded: LlamaContext) -> None:
     assert sampler.sample(decoded) == sampler.sample(decoded, -1) == sampler.sample(decoded, 2)
 
 
-def test_greedy_alone_selects_as_in_a_longer_chain(decoded: LlamaContext) -> None:
+def test_greedy_fast_path_equals_the_chain(decoded: LlamaContext) -> None:
     alone, longer = chain(LlamaSampler.add_greedy), chain(lambda s: s.add_top_k(0), LlamaSampler.add_greedy)
     for token in range(100):
         decoded.decode(LlamaBatch.from_tokens([token], pos0=3 + token))
@@ -77,7 +77,7 @@ def test_greedy_alone_selects_as_in_a_longer_chain(decoded: LlamaContext) -> Non
 
 
 @pytest.mark.parametrize("weight", [0.0, NAN])
-def test_greedy_takes_the_first_of_equals(tiny_path: Path, weight: float) -> None:
+def test_greedy_selects_the_first_of_equal_logits(tiny_path: Path, weight: float) -> None:
     source = GGUFContext.from_file(tiny_path)
 
     def weights(name: str, kind: TensorType, shape: tuple[int, ...]) -> np.ndarray:
@@ -116,8 +116,8 @@ def test_top_n_sigma() -> None:
     assert np.isfinite(applied(lambda s: s.add_top_n_sigma(1.0)).logit).tolist() == [False, False, False, True, True]
 
 
-def test_xtc_moves_the_candidates() -> None:
-    """The engine moves the start of the array: freeing that address corrupted memory."""
+def test_xtc() -> None:
+    """The engine moves the start of the array; freeing that address corrupted memory."""
     for _ in range(2000):
         array = applied(lambda s: s.add_xtc(1.0, 0.1, 1, 1))
     assert 4 not in array.id.tolist() and array.id.tolist()[0] == 3
@@ -183,7 +183,7 @@ FILTERS = {
 
 @pytest.mark.parametrize("selector", SELECTORS)
 @pytest.mark.parametrize("which", FILTERS)
-def test_every_pair_samples(decoded: LlamaContext, which: str, selector: str) -> None:
+def test_every_pair_of_samplers_samples(decoded: LlamaContext, which: str, selector: str) -> None:
     sampler = chain(FILTERS[which], SELECTORS[selector])
     assert [name.lstrip("+?") for name in sampler.names] == [which, selector]
     for _ in range(3):
@@ -196,13 +196,13 @@ def test_every_pair_samples(decoded: LlamaContext, which: str, selector: str) ->
     logits=st.lists(st.floats(width=32, allow_nan=True, allow_infinity=True), min_size=1, max_size=80),
     which=st.sampled_from(sorted(FILTERS | SELECTORS)),
 )
-def test_any_logits(logits: list[float], which: str) -> None:
+def test_samplers_accept_any_logits(logits: list[float], which: str) -> None:
     if which != "mirostat" or len(logits) > 1:
         array = applied({**FILTERS, **SELECTORS}[which], logits)
         assert 1 <= len(array) <= len(logits) and -1 <= array.selected < len(array)
 
 
-# ------------------------------------------------------------------------------------ refused
+# ------------------------------------------------------------------------------------ invalid values
 
 
 @pytest.mark.parametrize(
@@ -219,14 +219,14 @@ def test_any_logits(logits: list[float], which: str) -> None:
         lambda s: s.add_logit_bias(10, {3: NAN}), lambda s: s.add_logit_bias(0, {}),
     ],
 )  # fmt: skip
-def test_values_out_of_range(step: Callable[[LlamaSampler], None]) -> None:
+def test_rejects_values_out_of_range(step: Callable[[LlamaSampler], None]) -> None:
     sampler = LlamaSampler()
     with pytest.raises(ValueError):
         step(sampler)
     assert len(sampler) == 0
 
 
-def test_wrong_types(tiny_model: LlamaModel) -> None:
+def test_rejects_wrong_types(tiny_model: LlamaModel) -> None:
     sampler = LlamaSampler()
     for step in (lambda: sampler.add_top_k(1.5), lambda: sampler.add_top_p("1"), lambda: sampler.add_dist("x"),
                  lambda: sampler.add_temp(None), lambda: sampler.add_infill(None), lambda: sampler.add_grammar(None, ""),
@@ -237,32 +237,32 @@ def test_wrong_types(tiny_model: LlamaModel) -> None:
         sampler.add_logit_bias(10, {10: 1.0})
 
 
-def test_a_chain_that_selects_nothing(decoded: LlamaContext) -> None:
+def test_rejects_chain_without_selecting_sampler(decoded: LlamaContext) -> None:
     for sampler in (LlamaSampler(), chain(lambda s: s.add_top_k(5))):
         with pytest.raises(ValueError, match="selects no token"):
             sampler.sample(decoded)
 
 
-def test_output_out_of_range(decoded: LlamaContext) -> None:
+def test_rejects_output_out_of_range(decoded: LlamaContext) -> None:
     sampler = chain(LlamaSampler.add_greedy)
     for i in (3, -4, 2**31 - 1, -(2**31)):
         with pytest.raises(IndexError):
             sampler.sample(decoded, i)
 
 
-def test_nothing_decoded(tiny_ctx: LlamaContext) -> None:
+def test_rejects_sampling_before_decode(tiny_ctx: LlamaContext) -> None:
     with pytest.raises((DecodeError, IndexError)):
         chain(LlamaSampler.add_greedy).sample(tiny_ctx)
 
 
-def test_another_models_vocabulary(decoded: LlamaContext) -> None:
+def test_rejects_vocabulary_of_another_model(decoded: LlamaContext) -> None:
     with LlamaModel(VOCABULARIES / "ggml-vocab-llama-bpe.gguf", LlamaModelParams(vocab_only=True)) as other:
         sampler = chain(lambda s: s.add_grammar(other.vocab, 'root ::= "a"'), LlamaSampler.add_greedy)
         with pytest.raises(ValueError, match="another model"):
             sampler.sample(decoded)
 
 
-def test_closed(decoded: LlamaContext) -> None:
+def test_closed_sampler_raises(decoded: LlamaContext) -> None:
     sampler = chain(LlamaSampler.add_greedy)
     sampler.close()
     sampler.close()
@@ -288,7 +288,7 @@ def test_array_shapes() -> None:
 # ----------------------------------------------------------------------------------- grammars
 
 
-def test_grammar_holds(smol_model: LlamaModel) -> None:
+def test_output_follows_the_grammar(smol_model: LlamaModel) -> None:
     vocab = smol_model.vocab
     with LlamaContext(smol_model, LlamaContextParams(n_ctx=128)) as ctx:
         sampler = chain(lambda s: s.add_grammar(vocab, 'root ::= "yes" | "no, " [a-z]{3}'), LlamaSampler.add_greedy)
@@ -309,7 +309,7 @@ def test_grammar_holds(smol_model: LlamaModel) -> None:
         "root ::= <nosuch>", "root ::= <[99999999999999]>", '%llguidance {}\nstart: "a"',
     ],
 )  # fmt: skip
-def test_bad_grammars(tiny_model: LlamaModel, grammar: str) -> None:
+def test_rejects_invalid_grammars(tiny_model: LlamaModel, grammar: str) -> None:
     sampler = LlamaSampler()
     with pytest.raises(GrammarError):
         sampler.add_grammar(tiny_model.vocab, grammar)
@@ -324,7 +324,7 @@ def test_bad_grammars(tiny_model: LlamaModel, grammar: str) -> None:
     ],
     ids=["empty repetition", "spaces", "class", "nested", "many rules"],
 )  # fmt: skip
-def test_grammars_that_would_hang_or_crash_the_parser(tiny_model: LlamaModel, grammar: str) -> None:
+def test_rejects_grammars_unsafe_for_the_parser(tiny_model: LlamaModel, grammar: str) -> None:
     with pytest.raises(GrammarError):
         LlamaSampler().add_grammar(tiny_model.vocab, grammar)
     with pytest.raises(GrammarError):
@@ -334,8 +334,8 @@ def test_grammars_that_would_hang_or_crash_the_parser(tiny_model: LlamaModel, gr
 DOUBLED = "".join(f'r{i} ::= r{i + 1}? r{i + 1}? "x"\n' for i in range(64)) + 'r64 ::= "y"\n'
 
 
-def test_grammars_that_branch_without_end(tiny_model: LlamaModel) -> None:
-    """Each rule doubles the ways to go on: refused where that begins, at once or after a character."""
+def test_rejects_grammars_with_exponential_branches(tiny_model: LlamaModel) -> None:
+    """Each rule doubles the number of parse stacks, at the start or after a character."""
     with pytest.raises(GrammarError, match="more than 10000 ways"):
         LlamaSampler().add_grammar(tiny_model.vocab, "root ::= r0\n" + DOUBLED)
     sampler = chain(lambda s: s.add_grammar(tiny_model.vocab, 'root ::= "H" r0\n' + DOUBLED))
@@ -347,7 +347,7 @@ def test_grammars_that_branch_without_end(tiny_model: LlamaModel) -> None:
     "grammar", ['root ::= "{3,1}"', "root ::= [{3,1}]+", 'root ::= "a" # {3,1}', 'root ::= "\\"{3,1}"', 'root ::= "a"{1,3}',
                 'root ::= "a"{2,}', 'root ::= "a"{0,0}', "root ::= " + "(" * 900 + '"a"' + ")" * 900]
 )  # fmt: skip
-def test_grammars_that_only_look_bad(tiny_model: LlamaModel, grammar: str) -> None:
+def test_accepts_unusual_grammars(tiny_model: LlamaModel, grammar: str) -> None:
     assert len(chain(lambda s: s.add_grammar(tiny_model.vocab, grammar))) == 1
 
 
@@ -360,14 +360,14 @@ def test_random_grammars(tiny_model: LlamaModel, grammar: str) -> None:
         LlamaSampler().add_grammar(tiny_model.vocab, grammar)
 
 
-def test_a_token_against_the_grammar(tiny_model: LlamaModel) -> None:
+def test_accept_rejects_token_outside_the_grammar(tiny_model: LlamaModel) -> None:
     vocab = tiny_model.vocab
     sampler = chain(lambda s: s.add_grammar(vocab, 'root ::= "yes"'), LlamaSampler.add_greedy)
     with pytest.raises(GrammarError, match="does not follow"):
         sampler.accept(vocab.tokenize("no", add_special=False)[0])
 
 
-def test_a_root_of_another_name(tiny_model: LlamaModel) -> None:
+def test_grammar_root_name(tiny_model: LlamaModel) -> None:
     sampler = LlamaSampler()
     sampler.add_grammar(tiny_model.vocab, 'begin ::= "a"', root="begin")
     for root in ("", "other", "a\0b"):

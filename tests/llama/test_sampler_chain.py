@@ -34,7 +34,7 @@ def decoded(tiny_ctx: LlamaContext) -> LlamaContext:
 
 
 class Last:
-    """Selects the last candidate, and notes what it is told."""
+    """Select the last candidate, and record the calls."""
 
     def __init__(self) -> None:
         self.accepted: list[int] = []
@@ -55,7 +55,7 @@ class Last:
         return other
 
 
-def test_custom(decoded: LlamaContext) -> None:
+def test_python_sampler(decoded: LlamaContext) -> None:
     last = Last()
     sampler = chain(lambda s: s.add_custom(last))
     assert sampler.sample(decoded) == decoded.model.n_vocab - 1
@@ -68,7 +68,7 @@ def test_custom(decoded: LlamaContext) -> None:
     assert last.accepted[-1] == 5
 
 
-def test_custom_changes_logits_and_keeps(decoded: LlamaContext) -> None:
+def test_python_sampler_changes_logits_and_filters(decoded: LlamaContext) -> None:
     class Odd:
         def apply(self, array: TokenDataArray) -> None:
             assert array.id.dtype == np.int32 and array.logit.dtype == np.float32
@@ -82,7 +82,7 @@ def test_custom_changes_logits_and_keeps(decoded: LlamaContext) -> None:
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, CancelledError])
 @pytest.mark.parametrize("method", ["apply", "accept", "reset", "clone"])
-def test_custom_that_raises(decoded: LlamaContext, method: str, error: type[BaseException]) -> None:
+def test_exception_of_python_sampler_is_raised(decoded: LlamaContext, method: str, error: type[BaseException]) -> None:
     def fail(self: Last, *arguments: object) -> None:
         raise error("from Python")
 
@@ -101,13 +101,13 @@ def test_custom_that_raises(decoded: LlamaContext, method: str, error: type[Base
         lambda self, array: setattr(array, "id", np.zeros(10**6, np.int32)),
     ],
 )  # fmt: skip
-def test_custom_that_spoils_the_array(decoded: LlamaContext, apply: Callable[..., None]) -> None:
+def test_rejects_invalid_array_of_python_sampler(decoded: LlamaContext, apply: Callable[..., None]) -> None:
     sampler = chain(lambda s: s.add_custom(type("Bad", (), {"apply": apply})()), LlamaSampler.add_greedy)
     with pytest.raises((ValueError, IndexError)):
         sampler.sample(decoded)
 
 
-def test_custom_lives_as_long_as_the_chain(decoded: LlamaContext) -> None:
+def test_chain_keeps_python_sampler_alive(decoded: LlamaContext) -> None:
     sampler = chain(lambda s: s.add_custom(Last()))
     copy = sampler.clone()
     sampler.close()
@@ -117,7 +117,7 @@ def test_custom_lives_as_long_as_the_chain(decoded: LlamaContext) -> None:
 # --------------------------------------------------------------------------------- the chain
 
 
-def test_chain_as_a_list(tiny_model: LlamaModel) -> None:
+def test_chain_get_and_remove(tiny_model: LlamaModel) -> None:
     sampler = chain(lambda s: s.add_top_k(5), lambda s: s.add_temp(0.5), LlamaSampler.add_greedy)
     assert sampler.name == "chain" and len(sampler) == 3
     assert [sampler.chain_get(i).lstrip("+?") for i in range(3)] == ["top-k", "temp", "greedy"]
@@ -130,17 +130,22 @@ def test_chain_as_a_list(tiny_model: LlamaModel) -> None:
             sampler.chain_get(i)
 
 
-def test_copy_of_the_state(decoded: LlamaContext) -> None:
-    first, second = chain(lambda s: s.add_dist(1)), chain(lambda s: s.add_dist(2))
-    first.sample(decoded)
-    second.copy_from(first)
-    clone = first.clone()
-    draws = [[s.sample(decoded) for _ in range(5)] for s in (first, second, clone)]
-    assert draws[0] == draws[1] == draws[2]
-    first.copy_to(second)
-    assert first.sample(decoded) == second.sample(decoded)
+def test_copy_from_copy_to_and_clone_copy_the_random_state(decoded: LlamaContext) -> None:
+    def draws(sampler: LlamaSampler) -> list[int]:
+        return [sampler.sample(decoded) for _ in range(8)]
+
+    expected, other = draws(chain(lambda s: s.add_dist(1))), draws(chain(lambda s: s.add_dist(2)))
+    assert expected != other
+    source, received, sent = (chain(lambda s, seed=seed: s.add_dist(seed)) for seed in (1, 2, 2))
+    received.copy_from(source)
+    source.copy_to(sent)
+    clone = source.clone()
+    assert [draws(sampler) for sampler in (received, sent, clone, source)] == [expected] * 4
+
+
+def test_copy_from_rejects_another_chain() -> None:
     with pytest.raises(ValueError, match="differ"):
-        first.copy_from(chain(LlamaSampler.add_greedy))
+        chain(lambda s: s.add_dist(1)).copy_from(chain(LlamaSampler.add_greedy))
     with pytest.raises(UnsupportedError):
         chain(lambda s: s.add_custom(Last())).copy_from(chain(lambda s: s.add_custom(Last())))
 
@@ -156,8 +161,8 @@ def test_perf(decoded: LlamaContext) -> None:
     assert sampler.perf()["n_sample"] == 0
 
 
-def test_in_use(decoded: LlamaContext) -> None:
-    """A second thread is refused while a sampler runs."""
+def test_concurrent_use_raises(decoded: LlamaContext) -> None:
+    """A second thread gets InUseError while a sampler runs."""
     inside, leave, seen = threading.Event(), threading.Event(), []
 
     class Slow(Last):

@@ -1,4 +1,4 @@
-"""Drafting tokens for speculative decoding."""
+"""Speculative decoding."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REPEATED = list(range(100, 120)) * 5
 
 
 @pytest.mark.parametrize("kind", [kind for kind in speculative_types() if kind.startswith("ngram")])
-def test_drafting_by_repetition(tiny_ctx: LlamaContext, kind: str) -> None:
+def test_ngram_drafts(tiny_ctx: LlamaContext, kind: str) -> None:
     drafter = Speculative(tiny_ctx, [kind])
     drafter.begin(REPEATED[:-1])
     draft = drafter.draft(REPEATED[:-1], REPEATED[-1])
@@ -47,7 +47,7 @@ def test_drafting_by_repetition(tiny_ctx: LlamaContext, kind: str) -> None:
 
 
 def speculate(target: LlamaContext, draft: LlamaContext, prompt: list[int], n: int) -> tuple[list[int], int]:
-    """Greedy text of `n` tokens with a draft model; and how many drafted tokens were accepted."""
+    """Return the greedy text of `n` tokens, and the number of accepted drafted tokens."""
     options = params(sampling__temp=0.0, speculative__draft__p_min=0.0)
     drafter = Speculative(target, ["draft-simple"], options, draft)
     sampler = CommonSampler(target.model, options)
@@ -73,7 +73,7 @@ def speculate(target: LlamaContext, draft: LlamaContext, prompt: list[int], n: i
     return done[len(prompt) : len(prompt) + n], accepted
 
 
-def test_drafting_with_a_model(smol_model: LlamaModel) -> None:
+def test_draft_model(smol_model: LlamaModel) -> None:
     options = LlamaContextParams(n_ctx=256)
     prompt = smol_model.vocab.tokenize("The capital of France is")
     with LlamaContext(smol_model, options) as ctx, CommonSampler(smol_model, params(sampling__temp=0.0)) as sampler:
@@ -90,7 +90,7 @@ def test_drafting_with_a_model(smol_model: LlamaModel) -> None:
     assert accepted > 12, "a model that drafts for itself is nearly always right"
 
 
-def test_the_draft_context_stays_open(tiny_model: LlamaModel, smol_model: LlamaModel) -> None:
+def test_draft_context_stays_open(tiny_model: LlamaModel, smol_model: LlamaModel) -> None:
     options = LlamaContextParams(n_ctx=256)
     target, draft = LlamaContext(tiny_model, options), LlamaContext(tiny_model, options)
     drafter = Speculative(target, ["draft-simple"], draft=draft)
@@ -111,7 +111,7 @@ def test_the_draft_context_stays_open(tiny_model: LlamaModel, smol_model: LlamaM
         Speculative(target, ["draft-simple"], draft=target)
 
 
-def test_bad_drafters(tiny_ctx: LlamaContext) -> None:
+def test_rejects_invalid_drafters(tiny_ctx: LlamaContext) -> None:
     for kinds in ([], ["none"], ["nope"], ["draft-simple"]):
         with pytest.raises(ValueError):
             Speculative(tiny_ctx, kinds)

@@ -1,4 +1,4 @@
-"""Vocabularies: upstream's expected tokens, and everything a vocabulary says of a token."""
+"""Vocabularies: upstream's expected tokens, and the properties of tokens."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ WITH_TOKENS = sorted(path for path in VOCABULARIES.glob("ggml-vocab-*.gguf") if 
 ONLY_VOCABULARY = LlamaModelParams(vocab_only=True)
 
 
-def test_there_are_vocabularies() -> None:
+def test_vocabulary_files_exist() -> None:
     assert len(WITH_TOKENS) == 15
 
 
 @pytest.mark.parametrize("path", WITH_TOKENS, ids=lambda path: path.stem.removeprefix("ggml-vocab-"))
-def test_upstream_tokens(path: Path) -> None:
+def test_tokens_equal_upstreams(path: Path) -> None:
     texts = Path(f"{path}.inp").read_bytes().split(b"\n__ggml_vocab_test__\n")
     expected = [[int(token) for token in line.split()] for line in Path(f"{path}.out").read_text().split("\n")]
     with LlamaModel(path, ONLY_VOCABULARY) as model:
@@ -34,7 +34,7 @@ def test_upstream_tokens(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(VOCABULARIES.glob("ggml-vocab-*.gguf")), ids=lambda path: path.stem)
-def test_every_vocabulary_answers(path: Path) -> None:
+def test_every_vocabulary_has_properties(path: Path) -> None:
     with LlamaModel(path, ONLY_VOCABULARY) as model:
         vocab = model.vocab
         assert len(vocab) == vocab.n_tokens > 10_000
@@ -77,7 +77,7 @@ def test_special_text(smol_model: LlamaModel) -> None:
 
 @pytest.fixture(scope="module")
 def qwen() -> LlamaVocab:
-    """A vocabulary that has a token for every byte, which SmolLM2's has not."""
+    """A vocabulary with a token for every byte; SmolLM2's has none."""
     return LlamaModel(VOCABULARIES / "ggml-vocab-qwen2.gguf", ONLY_VOCABULARY).vocab
 
 
@@ -118,7 +118,7 @@ def test_long_text(tiny_model: LlamaModel) -> None:
     assert vocab.detokenize(np.array(tokens, np.int32)) == vocab.detokenize(np.array(tokens)[::1]) == text
 
 
-def test_a_piece_longer_than_the_first_buffer(smol_model: LlamaModel) -> None:
+def test_token_text_longer_than_the_first_buffer(smol_model: LlamaModel) -> None:
     pieces = [smol_model.vocab.token_to_bytes(token, special=True) for token in range(len(smol_model.vocab))]
     assert max(map(len, pieces)) > 64
 
@@ -140,7 +140,7 @@ def test_empty(tiny_model: LlamaModel) -> None:
 
 
 @pytest.mark.parametrize("token", [-1, 32000, 2**31 - 1, -(2**31), 2**40])
-def test_tokens_out_of_range(tiny_model: LlamaModel, token: int) -> None:
+def test_rejects_tokens_out_of_range(tiny_model: LlamaModel, token: int) -> None:
     vocab = tiny_model.vocab
     for method in (vocab.token_to_piece, vocab.token_to_bytes, vocab.get_text, vocab.get_score, vocab.get_attr,
                    vocab.is_eog, vocab.is_control):  # fmt: skip
@@ -150,7 +150,7 @@ def test_tokens_out_of_range(tiny_model: LlamaModel, token: int) -> None:
         vocab.detokenize([5, token])
 
 
-def test_wrong_types(tiny_model: LlamaModel) -> None:
+def test_rejects_wrong_types(tiny_model: LlamaModel) -> None:
     vocab = tiny_model.vocab
     with pytest.raises(TypeError):
         vocab.tokenize(5)

@@ -1,4 +1,4 @@
-"""The pair of these tests: SmolLM2 and a vision transformer with a projector for it."""
+"""The models of these tests: SmolLM2, and a vision transformer with a projector for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cyllama.llava import Llava, MtmdContext
 
 @pytest.fixture(scope="module", autouse=True)
 def _fixed_team(fixed_team: None) -> None:
-    """Many of these tests compare texts."""
+    """Fix the number of threads: many of these tests compare texts."""
 
 
 @pytest.fixture(scope="session")
@@ -34,12 +34,6 @@ def ctx(smol_model: LlamaModel) -> Iterator[LlamaContext]:
 
 
 @pytest.fixture(scope="session")
-def llava(mmproj_path: Path, smol_model: LlamaModel) -> Llava:
-    return Llava(smol_model, mmproj_path, n_ctx=1024)
-
-
-@pytest.fixture
-def fresh(mmproj_path: Path, smol_model: LlamaModel) -> Iterator[Llava]:
-    """One that remembers nothing."""
-    with Llava(smol_model, mmproj_path, n_ctx=1024) as llava:
+def llava(mmproj_path: Path, smol_path: Path) -> Iterator[Llava]:
+    with Llava(smol_path, mmproj_path, n_ctx=1024, chat_template="chatml") as llava:
         yield llava

@@ -1,8 +1,8 @@
-"""Tiny projector files with random weights: how each family of mtmd's is built, as its loader and its graphs ask for it.
+"""Small projector files with random weights: the metadata and tensors that mtmd expects of each family.
 
-A family is a function that fills a :class:`Maker`. `IMAGES` (projectors_images.py) and `SOUNDS` (projectors_sounds.py)
-list them, and `NOT_MADE` the two that are not made, with the reasons. What they give means nothing: it shows that every
-path runs.
+A family is a function that fills a :class:`Maker`. `IMAGES` (projectors_images.py) and `AUDIO` (projectors_audio.py)
+list the families; `NOT_MADE` lists two that are missing, with the reasons. The embeddings have no meaning: they show
+that every code path runs.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from cyllama.llama import GGUFContext
 Array = npt.NDArray[Any]
 WIDTH, HEADS, FORWARD, LAYERS = 64, 4, 48, 2  # of an encoder
 PATCH, IMAGE = 8, 64  # pixels
-TEXT = 32  # of the language model, and so of what a projector gives
+TEXT = 32  # of the language model, and of the embeddings
 
 
 @dataclass
 class Maker:
-    """Collects the keys and the tensors of a projector file."""
+    """The keys and the tensors of a projector file."""
 
     prefix: str = "v"
     keys: dict[str, Any] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Maker:
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(20261125))
 
     def tensor(self, name: str, *shape: int, kind: Any = np.float32) -> None:
-        """Random numbers, so small that sums over the last axes stay near one; `shape` as NumPy writes it."""
+        """Return random numbers of a NumPy shape, so small that sums over the last axes stay near one."""
         scale = 1 / np.sqrt(max(1, np.prod(shape[1:])))
         self.tensors[name] = (scale * self.random.standard_normal(shape)).astype(kind)
 
@@ -54,7 +54,7 @@ class Maker:
             self.tensors[f"{name}.bias"] = (0.1 * self.random.standard_normal(width)).astype(np.float32)
 
     def sizes(self, of: str, **more: int) -> None:
-        """The keys that every encoder has; `of` is vision, audio or gen.audio."""
+        """Set the keys that every encoder has; `of` is vision, audio or gen.audio."""
         common = {
             "embedding_length": WIDTH,
             "feed_forward_length": FORWARD,
@@ -84,7 +84,7 @@ class Maker:
         gate: bool = False,
         norm_bias: bool = True,
     ) -> None:
-        """The blocks of a transformer."""
+        """Add the blocks of a transformer."""
         narrow = width if keys_and_values is None else keys_and_values
         for i in range(count):
             block = f"{self.prefix}.blk.{i}"
@@ -128,11 +128,11 @@ class Family:
     fill : callable
         Fills a maker.
     tokens : int
-        How many embeddings the picture or the sound of the tests becomes.
+        Number of embeddings of the image or the audio of the tests.
     text : int
-        Width of the language model that goes with it.
+        Width of its language model.
     prefix : str
-        What the names of the encoder's tensors begin with.
+        Prefix of the names of the encoder's tensors.
     mrope : bool
         Whether the language model has positions in several dimensions.
     """
@@ -152,7 +152,7 @@ def projector_file(name: str, family: Family, folder: Path) -> Path:
 
 
 def text_model(family: Family, folder: Path) -> Path:
-    """A language model with random weights that goes with a family: llama, or qwen2vl for positions in dimensions."""
+    """Write a language model with random weights for a family: llama, or qwen2vl for multidimensional positions."""
     width, arch = family.text, "qwen2vl" if family.mrope else "llama"
     if width == TEXT and arch == "llama":
         return models.get("tiny-random-llama")

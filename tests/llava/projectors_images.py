@@ -1,4 +1,4 @@
-"""The families that see pictures, those with graphs of their own, and the list of all; see projectors.py."""
+"""The image families with special graphs, and the list of all image families; see projectors.py."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def gemma3nv(m: Maker) -> None:
 
 
 def _sam(m: Maker, width: int, out: int) -> None:
-    """The first encoder of DeepSeek-OCR; its pictures are always 1024 pixels wide."""
+    """The first encoder of DeepSeek-OCR; its images are always 1024 pixels wide."""
     m.keys |= {
         "clip.vision.sam.block_count": 3,
         "clip.vision.sam.head_count": 1,
@@ -74,7 +74,7 @@ def _sam(m: Maker, width: int, out: int) -> None:
     }
     m.tensor("v.sam.pos_embd.weight", 64, 64, width)
     m.conv("v.sam.patch_embd", width, 3, 16, 16)
-    for i in range(3):  # the third looks at all of the picture, the others at windows
+    for i in range(3):  # the third attends to the whole image, the others to windows
         _sam_block(m, f"v.sam.blk.{i}", width, 15 if i < 2 else 127)
     m.conv("v.sam.neck.0", 16, width, 1, 1, bias=False)
     m.norm("v.sam.neck.1", 16)

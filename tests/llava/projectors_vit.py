@@ -1,4 +1,4 @@
-"""Families that see pictures with one transformer; see projectors.py. Each is made for one of 64 x 64 pixels."""
+"""Image families with one transformer; see projectors.py. Each is made for images of 64 x 64 pixels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PIXELS = {"image_min_pixels": IMAGE * IMAGE, "image_max_pixels": IMAGE * IMAGE}
 
 
 def start(m: Maker, positions: int | None = PATCHES, bias: bool = True, patch: int = PATCH, **sizes: int) -> None:
-    """Keys, patches and learned positions."""
+    """Add keys, patches and learned positions."""
     m.sizes("vision", **sizes)
     m.conv("v.patch_embd", WIDTH, 3, patch, patch, bias=bias)
     if positions:
@@ -19,7 +19,7 @@ def start(m: Maker, positions: int | None = PATCHES, bias: bool = True, patch: i
 
 
 def _two_frames(m: Maker) -> None:
-    """The second half of a patch in time."""
+    """Add the second temporal half of the patch embedding."""
     m.tensor("v.patch_embd.weight.1", WIDTH, 3, PATCH, PATCH, kind=np.float16)
 
 
@@ -46,7 +46,7 @@ def mlp(m: Maker) -> None:
 
 def mlp_norm(m: Maker) -> None:
     _clip(m)
-    m.keys["clip.projector_type"] = "mlp"  # told apart by its tensors
+    m.keys["clip.projector_type"] = "mlp"  # distinguished by its tensors
     m.linear("mm.0", FORWARD, WIDTH)
     m.norm("mm.1", FORWARD)
     m.linear("mm.3", TEXT, FORWARD)
@@ -270,7 +270,7 @@ def cohere2v(m: Maker) -> None:
     start(m, **{"projector.scale_factor": 2, "preproc_max_tiles": 4})
     m.layers()
     m.norm("v.post_ln")
-    m.linear("mm.1", 2 * FORWARD, 4 * WIDTH)  # a half of them is the gate
+    m.linear("mm.1", 2 * FORWARD, 4 * WIDTH)  # half of them are the gate
     m.linear("mm.2", TEXT, FORWARD)
 
 

@@ -1,4 +1,4 @@
-"""Pictures and files for these tests."""
+"""Images and files for these tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLOURS = {"red": (220, 30, 30), "blue": (30, 60, 220), "green": (20, 160, 60), 
 
 
 def shape(name: str = "circle", colour: str = "red", size: int = 224, background: Any = "white") -> Image.Image:
-    """A coloured shape in the middle."""
+    """Return an image with a coloured shape in the middle."""
     image = Image.new("RGB", (size, size), background)
     draw = ImageDraw.Draw(image)
     low, high, middle = size // 5, size * 4 // 5, size // 2
@@ -34,7 +34,7 @@ def shape(name: str = "circle", colour: str = "red", size: int = 224, background
 
 
 def pixels(*arguments: Any, **more: Any) -> Pixels:
-    """The same as an array."""
+    """Return the same image as an array."""
     return np.asarray(shape(*arguments, **more))
 
 
@@ -45,7 +45,7 @@ def encoded(image: Image.Image, kind: str = "PNG", **more: Any) -> bytes:
 
 
 def png(width: int, height: int) -> bytes:
-    """The head of a PNG of any size, with hardly any data."""
+    """Return a PNG with a header of any size and hardly any data."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -60,7 +60,7 @@ def changed(
     change: Callable[[GGUFContext], object] = lambda file: None,
     without: tuple[str, ...] = (),
 ) -> Path:
-    """A copy of a GGUF file of plain numbers, with other metadata and without some tensors."""
+    """Write a copy of a GGUF file with other metadata and without some tensors."""
     with GGUFContext.from_file(source) as old, GGUFContext.empty() as new:
         new.copy_from(old)
         change(new)
@@ -72,7 +72,7 @@ def changed(
 
 
 class After:
-    """Is set from the n-th time it is asked."""
+    """A cancel object that is set from its n-th check on."""
 
     def __init__(self, n: int) -> None:
         self.n = n

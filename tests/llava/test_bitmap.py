@@ -1,4 +1,4 @@
-"""Bitmap: pictures and sounds in and out, lazily, from files, and what is refused."""
+"""Bitmap: images and audio from arrays and files, lazy content, invalid arguments."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def wav(n: int = 8000, announced: int | None = None) -> bytes:
     return bytes(data)
 
 
-def test_pixels_come_back() -> None:
+def test_pixels_round_trip() -> None:
     given = pixels("square", "blue", size=60)
     with Bitmap.from_pixels(given, "name") as bitmap:
         assert (bitmap.nx, bitmap.ny, bitmap.n_bytes, bitmap.is_audio) == (60, 60, 60 * 60 * 3, False)
@@ -46,13 +46,13 @@ def test_pixels_come_back() -> None:
     assert repr(bitmap) == "<Bitmap (closed)>"
 
 
-def test_strides_do_not_matter() -> None:
+def test_accepts_strided_arrays() -> None:
     given = np.random.default_rng(0).integers(0, 256, (50, 40, 3), np.uint8)
     for array in (given[::-1], given[:, ::-2], given[..., ::-1], np.asfortranarray(given)):
         np.testing.assert_array_equal(Bitmap.from_pixels(array).data, array)
 
 
-def test_samples_come_back() -> None:
+def test_samples_round_trip() -> None:
     given = np.sin(np.arange(1000, dtype=np.float32))
     bitmap = Bitmap.from_audio(given[::2], "tone")
     assert (bitmap.nx, bitmap.ny, bitmap.is_audio, bitmap.id) == (500, 1, True, "tone")
@@ -60,7 +60,7 @@ def test_samples_come_back() -> None:
     assert repr(bitmap) == "<Bitmap 500 samples>"
 
 
-def test_placeholders() -> None:
+def test_placeholders_have_a_size_and_no_data() -> None:
     bitmap = Bitmap.placeholder(30, 20)
     assert (bitmap.nx, bitmap.ny, bitmap.n_bytes, bitmap.data) == (30, 20, 0, None)
     assert "placeholder" in repr(bitmap)
@@ -86,10 +86,10 @@ def test_placeholders() -> None:
         (lambda: Bitmap.from_audio([0.0, 0.1]), TypeError, "samples is list"),
         (lambda: Bitmap.placeholder(), ValueError, "width is 0"),
         (lambda: Bitmap.placeholder(2**40, 1), ValueError, "width is"),
-        (lambda: Bitmap.placeholder(1, 1, 100), ValueError, "not both"),
+        (lambda: Bitmap.placeholder(1, 1, 100), ValueError, "n_samples"),
     ],
 )
-def test_what_is_refused(make: object, kind: type[Exception], message: str) -> None:
+def test_rejects_invalid_arguments(make: object, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         make()
 
@@ -98,28 +98,28 @@ def test_what_is_refused(make: object, kind: type[Exception], message: str) -> N
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF", "JPEG"])
-def test_files_of_pictures(mtmd: MtmdContext, tmp_path: Path, kind: str) -> None:
-    path = tmp_path / f"picture.{kind.lower()}"
+def test_reads_image_files(mtmd: MtmdContext, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"image.{kind.lower()}"
     shape("square", "green").save(path)
     if kind == "TIFF":  # the engine does not read it
-        with pytest.raises(MediaError, match="no picture"):
+        with pytest.raises(MediaError, match="not an image"):
             Bitmap.from_file(mtmd, path)
         return
     for bitmap in (Bitmap.from_file(mtmd, path), Bitmap.from_bytes(mtmd, path.read_bytes())):
         assert len(bitmap.id) == 64  # the hash of the content
         difference = np.abs(bitmap.data.astype(int) - pixels("square", "green"))
         assert difference.mean() <= (3 if kind == "JPEG" else 0)
-    stand_in = Bitmap.from_file(mtmd, path, placeholder=True)
-    assert (stand_in.nx, stand_in.ny, stand_in.n_bytes, stand_in.id) == (224, 224, 0, None)
+    placeholder = Bitmap.from_file(mtmd, path, placeholder=True)
+    assert (placeholder.nx, placeholder.ny, placeholder.n_bytes, placeholder.id) == (224, 224, 0, None)
 
 
-def test_damaged_and_foreign_files(mtmd: MtmdContext, tmp_path: Path) -> None:
+def test_rejects_damaged_and_other_files(mtmd: MtmdContext, tmp_path: Path) -> None:
     out = io.BytesIO()
     shape().save(out, "PNG")
     whole = out.getvalue()
     with pytest.raises(ValueError, match="empty"):
         Bitmap.from_bytes(mtmd, b"")
-    with pytest.raises(MediaError, match="no picture, sound or video"):
+    with pytest.raises(MediaError, match="image, audio or a video"):
         Bitmap.from_bytes(mtmd, b"this is a text and nothing else")
     with pytest.raises(MediaError):
         Bitmap.from_bytes(mtmd, whole[: len(whole) // 2])
@@ -133,37 +133,37 @@ def test_damaged_and_foreign_files(mtmd: MtmdContext, tmp_path: Path) -> None:
         Bitmap.from_bytes("mtmd", whole)
 
 
-def test_a_huge_picture_is_refused_by_its_header(mtmd: MtmdContext) -> None:
+def test_rejects_large_images_by_their_header(mtmd: MtmdContext) -> None:
     with pytest.raises(ValueError, match="1600000000 pixels"):
         Bitmap.from_bytes(mtmd, png(40_000, 40_000))
     with pytest.raises(ValueError, match="8000x8000 pixels, more than 50,000,000"):
         Bitmap.from_bytes(mtmd, png(8_000, 8_000))
 
 
-def test_a_sound_for_a_projector_that_only_sees(mtmd: MtmdContext, tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="takes pictures only"):
+def test_rejects_audio_without_audio_projector(mtmd: MtmdContext, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="accepts only images"):
         Bitmap.from_bytes(mtmd, wav())
     path = tmp_path / "a.wav"
     path.write_bytes(wav())
-    with pytest.raises(UnsupportedError, match=r"a\.wav is a sound"):
+    with pytest.raises(UnsupportedError, match=r"a\.wav is audio"):
         Bitmap.from_file(mtmd, path)
 
 
-# ---------------------------------------------------------------------------------- lazy ones
+# ---------------------------------------------------------------------------------- lazy bitmaps
 
 
-def test_lazy_parts_come_in_order(mtmd: MtmdContext) -> None:
-    asked: list[int] = []
+def test_lazy_bitmap_reads_parts_in_order(mtmd: MtmdContext) -> None:
+    requested: list[int] = []
     parts = [pixels(), "between", Bitmap.from_pixels(pixels("square"), "second"), None]
 
     def give(i: int) -> object:
-        asked.append(i)
+        requested.append(i)
         return parts[i]
 
     bitmap = Bitmap.lazy(mtmd, give, "film")
     assert bitmap.is_lazy and bitmap.id == "film" and repr(bitmap) == "<Bitmap lazy>"
     chunks = mtmd.tokenize("a <__media__> b", [bitmap])
-    assert asked == [0, 1, 2, 3]
+    assert requested == [0, 1, 2, 3]
     assert [chunk.type.name for chunk in chunks] == ["TEXT", "IMAGE", "TEXT", "IMAGE", "TEXT"]
     assert [chunk.id for chunk in chunks][3] == "second"
     assert "between" in mtmd.model.vocab.detokenize(chunks[2].tokens, False, True)
@@ -180,11 +180,11 @@ def test_lazy_parts_come_in_order(mtmd: MtmdContext) -> None:
         (lambda i: "a\0b", ValueError, "null character"),
         (lambda i: 7, TypeError, "pixels is int"),
         (lambda i: np.zeros((2, 2), np.uint8), ValueError, "shape"),
-        (lambda i: Bitmap.from_audio(np.zeros(99, np.float32)), UnsupportedError, "pictures only"),
+        (lambda i: Bitmap.from_audio(np.zeros(99, np.float32)), UnsupportedError, "only images"),
         (lambda i: (_ for _ in ()).throw(KeyboardInterrupt("now")), KeyboardInterrupt, "now"),
     ],
 )
-def test_errors_of_a_lazy_bitmap_arrive(
+def test_errors_of_lazy_bitmaps_propagate(
     mtmd: MtmdContext, give: object, kind: type[BaseException], message: str
 ) -> None:
     bitmap = Bitmap.lazy(mtmd, give)
@@ -193,7 +193,7 @@ def test_errors_of_a_lazy_bitmap_arrive(
             mtmd.tokenize("<__media__>", [bitmap])
 
 
-def test_a_lazy_bitmap_gives_no_lazy_one(mtmd: MtmdContext) -> None:
+def test_rejects_nested_lazy_bitmaps(mtmd: MtmdContext) -> None:
     inner = Bitmap.lazy(mtmd, lambda i: None)
     with pytest.raises(TypeError, match="another lazy"):
         mtmd.tokenize("<__media__>", [Bitmap.lazy(mtmd, lambda i: inner)])
@@ -201,7 +201,7 @@ def test_a_lazy_bitmap_gives_no_lazy_one(mtmd: MtmdContext) -> None:
         Bitmap.lazy(mtmd, 7)
 
 
-def test_while_it_is_tokenized_it_stays(mtmd: MtmdContext) -> None:
+def test_bitmaps_cannot_be_closed_while_tokenized(mtmd: MtmdContext) -> None:
     errors: list[Exception] = []
     plain = Bitmap.from_pixels(pixels())
 
@@ -220,7 +220,7 @@ def test_while_it_is_tokenized_it_stays(mtmd: MtmdContext) -> None:
     bitmap.close()
 
 
-def test_many_threads_share_one(mtmd: MtmdContext) -> None:
+def test_threads_share_a_bitmap(mtmd: MtmdContext) -> None:
     bitmap = Bitmap.from_pixels(pixels(size=500), "shared")
     counts: list[int] = []
 
@@ -236,8 +236,8 @@ def test_many_threads_share_one(mtmd: MtmdContext) -> None:
     assert len(counts) == 20 and len(set(counts)) == 1
 
 
-def test_animated_and_cmyk_files(mtmd: MtmdContext) -> None:
-    """The engine takes the first frame, and knows CMYK JPEGs."""
+def test_reads_animated_and_cmyk_files(mtmd: MtmdContext) -> None:
+    """The engine reads the first frame of an animation, and CMYK JPEGs."""
     out = io.BytesIO()
     shape().save(out, "GIF", save_all=True, append_images=[shape("square")])
     assert Bitmap.from_bytes(mtmd, out.getvalue()).nx == 224

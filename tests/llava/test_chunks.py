@@ -19,7 +19,7 @@ def chunks(mtmd: MtmdContext) -> InputChunks:
     return mtmd.tokenize("Look: <__media__>\nWhat is it?", [Bitmap.from_pixels(pixels(), "circle")])
 
 
-def test_a_prompt_with_a_picture(mtmd: MtmdContext, chunks: InputChunks) -> None:
+def test_prompt_with_an_image(mtmd: MtmdContext, chunks: InputChunks) -> None:
     vocab = mtmd.model.vocab
     assert [chunk.type for chunk in chunks] == [ChunkType.TEXT, ChunkType.IMAGE, ChunkType.TEXT]
     text, image, _after = chunks
@@ -45,7 +45,7 @@ def test_markers_in_parts_are_text(mtmd: MtmdContext) -> None:
     assert [c.tokens for c in same] == [c.tokens for c in parts]
 
 
-def test_plain_text_tokenizes_as_the_vocabulary_does(mtmd: MtmdContext) -> None:
+def test_text_tokenizes_like_the_vocabulary(mtmd: MtmdContext) -> None:
     vocab = mtmd.model.vocab
     for text in ("hello", "Zürich ist 🎉", "<|im_start|>user\nx<|im_end|>", "a" * 3000):
         assert mtmd.tokenize(text)[0].tokens == vocab.tokenize(text, True, True)
@@ -62,12 +62,12 @@ def test_plain_text_tokenizes_as_the_vocabulary_does(mtmd: MtmdContext) -> None:
         ("<__media__>", 3, "but there are 3"),
     ],
 )
-def test_markers_and_pictures_differ(mtmd: MtmdContext, text: str, n: int, message: str) -> None:
+def test_rejects_wrong_number_of_markers(mtmd: MtmdContext, text: str, n: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         mtmd.tokenize(text, [Bitmap.from_pixels(pixels())] * n)
 
 
-def test_wrong_arguments(mtmd: MtmdContext) -> None:
+def test_rejects_invalid_arguments(mtmd: MtmdContext) -> None:
     with pytest.raises(TypeError, match="text is 7"):
         mtmd.tokenize(7)
     with pytest.raises(TypeError, match=r"bitmaps\[0\]"):
@@ -78,11 +78,11 @@ def test_wrong_arguments(mtmd: MtmdContext) -> None:
     closed.close()
     with pytest.raises(ClosedError):
         mtmd.tokenize("<__media__>", [closed])
-    with pytest.raises(UnsupportedError, match="takes pictures only"):
+    with pytest.raises(UnsupportedError, match="accepts only images"):
         mtmd.tokenize("<__media__>", [Bitmap.from_audio(np.zeros(16000, np.float32))])
 
 
-def test_positions(chunks: InputChunks) -> None:
+def test_positions_of_image_tokens(chunks: InputChunks) -> None:
     image = chunks[1]
     rows = image.positions(10)
     assert rows.shape == (16, 4) and rows.dtype == np.uint32
@@ -96,7 +96,7 @@ def test_positions(chunks: InputChunks) -> None:
         chunks[0].positions()
 
 
-def test_saved_and_loaded(mtmd: MtmdContext, chunks: InputChunks) -> None:
+def test_save_and_load(mtmd: MtmdContext, chunks: InputChunks) -> None:
     for chunk in chunks:
         loaded = InputChunk.load(chunk.save())
         assert loaded.is_placeholder and loaded.context is None
@@ -111,14 +111,14 @@ def test_saved_and_loaded(mtmd: MtmdContext, chunks: InputChunks) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"x", bytes(8), b"\2" + bytes(7), b"\2" + bytes(7) + b"\xff" * 60])
-def test_data_that_is_no_chunk(data: bytes) -> None:
+def test_load_rejects_other_data(data: bytes) -> None:
     with pytest.raises(ValueError, match="no saved chunk"):
         InputChunk.load(data)
 
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
-def test_damaged_chunks_end_nothing(mtmd: MtmdContext, chunks: InputChunks, data: st.DataObject) -> None:
+def test_load_survives_damaged_data(mtmd: MtmdContext, chunks: InputChunks, data: st.DataObject) -> None:
     saved = bytearray(chunks[data.draw(st.integers(0, 2))].save())
     for _ in range(data.draw(st.integers(1, 4))):
         saved[data.draw(st.integers(0, len(saved) - 1))] = data.draw(st.integers(0, 255))
@@ -132,7 +132,7 @@ def test_damaged_chunks_end_nothing(mtmd: MtmdContext, chunks: InputChunks, data
         assert len(loaded.positions()) == loaded.n_tokens
 
 
-def test_copies_outlive_the_list(mtmd: MtmdContext) -> None:
+def test_copies_stay_valid_after_the_list(mtmd: MtmdContext) -> None:
     made = mtmd.tokenize("<__media__>", [Bitmap.from_pixels(pixels())])
     view, copy = made[1], made[1].copy()
     with pytest.raises(InUseError, match="InputChunks cannot be closed: 1"):
@@ -146,7 +146,7 @@ def test_copies_outlive_the_list(mtmd: MtmdContext) -> None:
         len(made)
 
 
-def test_indices(chunks: InputChunks) -> None:
+def test_chunks_are_a_sequence(chunks: InputChunks) -> None:
     assert len(chunks) == 3 and chunks[-3].type == ChunkType.TEXT
     for i in (3, -4, 2**40):
         with pytest.raises(IndexError, match="does not exist"):
@@ -158,7 +158,7 @@ def test_indices(chunks: InputChunks) -> None:
     assert len(InputChunks()) == 0
 
 
-def test_counting_with_a_stand_in(mtmd: MtmdContext) -> None:
+def test_placeholder_has_the_same_tokens(mtmd: MtmdContext) -> None:
     for width, height in ((224, 224), (300, 200), (50, 400)):
         stand_in = mtmd.tokenize("Look: <__media__>", [Bitmap.placeholder(width, height)])
         real = mtmd.tokenize("Look: <__media__>", [Bitmap.from_pixels(np.zeros((height, width, 3), np.uint8))])
@@ -168,7 +168,7 @@ def test_counting_with_a_stand_in(mtmd: MtmdContext) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 700), (2000, 1500)])
-def test_any_size_of_a_picture(mtmd: MtmdContext, size: tuple[int, int]) -> None:
+def test_accepts_images_of_any_size(mtmd: MtmdContext, size: tuple[int, int]) -> None:
     array = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
     made = mtmd.tokenize("<__media__>", [Bitmap.from_pixels(array)])
     assert made[1].n_tokens == 16

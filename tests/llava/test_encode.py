@@ -1,4 +1,4 @@
-"""Encoding: embeddings, batches, looking into the graph, cancelling within it."""
+"""Encoding: embeddings, batches, evaluation callbacks, cancelling."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def image(mtmd: MtmdContext) -> InputChunk:
     return image_chunk(mtmd)
 
 
-def test_embeddings(mtmd: MtmdContext, image: InputChunk) -> None:
+def test_embeddings_depend_on_the_image(mtmd: MtmdContext, image: InputChunk) -> None:
     rows = mtmd.encode(image)
     assert rows.shape == (16, 576) and rows.dtype == np.float32
     assert np.isfinite(rows).all() and rows.std() > 0
@@ -38,12 +38,12 @@ def test_embeddings(mtmd: MtmdContext, image: InputChunk) -> None:
     assert not np.allclose(mtmd.encode(image_chunk(mtmd, "square", "blue")), rows, atol=1e-2)
 
 
-def test_no_embeddings_yet(mmproj_path: Path, smol_model: LlamaModel) -> None:
+def test_get_output_embd_before_encoding_raises(mmproj_path: Path, smol_model: LlamaModel) -> None:
     with MtmdContext(mmproj_path, smol_model) as mtmd, pytest.raises(MediaError, match="no embeddings yet"):
         mtmd.get_output_embd()
 
 
-def test_chunks_that_cannot_be_encoded(mtmd: MtmdContext, mmproj_path: Path, smol_model: LlamaModel) -> None:
+def test_rejects_chunks_that_cannot_be_encoded(mtmd: MtmdContext, mmproj_path: Path, smol_model: LlamaModel) -> None:
     with pytest.raises(ValueError, match="the chunk is text"):
         mtmd.encode(mtmd.tokenize("text")[0])
     with MtmdContext(mmproj_path, smol_model) as other, pytest.raises(ValueError, match="another MtmdContext"):
@@ -54,7 +54,7 @@ def test_chunks_that_cannot_be_encoded(mtmd: MtmdContext, mmproj_path: Path, smo
         mtmd.encode(closed)
 
 
-def test_one_thread_gives_the_same(mtmd: MtmdContext, image: InputChunk, mmproj_path: Path) -> None:
+def test_embeddings_are_equal_with_one_thread(mtmd: MtmdContext, image: InputChunk, mmproj_path: Path) -> None:
     with MtmdContext(mmproj_path, mtmd.model, MtmdContextParams(n_threads=1, flash_attn_type="disabled")) as one:
         np.testing.assert_allclose(one.encode(image_chunk(one)), mtmd.encode(image), rtol=0, atol=2e-2)
 
@@ -62,7 +62,7 @@ def test_one_thread_gives_the_same(mtmd: MtmdContext, image: InputChunk, mmproj_
 # ---------------------------------------------------------------------------------- batches
 
 
-def test_a_batch_gives_what_each_gives(mtmd: MtmdContext) -> None:
+def test_batch_equals_single_chunks(mtmd: MtmdContext) -> None:
     chunks = [image_chunk(mtmd, *names) for names in SHAPES]
     with MtmdBatch(mtmd) as batch:
         taken = [chunk for chunk in chunks if batch.add_chunk(chunk)]
@@ -81,7 +81,7 @@ def test_a_batch_gives_what_each_gives(mtmd: MtmdContext) -> None:
     chunks[0].close()
 
 
-def test_a_batch_has_a_limit(mmproj_path: Path, smol_model: LlamaModel) -> None:
+def test_batch_has_a_limit(mmproj_path: Path, smol_model: LlamaModel) -> None:
     with MtmdContext(mmproj_path, smol_model, MtmdContextParams(batch_max_tokens=34)) as mtmd:
         with MtmdBatch(mtmd) as batch:
             chunks = [image_chunk(mtmd) for _ in range(4)]
@@ -89,7 +89,7 @@ def test_a_batch_has_a_limit(mmproj_path: Path, smol_model: LlamaModel) -> None:
             assert added[0] and not all(added) and sum(added) <= 2
 
 
-def test_batches_that_are_refused(mtmd: MtmdContext, image: InputChunk) -> None:
+def test_rejects_invalid_batches(mtmd: MtmdContext, image: InputChunk) -> None:
     with MtmdBatch(mtmd) as batch:
         with pytest.raises(ValueError, match="empty"):
             batch.encode()
@@ -105,16 +105,16 @@ def test_batches_that_are_refused(mtmd: MtmdContext, image: InputChunk) -> None:
         batch.encode()
 
 
-# ---------------------------------------------------------------------------------- into the graph
+# ---------------------------------------------------------------------------------- evaluation callbacks
 
 
-def test_looking_into_the_graph(mmproj_path: Path, smol_model: LlamaModel, mtmd: MtmdContext) -> None:
-    asked: list[str] = []
+def test_eval_callback_gets_tensors(mmproj_path: Path, smol_model: LlamaModel, mtmd: MtmdContext) -> None:
+    requested: list[str] = []
     seen: dict[str, np.ndarray] = {}
 
     def look(name: str, op: str, shape: tuple[int, ...], values: np.ndarray | None) -> bool:
         if values is None:
-            asked.append(op)
+            requested.append(op)
             return op == "SOFT_MAX" or name.startswith("ffn_up")
         assert values.shape == shape
         seen[name] = values
@@ -123,13 +123,13 @@ def test_looking_into_the_graph(mmproj_path: Path, smol_model: LlamaModel, mtmd:
     params = MtmdContextParams(cb_eval=look)
     with MtmdContext(mmproj_path, smol_model, params) as watched:
         rows = watched.encode(image_chunk(watched))
-    assert len(asked) > 100 and "MUL_MAT" in asked and len(seen) >= 12
+    assert len(requested) > 100 and "MUL_MAT" in requested and len(seen) >= 12
     assert all(np.isfinite(values).all() for values in seen.values())
     np.testing.assert_allclose(rows, mtmd.encode(image_chunk(mtmd)), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", [ZeroDivisionError, KeyboardInterrupt])
-def test_errors_of_the_callback_arrive(mmproj_path: Path, smol_model: LlamaModel, kind: type[BaseException]) -> None:
+def test_errors_of_the_callback_propagate(mmproj_path: Path, smol_model: LlamaModel, kind: type[BaseException]) -> None:
     calls = 0
 
     def fail(*arguments: object) -> bool:
@@ -148,8 +148,8 @@ def test_errors_of_the_callback_arrive(mmproj_path: Path, smol_model: LlamaModel
         assert np.isfinite(mtmd.encode(image_chunk(mtmd))).all()
 
 
-def test_the_callback_stops_it(mmproj_path: Path, smol_model: LlamaModel) -> None:
-    """False for a tensor's values ends the graph there, as upstream has it."""
+def test_callback_stops_the_graph(mmproj_path: Path, smol_model: LlamaModel) -> None:
+    """The callback ends the graph when it returns False for the values of a tensor."""
     values_seen = 0
 
     def stop(name: str, op: str, shape: tuple[int, ...], values: object) -> bool:
@@ -166,7 +166,7 @@ def test_the_callback_stops_it(mmproj_path: Path, smol_model: LlamaModel) -> Non
 
 
 class Slow:
-    """Slows the encoder down, so that it is known where it is; counts its tensors."""
+    """Count the tensors of an encoder, slow it down, and call `action` at one of them."""
 
     def __init__(self, at: int, action: object) -> None:
         self.count, self.at, self.action = 0, at, action
@@ -179,7 +179,7 @@ class Slow:
         return False
 
 
-def test_cancel_takes_effect_within_the_encoder(mmproj_path: Path, smol_model: LlamaModel) -> None:
+def test_cancel_stops_the_encoder(mmproj_path: Path, smol_model: LlamaModel) -> None:
     event = threading.Event()
     slow = Slow(60, event.set)
     with MtmdContext(mmproj_path, smol_model, MtmdContextParams(cb_eval=slow)) as mtmd:
@@ -202,7 +202,7 @@ def test_cancel_takes_effect_within_the_encoder(mmproj_path: Path, smol_model: L
                 batch.get_output_embd(batch._chunks[0] if hasattr(batch, "_chunks") else image_chunk(mtmd))
 
 
-def test_ctrl_c_takes_effect_within_the_encoder(mmproj_path: Path, smol_model: LlamaModel) -> None:
+def test_ctrl_c_stops_the_encoder(mmproj_path: Path, smol_model: LlamaModel) -> None:
     slow = Slow(60, lambda: os.kill(os.getpid(), signal.SIGINT))
     with MtmdContext(mmproj_path, smol_model, MtmdContextParams(cb_eval=slow)) as mtmd:
         with pytest.raises(KeyboardInterrupt):
@@ -211,14 +211,14 @@ def test_ctrl_c_takes_effect_within_the_encoder(mmproj_path: Path, smol_model: L
         assert np.isfinite(mtmd.encode(image_chunk(mtmd))).all()
 
 
-def test_cancelled_before_it_begins(mtmd: MtmdContext, image: InputChunk) -> None:
+def test_cancel_before_encoding(mtmd: MtmdContext, image: InputChunk) -> None:
     with pytest.raises(CancelledError):
         mtmd.encode(image, cancel=After(0))
     with pytest.raises(TypeError, match="is_set"):
         mtmd.encode(image, cancel=True)
 
 
-def test_a_second_thread_is_refused(mmproj_path: Path, smol_model: LlamaModel) -> None:
+def test_second_thread_raises_in_use_error(mmproj_path: Path, smol_model: LlamaModel) -> None:
     inside, go_on = threading.Event(), threading.Event()
 
     def wait(*arguments: object) -> bool:
@@ -235,13 +235,13 @@ def test_a_second_thread_is_refused(mmproj_path: Path, smol_model: LlamaModel) -
         for use in (lambda: mtmd.encode(image_chunk(mtmd)), mtmd.close, chunk.close):
             with pytest.raises(InUseError):
                 use()
-        assert mtmd.tokenize("others may go on").n_tokens > 0
+        assert mtmd.tokenize("tokenizing needs no lock").n_tokens > 0
         go_on.set()
         thread.join()
         assert len(results) == 1 and np.isfinite(results[0]).all()
 
 
-def test_the_gil_is_released(mtmd: MtmdContext, image: InputChunk) -> None:
+def test_releases_the_gil(mtmd: MtmdContext, image: InputChunk) -> None:
     """Another thread counts while this one encodes."""
     stop = threading.Event()
     beats = 0

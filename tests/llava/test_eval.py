@@ -1,4 +1,4 @@
-"""Chunks into a LlamaContext: the same as token by token, where things end, what is refused."""
+"""Evaluating chunks in a LlamaContext: logits, positions, invalid arguments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def chunks(mtmd: MtmdContext) -> InputChunks:
 
 
 def by_hand(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks) -> int:
-    """The same with nothing but LlamaContext.decode."""
+    """Evaluate chunks with LlamaContext.decode only."""
     pos = 0
     for chunk in chunks:
         if chunk.type.name == "TEXT":
@@ -35,7 +35,7 @@ def by_hand(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks) -> int:
     return pos
 
 
-def test_the_same_as_by_hand(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks) -> None:
+def test_eval_chunks_equals_decode(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks) -> None:
     assert mtmd.eval_chunks(ctx, chunks) == chunks.n_pos
     assert ctx.n_outputs == 1
     logits = ctx.get_logits_ith(-1)
@@ -49,19 +49,19 @@ def test_the_same_as_by_hand(mtmd: MtmdContext, ctx: LlamaContext, chunks: Input
     np.testing.assert_allclose(ctx.get_logits_ith(-1), logits, rtol=1e-4, atol=1e-4)
 
 
-def test_small_batches(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks) -> None:
+def test_result_is_similar_in_small_batches(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks) -> None:
     mtmd.eval_chunks(ctx, chunks)
     logits = ctx.get_logits_ith(-1)
     ctx.memory.clear()
     assert mtmd.eval_chunks(ctx, chunks, n_batch=7) == chunks.n_pos
-    assert np.corrcoef(ctx.get_logits_ith(-1), logits)[0, 1] > 0.99  # other kernels round otherwise
+    assert np.corrcoef(ctx.get_logits_ith(-1), logits)[0, 1] > 0.99  # other kernels round differently
     last = chunks[2].n_tokens % 7 or 7
     np.testing.assert_array_equal(ctx.get_logits_ith(last - 1), ctx.get_logits_ith(-1))
     with pytest.raises(IndexError):
         ctx.get_logits_ith(last)
 
 
-def test_without_an_output(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks) -> None:
+def test_eval_without_logits(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks) -> None:
     mtmd.eval_chunks(ctx, chunks, logits_last=False)
     assert ctx.n_outputs == 0
     with pytest.raises(IndexError):
@@ -71,7 +71,7 @@ def test_without_an_output(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputCh
     assert ctx.n_outputs == 0
 
 
-def test_the_picture_matters(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks) -> None:
+def test_logits_depend_on_the_image(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks) -> None:
     mtmd.eval_chunks(ctx, chunks)
     logits = ctx.get_logits_ith(-1)
     ctx.memory.clear()
@@ -88,7 +88,7 @@ def test_positions_and_sequences(mtmd: MtmdContext, smol_model: LlamaModel, chun
         assert ctx.n_outputs == 1
 
 
-def test_known_embeddings(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks) -> None:
+def test_decodes_given_embeddings(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks) -> None:
     mtmd.eval_chunks(ctx, chunks)
     logits = ctx.get_logits_ith(-1)
     ctx.memory.clear()
@@ -99,7 +99,7 @@ def test_known_embeddings(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChu
     np.testing.assert_allclose(ctx.get_logits_ith(-1), logits, rtol=1e-4, atol=1e-4)
 
 
-def test_the_batches_of_known_embeddings(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks) -> None:
+def test_on_batch_gets_embeddings_and_positions(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks) -> None:
     seen: list[tuple[np.ndarray, np.ndarray, int]] = []
     rows = mtmd.encode(chunks[1])
     pos = mtmd.eval_chunk_single(ctx, chunks[0])
@@ -110,7 +110,7 @@ def test_the_batches_of_known_embeddings(mtmd: MtmdContext, ctx: LlamaContext, c
     np.testing.assert_array_equal(np.concatenate([p for _, p, _ in seen], axis=1), [np.arange(first, first + 16)])
 
 
-def test_the_listener_stops_or_fails(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks) -> None:
+def test_on_batch_stops_or_raises(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks) -> None:
     rows = mtmd.encode(chunks[1])
     calls = 0
 
@@ -128,7 +128,7 @@ def test_the_listener_stops_or_fails(mtmd: MtmdContext, ctx: LlamaContext, chunk
         mtmd.decode_image_chunk(ctx, chunks[1], rows, 0, on_batch=7)
 
 
-def test_wrong_embeddings(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks) -> None:
+def test_rejects_invalid_embeddings(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks) -> None:
     rows = mtmd.encode(chunks[1])
     for wrong in (rows[:-1], rows[:, :-1], rows.astype(np.float64), rows.ravel(), np.zeros((0, 576), np.float32)):
         with pytest.raises(ValueError, match=r"expected float32 \(16, 576\)"):
@@ -138,7 +138,9 @@ def test_wrong_embeddings(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChu
     assert mtmd.decode_image_chunk(ctx, chunks[1], rows[::1].copy(order="F")) == 16
 
 
-def test_wrong_places(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks, tiny_ctx: LlamaContext) -> None:
+def test_rejects_invalid_positions(
+    mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks, tiny_ctx: LlamaContext
+) -> None:
     for arguments, kind, message in (
         ({"n_past": -1}, ValueError, "n_past is -1"),
         ({"n_past": "0"}, TypeError, "n_past is '0'"),
@@ -162,7 +164,7 @@ def test_wrong_places(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks,
         mtmd.eval_chunks(ctx, chunks, n_past=3)
 
 
-def test_chunks_of_another_context(
+def test_rejects_chunks_of_another_context(
     mtmd: MtmdContext, ctx: LlamaContext, mmproj_path: Path, smol_model: LlamaModel
 ) -> None:
     with MtmdContext(mmproj_path, smol_model) as other:
@@ -171,7 +173,7 @@ def test_chunks_of_another_context(
             mtmd.eval_chunks(ctx, foreign)
 
 
-def test_a_full_context(mtmd: MtmdContext, smol_model: LlamaModel, chunks: InputChunks) -> None:
+def test_full_context_raises(mtmd: MtmdContext, smol_model: LlamaModel, chunks: InputChunks) -> None:
     with LlamaContext(smol_model, LlamaContextParams(n_ctx=64, n_batch=64)) as ctx:
         pos = 0
         with pytest.raises(ContextFullError):
@@ -182,7 +184,7 @@ def test_a_full_context(mtmd: MtmdContext, smol_model: LlamaModel, chunks: Input
         assert mtmd.eval_chunks(ctx, chunks) == chunks.n_pos
 
 
-def test_a_model_without_a_memory_is_refused(mtmd: MtmdContext, chunks: InputChunks) -> None:
+def test_rejects_models_without_memory(mtmd: MtmdContext, chunks: InputChunks) -> None:
     import cyllama
 
     with LlamaModel(cyllama.models.get("minilm-l6")) as bert, LlamaContext(bert) as ctx:
@@ -190,7 +192,7 @@ def test_a_model_without_a_memory_is_refused(mtmd: MtmdContext, chunks: InputChu
             mtmd.eval_chunks(ctx, chunks)
 
 
-def test_cancelled(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks) -> None:
+def test_cancel_before_decoding(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks) -> None:
     with pytest.raises(CancelledError):
         mtmd.eval_chunks(ctx, chunks, cancel=After(0))
     ctx.set_abort_callback(lambda: True)
@@ -201,7 +203,7 @@ def test_cancelled(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks) ->
     assert mtmd.eval_chunks(ctx, chunks) == chunks.n_pos
 
 
-def test_cancel_within_the_decoding(mtmd: MtmdContext, smol_model: LlamaModel) -> None:
+def test_cancel_stops_decoding(mtmd: MtmdContext, smol_model: LlamaModel) -> None:
     long = mtmd.tokenize("word " * 3000)
     with LlamaContext(smol_model, LlamaContextParams(n_ctx=4096, n_batch=512)) as ctx:
         event = threading.Event()
@@ -213,7 +215,7 @@ def test_cancel_within_the_decoding(mtmd: MtmdContext, smol_model: LlamaModel) -
         assert ctx.memory.seq_pos_max(0) < long.n_pos - 1
 
 
-def test_both_handles_are_busy(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks) -> None:
+def test_both_handles_are_in_use(mtmd: MtmdContext, ctx: LlamaContext, chunks: InputChunks) -> None:
     rows = mtmd.encode(chunks[1])
     errors: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The native program llama-mtmd-cli: the same greedy text, and the same embeddings."""
+"""Comparison with the native program llama-mtmd-cli: greedy texts and embeddings."""
 
 from __future__ import annotations
 
@@ -10,64 +10,57 @@ import numpy as np
 import pytest
 from llava.support import shape
 
-from cyllama.llama import LlamaModel
 from cyllama.llava import Bitmap, Llava, MtmdContext
 
-MARK = "----- the answer begins here -----"
+MARK = "----- response -----"
 QUESTIONS = ["What is in this picture?", "Name the shape and its colour.", "Write a story about it."]
 
 
-def native(bin_dir: Path, model: Path, mmproj: Path, pictures: list[Path], prompt: str, dump: Path) -> tuple[str, Path]:
+def native(bin_dir: Path, model: Path, mmproj: Path, images: list[Path], prompt: str, dump: Path) -> tuple[str, Path]:
     command = [bin_dir / "llama-mtmd-cli", "-m", model, "--mmproj", mmproj, "-p", prompt, "-n", "32", "--temp", "0",
                "-t", "2", "-c", "1024"]  # fmt: skip
-    for picture in pictures:
-        command += ["--image", picture]
+    for image in images:
+        command += ["--image", image]
     environment = {**os.environ, "MTMD_TEST_RESPONSE_MARKER": MARK, "MTMD_DEBUG_EMBEDDINGS": str(dump)}
     done = subprocess.run(command, capture_output=True, check=False, timeout=600, env=environment)
     assert done.returncode == 0, done.stderr.decode(errors="replace")[-2000:]
     return done.stdout.decode(errors="replace").split(MARK)[-1].strip(), dump
 
 
-@pytest.fixture(scope="module")
-def fresh(mmproj_path: Path, smol_model: LlamaModel) -> Llava:
-    return Llava(smol_model, mmproj_path, n_ctx=1024)
-
-
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("names", [("circle", "red"), ("square", "blue")])
-def test_the_same_text(
+def test_text_equals_native(
     bin_dir: Path,
     smol_path: Path,
     mmproj_path: Path,
-    fresh: Llava,
+    llava: Llava,
     tmp_path: Path,
     names: tuple[str, str],
     question: str,
 ) -> None:
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     shape(*names).save(path)
     text, _ = native(bin_dir, smol_path, mmproj_path, [path], question, tmp_path / "dump")
-    answer = fresh.ask(question, path, max_tokens=32)
-    assert answer.text.strip() == text
-    again = fresh.ask(question, path, max_tokens=32)
-    assert again.text == answer.text and again.encoded == 0
+    response = llava.ask(question, path, max_tokens=32)
+    assert response.text.strip() == text
+    assert llava.ask(question, path, max_tokens=32).text == response.text
 
 
-def test_the_same_text_about_two_pictures(
-    bin_dir: Path, smol_path: Path, mmproj_path: Path, fresh: Llava, tmp_path: Path
+def test_text_about_two_images_equals_native(
+    bin_dir: Path, smol_path: Path, mmproj_path: Path, llava: Llava, tmp_path: Path
 ) -> None:
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     shape("triangle", "green", size=300).save(paths[0])
     shape("circle", "yellow", size=150).save(paths[1])
     text, _ = native(bin_dir, smol_path, mmproj_path, paths, "Compare them.", tmp_path / "dump")
-    assert fresh.ask("Compare them.", paths, max_tokens=32).text.strip() == text
+    assert llava.ask("Compare them.", paths, max_tokens=32).text.strip() == text
 
 
 @pytest.mark.parametrize("size", [224, 90, 640])
-def test_the_same_embeddings(
+def test_embeddings_equal_native(
     bin_dir: Path, smol_path: Path, mmproj_path: Path, mtmd: MtmdContext, tmp_path: Path, size: int
 ) -> None:
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     shape("square", "green", size=size).save(path)
     _, dump = native(bin_dir, smol_path, mmproj_path, [path], "x", tmp_path / "dump")
     n_tokens, n_embd = np.fromfile(dump, np.int32, 2)

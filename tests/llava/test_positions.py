@@ -1,4 +1,4 @@
-"""Models whose pictures have positions in several dimensions, or whose tokens attend to each other both ways."""
+"""M-RoPE positions, and models with non-causal attention in images."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def gemma(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LlamaModel
     yield opened("gemma3", tmp_path_factory.mktemp("gemma"))
 
 
-def picture(mtmd: MtmdContext, width: int, height: int) -> InputChunk:
+def image_chunk(mtmd: MtmdContext, width: int, height: int) -> InputChunk:
     array = np.random.default_rng(3).integers(0, 256, (height, width, 3), np.uint8)
     chunks = mtmd.tokenize("a <__media__> b", [Bitmap.from_pixels(array)])
     return next(chunk for chunk in chunks if chunk.type.name == "IMAGE").copy()
 
 
-def test_a_grid_of_positions(qwen: tuple[LlamaModel, MtmdContext]) -> None:
+def test_mrope_positions_are_a_grid(qwen: tuple[LlamaModel, MtmdContext]) -> None:
     _, mtmd = qwen
     assert mtmd.decode_use_mrope and not mtmd.decode_use_non_causal()
-    wide = picture(mtmd, 160, 64)
+    wide = image_chunk(mtmd, 160, 64)
     rows = wide.positions(5)
     columns, lines = 10, 4
     assert wide.n_tokens == columns * lines and wide.n_pos == max(columns, lines)
@@ -52,7 +52,7 @@ def test_a_grid_of_positions(qwen: tuple[LlamaModel, MtmdContext]) -> None:
     np.testing.assert_array_equal(saved.positions(5), rows)
 
 
-def test_positions_of_the_context(qwen: tuple[LlamaModel, MtmdContext]) -> None:
+def test_positions_match_the_context(qwen: tuple[LlamaModel, MtmdContext]) -> None:
     model, mtmd = qwen
     chunks = mtmd.tokenize("Look <__media__> and say", [Bitmap.from_pixels(pixels(size=96))])
     assert chunks.n_pos < chunks.n_tokens
@@ -73,29 +73,30 @@ def test_positions_of_the_context(qwen: tuple[LlamaModel, MtmdContext]) -> None:
         np.testing.assert_array_equal(seen[0], image.positions(chunks[0].n_pos).T[[0, 2, 1, 3]])
 
 
-def test_questions(qwen: tuple[LlamaModel, MtmdContext]) -> None:
+def test_same_request_reuses_prompt(qwen: tuple[LlamaModel, MtmdContext]) -> None:
     model, mtmd = qwen
-    with Llava(model, mtmd.path_mmproj, n_ctx=512, chat_template="chatml") as llava:
-        first = llava.ask("What?", pixels(size=96), max_tokens=8, temperature=0.0)
+    with Llava(model.path_model, mtmd.path_mmproj, n_ctx=512, chat_template="chatml") as llava:
+        first = llava.ask("What?", pixels(size=96), max_tokens=8)
         second = llava.ask("What?", pixels(size=96), max_tokens=8)
-        assert first.completion_tokens >= 1 and second.text == first.text
-        assert second.encoded == 0 and second.reused_tokens > first.media_tokens
+        assert first.usage.completion_tokens >= 1 and second.text == first.text
+        assert second.timings.cache_n >= first.usage.prompt_tokens - 1
 
 
-def test_limits_of_a_picture(tmp_path: Path) -> None:
+def test_image_tokens_have_limits(tmp_path: Path) -> None:
     family = IMAGES["qwen2vl_merger"]
-    with LlamaModel(text_model(family, tmp_path)) as model:
-        path = projector_file("qwen2vl_merger", family, tmp_path)
-        with Llava(model, path, n_ctx=512, chat_template="chatml", image_max_tokens=20) as small:
-            with Llava(model, path, n_ctx=512, chat_template="chatml", image_min_tokens=90) as large:
-                few = small.ask("What?", pixels(size=128), max_tokens=1).media_tokens
-                many = large.ask("What?", pixels(size=128), max_tokens=1).media_tokens
-        assert few <= 20 and many >= 90
+    pair = text_model(family, tmp_path), projector_file("qwen2vl_merger", family, tmp_path)
+
+    def image_tokens(**limits: int) -> int:
+        with Llava(*pair, n_ctx=512, chat_template="chatml", **limits) as llava:
+            return llava.count_tokens("What?", pixels(size=128)) - llava.count_tokens("What?")
+
+    assert image_tokens(image_max_tokens=20) < 40  # with the text around it
+    assert image_tokens(image_min_tokens=90) >= 90
 
 
-def test_tokens_that_attend_both_ways(gemma: tuple[LlamaModel, MtmdContext]) -> None:
+def test_non_causal_attention_of_images(gemma: tuple[LlamaModel, MtmdContext]) -> None:
     model, mtmd = gemma
-    image = picture(mtmd, 64, 64)
+    image = image_chunk(mtmd, 64, 64)
     text = mtmd.tokenize("text")[0]
     assert mtmd.decode_use_non_causal() and mtmd.decode_use_non_causal(image)
     assert mtmd.decode_use_non_causal(text)  # it is asked of the projector
@@ -106,26 +107,12 @@ def test_tokens_that_attend_both_ways(gemma: tuple[LlamaModel, MtmdContext]) -> 
             lambda: mtmd.eval_chunk_single(small, image),
             lambda: mtmd.decode_image_chunk(small, image, mtmd.encode(image)),
         ):
-            with pytest.raises(ValueError, match="a picture of 16 tokens must be computed at once.*allow 8"):
+            with pytest.raises(ValueError, match="16 tokens.*allow 8"):
                 use()
     with LlamaContext(model, LlamaContextParams(n_ctx=256, n_batch=128, n_ubatch=64)) as ctx:
         with pytest.raises(ValueError, match="allow 15"):
             mtmd.eval_chunks(ctx, chunks, n_batch=15)
         assert mtmd.eval_chunks(ctx, chunks) == chunks.n_pos
         assert ctx.causal_attn  # as it was
-    with Llava(model, mtmd.path_mmproj, n_ctx=256, n_batch=64, chat_template="chatml") as llava:
-        assert llava.ask("What?", pixels(size=64), max_tokens=2).media_tokens == 16
-
-
-def test_parts_of_a_picture_are_remembered_each(tmp_path: Path) -> None:
-    """A projector that cuts a picture into tiles: each has embeddings of its own, and all are known later."""
-    model, mtmd = opened("internvl", tmp_path)
-    with Llava(model, mtmd.path_mmproj, n_ctx=1024, chat_template="chatml") as llava:
-        array = np.random.default_rng(5).integers(0, 256, (200, 300, 3), np.uint8)
-        first = llava.ask("What?", array, max_tokens=1)
-        assert first.encoded > 4
-        second = llava.ask(["And ", array, " what?"], max_tokens=1)
-        assert (second.encoded, second.cached) == (0, first.encoded)
-        both = llava.ask(["And ", array, " or ", array], max_tokens=1)
-        assert both.encoded == 0
-    mtmd.close()
+    with Llava(model.path_model, mtmd.path_mmproj, n_ctx=256, n_batch=64, chat_template="chatml") as llava:
+        assert llava.ask("What?", pixels(size=64), max_tokens=2).usage.prompt_tokens > 16

@@ -1,4 +1,4 @@
-"""Every family of projectors that mtmd knows, on a tiny file with random weights: it loads, and encodes."""
+"""Every family of projectors of mtmd loads and encodes, with tiny files of random weights."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from llava.projectors import Family, projector_file, text_model
+from llava.projectors_audio import AUDIO, NOT_MADE, SECONDS
 from llava.projectors_images import IMAGES
-from llava.projectors_sounds import NOT_MADE, SECONDS, SOUNDS
 
 from cyllama.errors import ModelLoadError
 from cyllama.llama import LlamaModel
@@ -57,31 +57,31 @@ def check(mtmd: MtmdContext, media: list[Bitmap], family: Family) -> None:
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_pictures(name: str, folder: Path, language: dict[Path, LlamaModel]) -> None:
+def test_encodes_images(name: str, folder: Path, language: dict[Path, LlamaModel]) -> None:
     random = np.random.default_rng(1)
-    pictures = [random.integers(0, 256, (64, 64, 3), np.uint8) for _ in range(2)]
+    images = [random.integers(0, 256, (64, 64, 3), np.uint8) for _ in range(2)]
     with loaded(name, IMAGES[name], folder, language) as mtmd:
         assert mtmd.support_vision and not mtmd.support_audio
-        check(mtmd, [Bitmap.from_pixels(picture) for picture in pictures], IMAGES[name])
+        check(mtmd, [Bitmap.from_pixels(image) for image in images], IMAGES[name])
 
 
-@pytest.mark.parametrize("name", SOUNDS)
-def test_sounds(name: str, folder: Path, language: dict[Path, LlamaModel]) -> None:
-    with loaded(name, SOUNDS[name], folder, language) as mtmd:
+@pytest.mark.parametrize("name", AUDIO)
+def test_encodes_audio(name: str, folder: Path, language: dict[Path, LlamaModel]) -> None:
+    with loaded(name, AUDIO[name], folder, language) as mtmd:
         assert mtmd.support_audio and mtmd.support_vision == (name == "qwen2.5o")
         times = np.arange(SECONDS * mtmd.audio_sample_rate) / mtmd.audio_sample_rate
         tones = [(0.3 * np.sin(2 * np.pi * pitch * times)).astype(np.float32) for pitch in (440, 1300)]
-        check(mtmd, [Bitmap.from_audio(tone) for tone in tones], SOUNDS[name])
+        check(mtmd, [Bitmap.from_audio(tone) for tone in tones], AUDIO[name])
         assert bool(mtmd.gen_audio_info["type"]) == (name in SPEAK)
 
 
-def test_no_family_is_left_out() -> None:
+def test_covers_every_family() -> None:
     names = set(re.findall(r'\{ PROJECTOR_TYPE_\w+,\s*"([^"]+)"', UPSTREAM.read_text()))
     assert len(names) > 50
-    assert names == ({*IMAGES, *SOUNDS, *NOT_MADE} - {"mlp_norm"})  # which is a kind of mlp
+    assert names == ({*IMAGES, *AUDIO, *NOT_MADE} - {"mlp_norm"})  # which is a kind of mlp
 
 
-def test_a_family_without_a_graph_is_refused(folder: Path, language: dict[Path, LlamaModel]) -> None:
-    family = Family(SOUNDS["gemma4ua"].fill, 50, prefix="a")
+def test_rejects_family_without_a_graph(folder: Path, language: dict[Path, LlamaModel]) -> None:
+    family = Family(AUDIO["gemma4ua"].fill, 50, prefix="a")
     with pytest.raises(ModelLoadError, match="gemma3na"):
         loaded("gemma3na", family, folder, language)

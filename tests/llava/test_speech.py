@@ -1,4 +1,4 @@
-"""Projectors that speak: frames and sound step by step, and a whole text, with random weights."""
+"""Speech synthesis with random weights: frames, audio step by step, a complete text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from llava.projectors import projector_file, text_model
-from llava.projectors_sounds import SOUNDS
+from llava.projectors_audio import AUDIO
 from llava.support import After, changed
 
 from cyllama.errors import CancelledError, DecodeError, InUseError, UnsupportedError
@@ -22,9 +22,9 @@ RATE, LATENT = 24000, 16
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LlamaModel, MtmdContext]]:
-    """Pocket TTS; the word by which its language model begins to speak is put into the vocabulary."""
+    """Return Pocket TTS, whose vocabulary has the token that begins the audio."""
     folder = tmp_path_factory.mktemp("speech")
-    family = SOUNDS["pockettts_gen"]
+    family = AUDIO["pockettts_gen"]
 
     def name_a_token(file: GGUFContext) -> None:
         tokens = list(file["tokenizer.ggml.tokens"])
@@ -56,14 +56,14 @@ def speak(ctx: LlamaContext, mtmd: MtmdContext, frames: int, **more: object) -> 
     return samples
 
 
-def test_what_it_is(pair: tuple[LlamaModel, MtmdContext]) -> None:
+def test_describes_the_generator(pair: tuple[LlamaModel, MtmdContext]) -> None:
     info = pair[1].gen_audio_info
     assert pair[1].frame_width == LATENT
     assert info["type"] == GenAudioType.POCKETTTS and info["sample_rate"] == RATE
     assert gen_inp_default(pair[1]) == {"top_k": 50, "top_p": 1.0, "temp": pytest.approx(0.7), "seed": None}
 
 
-def test_frames_become_sound(pair: tuple[LlamaModel, MtmdContext]) -> None:
+def test_generates_audio_from_frames(pair: tuple[LlamaModel, MtmdContext]) -> None:
     mtmd = pair[1]
     state = np.linspace(-1, 1, mtmd.n_embd, dtype=np.float32)
     frame = gen_code(mtmd, state, seed=3, temp=0.5)
@@ -74,12 +74,12 @@ def test_frames_become_sound(pair: tuple[LlamaModel, MtmdContext]) -> None:
     samples, kept = gen_wav(mtmd, feats=frame["feats"], seed=3)
     assert samples.size > 0 and samples.size % 1920 == 0 and np.isfinite(samples).all() and kept
     more, _ = gen_wav(mtmd, feats=frame["feats"], state=kept, seed=3)
-    assert not np.array_equal(more, samples)  # it goes on
+    assert not np.array_equal(more, samples)  # it continues
 
 
-def test_a_text_becomes_sound(pair: tuple[LlamaModel, MtmdContext], ctx: LlamaContext) -> None:
+def test_generates_audio_from_text(pair: tuple[LlamaModel, MtmdContext], ctx: LlamaContext) -> None:
     state = np.zeros(pair[1].n_embd, np.float32)
-    gen_code(pair[1], state, seed=1)  # another seed before: the random numbers start anew
+    gen_code(pair[1], state, seed=1)  # resets the random numbers
     first = speak(ctx, pair[1], 4)
     assert first.dtype == np.float32 and first.size == 4 * 1920 and np.isfinite(first).all()
     ctx.memory.clear()
@@ -91,7 +91,7 @@ def test_a_text_becomes_sound(pair: tuple[LlamaModel, MtmdContext], ctx: LlamaCo
     assert not np.array_equal(speak(ctx, pair[1], 4, speaker=voice), first)
 
 
-def test_a_file_of_it(pair: tuple[LlamaModel, MtmdContext], ctx: LlamaContext) -> None:
+def test_returns_a_wav_file(pair: tuple[LlamaModel, MtmdContext], ctx: LlamaContext) -> None:
     with AudioGenerator(ctx, pair[1]) as speaker:
         speaker.set_input("Hello.", seed=1)
         while speaker.step_prompt():
@@ -105,7 +105,7 @@ def test_a_file_of_it(pair: tuple[LlamaModel, MtmdContext], ctx: LlamaContext) -
             speaker.get_output()
 
 
-def test_the_order_of_calls(pair: tuple[LlamaModel, MtmdContext], ctx: LlamaContext) -> None:
+def test_rejects_wrong_order_of_calls(pair: tuple[LlamaModel, MtmdContext], ctx: LlamaContext) -> None:
     state = np.zeros(pair[1].n_embd, np.float32)
     with AudioGenerator(ctx, pair[1]) as speaker:
         for use in (speaker.step_prompt, speaker.get_output):
@@ -123,7 +123,7 @@ def test_the_order_of_calls(pair: tuple[LlamaModel, MtmdContext], ctx: LlamaCont
             pair[1].close()
 
 
-def test_wrong_arguments(pair: tuple[LlamaModel, MtmdContext], ctx: LlamaContext) -> None:
+def test_rejects_invalid_arguments(pair: tuple[LlamaModel, MtmdContext], ctx: LlamaContext) -> None:
     with AudioGenerator(ctx, pair[1]) as speaker:
         for arguments, kind, message in (
             ({"prompt": " "}, ValueError, "prompt is ' '"),
@@ -134,7 +134,7 @@ def test_wrong_arguments(pair: tuple[LlamaModel, MtmdContext], ctx: LlamaContext
             ({"prompt": "a", "seed": -1}, ValueError, "seed is -1"),
             ({"prompt": "a", "out_type": "mp3"}, ValueError, "out_type is 'mp3'"),
             ({"prompt": "a", "lang": "a\0"}, ValueError, "lang is"),
-            ({"prompt": "a", "speaker": Bitmap.placeholder(3, 3)}, ValueError, "speaker is no sound"),
+            ({"prompt": "a", "speaker": Bitmap.placeholder(3, 3)}, ValueError, "speaker is not audio"),
         ):
             with pytest.raises(kind, match=message):
                 speaker.set_input(**arguments)
@@ -161,20 +161,20 @@ def test_wrong_arguments(pair: tuple[LlamaModel, MtmdContext], ctx: LlamaContext
             use()
 
 
-def test_contexts_that_do_not_fit(
+def test_rejects_contexts_of_other_models(
     pair: tuple[LlamaModel, MtmdContext], mtmd: MtmdContext, tiny_ctx: LlamaContext
 ) -> None:
     with LlamaContext(pair[0]) as plain, pytest.raises(ValueError, match="embeddings=True"):
         AudioGenerator(plain, pair[1])
     with pytest.raises(ValueError, match="another model"):
         AudioGenerator(tiny_ctx, pair[1])
-    with LlamaContext(mtmd.model) as other, pytest.raises(UnsupportedError, match="no part that speaks"):
+    with LlamaContext(mtmd.model) as other, pytest.raises(UnsupportedError, match="speech synthesis"):
         AudioGenerator(other, mtmd)
-    with pytest.raises(UnsupportedError, match="no part that speaks"):
+    with pytest.raises(UnsupportedError, match="speech synthesis"):
         gen_inp_default(mtmd)
 
 
-def test_stopping(pair: tuple[LlamaModel, MtmdContext], ctx: LlamaContext) -> None:
+def test_cancel(pair: tuple[LlamaModel, MtmdContext], ctx: LlamaContext) -> None:
     state = np.zeros(pair[1].n_embd, np.float32)
     with pytest.raises(CancelledError):
         gen_code(pair[1], state, cancel=After(0))
@@ -187,8 +187,8 @@ def test_stopping(pair: tuple[LlamaModel, MtmdContext], ctx: LlamaContext) -> No
         assert speaker.step_prompt() == 0
 
 
-def test_a_vocabulary_without_its_words(pair: tuple[LlamaModel, MtmdContext], tmp_path: Path) -> None:
-    family = SOUNDS["pockettts_gen"]
+def test_rejects_vocabulary_without_audio_tokens(pair: tuple[LlamaModel, MtmdContext], tmp_path: Path) -> None:
+    family = AUDIO["pockettts_gen"]
     with LlamaModel(text_model(family, tmp_path)) as model:
         with MtmdContext(pair[1].path_mmproj, model) as mtmd:
             with LlamaContext(model, LlamaContextParams(n_ctx=64, embeddings=True, pooling_type="none")) as ctx:

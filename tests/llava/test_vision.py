@@ -1,4 +1,4 @@
-"""What ``vision-dinov2s`` sees, asked through SmolLM2: shapes and colours of pictures that it was not fitted on."""
+"""Accuracy of ``vision-dinov2s`` with SmolLM2: shapes and colours of images that it was not fitted on."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ COLOURS = {
 }
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "heart", "diamond", "arrow", "moon")
 QUESTION = "What does the picture show?"
-PICTURES = 6 * len(SHAPES)
-# Sizes and places between those that the model was fitted on: these were 22 to 36, 42 to 60 and 66 to 100 pixels of
+MAX_TOKENS = 8  # up to the name of the shape
+IMAGES = 6 * len(SHAPES)
+# Sizes and positions between those that the model was fitted on: these were 22 to 36, 42 to 60 and 66 to 100 pixels of
 # 224, in the middle or at least 38 away from it.
 RADII = (0.168, 0.184, 0.276, 0.292)
 AWAY = (-0.13, -0.09, 0.09, 0.13)
 
 
 def outline(shape: str) -> list[tuple[float, float]]:
-    """A polygon in a circle of radius 1."""
+    """Return a polygon in a circle of radius 1."""
     turn = math.tau / 360
     if shape == "square":
         return [(-0.7, -0.7), (0.7, -0.7), (0.7, 0.7), (-0.7, 0.7)]
@@ -60,8 +61,8 @@ def outline(shape: str) -> list[tuple[float, float]]:
     return [(math.cos(degrees * turn), math.sin(degrees * turn)) for degrees in range(0, 360, 5)]
 
 
-def picture(number: int) -> tuple[Image.Image, str, str]:
-    """A picture with its shape and its colour."""
+def drawing(number: int) -> tuple[Image.Image, str, str]:
+    """Return an image with its shape and its colour."""
     chance = random.Random(number)
     shape = SHAPES[number % len(SHAPES)]
     colour, ground = chance.sample(list(COLOURS), 2)
@@ -78,22 +79,22 @@ def picture(number: int) -> tuple[Image.Image, str, str]:
 
 
 def named(text: str, words: list[str] | tuple[str, ...]) -> str:
-    """The first of these words in a text, in singular or plural."""
+    """Return the first of these words in a text, in singular or plural."""
     found = re.search(rf"\b({'|'.join(words)})(?:s|es)?\b", text.casefold())
     return found[1] if found else ""
 
 
-def share(answers: list[str], wanted: list[str]) -> float:
-    return sum(answer == word for answer, word in zip(answers, wanted, strict=True)) / len(wanted)
+def share(responses: list[str], wanted: list[str]) -> float:
+    return sum(response == word for response, word in zip(responses, wanted, strict=True)) / len(wanted)
 
 
 @pytest.fixture(scope="module")
 def seen(llava: Llava) -> list[tuple[str, str, str, str]]:
-    """(shape, colour, shape that was named, colour that was named) of each picture."""
+    """(shape, colour, shape in the response, colour in the response) of each image."""
     rows = []
-    for number in range(PICTURES):
-        image, shape, colour = picture(number)
-        text = llava.ask(QUESTION, image, max_tokens=12).text
+    for number in range(IMAGES):
+        image, shape, colour = drawing(number)
+        text = llava.ask(QUESTION, image, max_tokens=MAX_TOKENS).text
         rows.append((shape, colour, named(text, SHAPES), named(text, list(COLOURS))))
     return rows
 
@@ -104,22 +105,22 @@ def test_names_shapes_and_colours(seen: list[tuple[str, str, str, str]]) -> None
     assert share(said_colours, colours) >= 0.90, seen
 
 
-def test_another_picture_gets_another_answer(seen: list[tuple[str, str, str, str]]) -> None:
-    """The answers, held against the shapes and colours of other pictures, are right by chance alone."""
+def test_responses_do_not_match_other_images(seen: list[tuple[str, str, str, str]]) -> None:
+    """Responses match other images only by chance."""
     shapes, colours, said_shapes, said_colours = (list(column) for column in zip(*seen, strict=True))
     for by in (1, 7, 13):
         assert share(said_shapes[by:] + said_shapes[:by], shapes) <= 0.25
         assert share(said_colours[by:] + said_colours[:by], colours) <= 0.25
 
 
-def test_a_gray_picture_tells_nothing(llava: Llava, seen: list[tuple[str, str, str, str]]) -> None:
-    text = llava.ask(QUESTION, Image.new("RGB", (224, 224), (128, 128, 128)), max_tokens=12).text
-    assert share([named(text, SHAPES)] * PICTURES, [row[0] for row in seen]) <= 0.25
-    assert share([named(text, list(COLOURS))] * PICTURES, [row[1] for row in seen]) <= 0.25
+def test_gray_image_gives_no_information(llava: Llava, seen: list[tuple[str, str, str, str]]) -> None:
+    text = llava.ask(QUESTION, Image.new("RGB", (224, 224), (128, 128, 128)), max_tokens=MAX_TOKENS).text
+    assert share([named(text, SHAPES)] * IMAGES, [row[0] for row in seen]) <= 0.25
+    assert share([named(text, list(COLOURS))] * IMAGES, [row[1] for row in seen]) <= 0.25
 
 
-def test_the_answer_depends_on_the_picture_alone(llava: Llava) -> None:
-    image, _, _ = picture(3)
-    first = llava.ask(QUESTION, image, max_tokens=12).text
-    assert llava.ask(QUESTION, picture(4)[0], max_tokens=12).text != first
-    assert llava.ask(QUESTION, image, max_tokens=12).text == first
+def test_response_depends_on_image_only(llava: Llava) -> None:
+    image, _, _ = drawing(3)
+    first = llava.ask(QUESTION, image, max_tokens=MAX_TOKENS).text
+    assert llava.ask(QUESTION, drawing(4)[0], max_tokens=MAX_TOKENS).text != first
+    assert llava.ask(QUESTION, image, max_tokens=MAX_TOKENS).text == first

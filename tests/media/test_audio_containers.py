@@ -1,4 +1,4 @@
-"""Sound out of what libsndfile cannot read, through PyAV."""
+"""Containers that PyAV reads."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from cyllama.media.audio import AudioStream, load_audio
 
 
 @pytest.fixture(scope="module")
-def sound() -> np.ndarray:
+def audio() -> np.ndarray:
     return jfk_float32()
 
 
 def container(path: Path, codec: str, samples: np.ndarray, rate: int, video: bool = False) -> Path:
-    """A file that FFmpeg makes: `samples` on both channels, perhaps with pictures."""
+    """Write a file with FFmpeg: `samples` on both channels, and optionally a video stream."""
     with av.open(str(path), "w") as out:
-        picture = out.add_stream("mpeg4", rate=10) if video else None
+        video_stream = out.add_stream("mpeg4", rate=10) if video else None
         stream = out.add_stream(codec, rate=rate, layout="stereo") if codec else None
-        if picture is not None:
-            picture.width = picture.height = 64
+        if video_stream is not None:
+            video_stream.width = video_stream.height = 64
             frames = [av.VideoFrame.from_ndarray(np.full((64, 64, 3), i * 20, np.uint8)) for i in range(10)]
-            for picture_frame in [*frames, None]:
-                out.mux(picture.encode(picture_frame))
+            for video_frame in [*frames, None]:
+                out.mux(video_stream.encode(video_frame))
         if stream is not None:
             resampler = av.AudioResampler(stream.codec_context.format, "stereo", rate, frame_size=1024)
             frame = av.AudioFrame.from_ndarray(np.stack([samples, samples]), format="fltp", layout="stereo")
             frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
-            for piece in [*resampler.resample(frame), *resampler.resample(None), None]:
-                out.mux(stream.encode(piece))
+            for packet_frame in [*resampler.resample(frame), *resampler.resample(None), None]:
+                out.mux(stream.encode(packet_frame))
     return path
 
 
@@ -50,41 +50,41 @@ def container(path: Path, codec: str, samples: np.ndarray, rate: int, video: boo
         ("aac", "aac", 16_000),
     ],
 )
-def test_containers(tmp_path: Path, sound: np.ndarray, ending: str, codec: str, rate: int) -> None:
-    given = soxr.resample(sound, 16_000, rate) if rate != 16_000 else sound
+def test_reads_containers(tmp_path: Path, audio: np.ndarray, ending: str, codec: str, rate: int) -> None:
+    given = soxr.resample(audio, 16_000, rate) if rate != 16_000 else audio
     path = container(tmp_path / f"talk.{ending}", codec, given, rate, video=ending == "mp4")
     for form in (path, path.read_bytes()):
         stream = AudioStream(form)
         found = stream.read()
         assert stream.duration == pytest.approx(11.0, abs=0.15) and stream.channels == 2
-        shift = int(np.argmax(np.correlate(found[16_000:80_000], sound[17_000:79_000], "valid"))) - 1000
-        assert abs(shift) <= (2100 if ending == "aac" else 10)  # raw AAC does not say what the encoder put before
+        shift = int(np.argmax(np.correlate(found[16_000:80_000], audio[17_000:79_000], "valid"))) - 1000
+        assert abs(shift) <= (2100 if ending == "aac" else 10)  # raw AAC does not record the encoder's delay
         part = stream.read(2, 4)
         np.testing.assert_allclose(part, found[32_000:64_000], atol=1e-6)
 
 
-def test_a_container_without_sound(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"silent.mp4' has no sound track"):
+def test_rejects_container_without_audio(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"silent.mp4' has no audio track"):
         load_audio(container(tmp_path / "silent.mp4", "", np.zeros(0), 0, video=True))
 
 
-def test_a_truncated_container(tmp_path: Path, sound: np.ndarray) -> None:
-    raw = container(tmp_path / "talk.m4a", "aac", sound, 16_000).read_bytes()
+def test_rejects_truncated_containers(tmp_path: Path, audio: np.ndarray) -> None:
+    raw = container(tmp_path / "talk.m4a", "aac", audio, 16_000).read_bytes()
     with pytest.raises(MediaError, match="cannot read the audio of"):  # its index is at the end
         load_audio(raw[: len(raw) // 2])
-    raw = container(tmp_path / "talk.mkv", "flac", sound, 16_000).read_bytes()
+    raw = container(tmp_path / "talk.mkv", "flac", audio, 16_000).read_bytes()
     with pytest.raises(MediaError, match="truncated"):
         load_audio(raw[: len(raw) // 2])
 
 
-def test_the_extra_is_named(tmp_path: Path, sound: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = container(tmp_path / "talk.m4a", "aac", sound, 16_000)
+def test_error_names_the_missing_package(tmp_path: Path, audio: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = container(tmp_path / "talk.m4a", "aac", audio, 16_000)
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MediaError, match=r"talk.m4a' as sound: .*need PyAV: pip install av"):
+    with pytest.raises(MediaError, match=r"talk.m4a' as audio: .*need PyAV: pip install av"):
         load_audio(path)
 
 
-def test_a_playlist_opens_nothing_else(tmp_path: Path) -> None:
+def test_rejects_playlists(tmp_path: Path) -> None:
     (tmp_path / "list.m3u8").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:11\n#EXTINF:11,\n{JFK}\n#EXT-X-ENDLIST\n")
     (tmp_path / "list.ffconcat").write_text(f"ffconcat version 1.0\nfile {JFK}\n")
     for name in ("list.m3u8", "list.ffconcat"):

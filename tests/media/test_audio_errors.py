@@ -1,4 +1,4 @@
-"""What is no sound, or not all of one: an error that says why."""
+"""Errors for files that are not audio, damaged or truncated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cyllama.media.audio import AudioStream, load_audio
 
 
 @pytest.fixture(scope="module")
-def sound() -> np.ndarray:
+def audio() -> np.ndarray:
     return jfk_float32()
 
 
@@ -58,29 +58,29 @@ def bad_arrays() -> list[tuple[object, type[Exception], str]]:
 
 
 @pytest.mark.parametrize(("audio", "error", "message"), bad_arrays())
-def test_bad_arrays(audio: object, error: type[Exception], message: str) -> None:
+def test_rejects_invalid_arrays(audio: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=re.escape(message)):
         load_audio(audio)
 
 
-def test_where_a_late_nan_is(sound: np.ndarray) -> None:
-    broken = np.tile(sound, 3)
+def test_reports_position_of_nan(audio: np.ndarray) -> None:
+    broken = np.tile(audio, 3)
     broken[500_123] = np.nan
     with pytest.raises(ValueError, match="sample 500123 of the array is nan"):
         load_audio(broken)
     with pytest.raises(ValueError, match="sample 500123 of the audio of 2,112,0.. bytes is nan"):
         load_audio(encoded(broken, 16_000, "WAV", "FLOAT"))
-    assert len(AudioStream(broken).read(0, 20)) == 320_000  # what is before can be had
+    assert len(AudioStream(broken).read(0, 20)) == 320_000  # the audio before it is readable
 
 
-def test_a_rate_where_none_belongs() -> None:
+def test_rejects_sample_rate_of_files() -> None:
     with pytest.raises(ValueError, match="sample_rate is 8000, but only an array needs one"):
         load_audio(JFK, sample_rate=8000)
     with pytest.raises(ValueError, match=r"but audio is \(sample_rate, array\)"):
         load_audio((8000, np.zeros(3, np.int16)), sample_rate=8000)
 
 
-def test_no_samples_if_one_asks_for_it() -> None:
+def test_allow_empty() -> None:
     empty = encoded(np.zeros(0, np.float32), 16_000, "WAV", "PCM_16")
     with pytest.raises(ValueError, match="has no samples"):
         load_audio(empty)
@@ -92,12 +92,12 @@ def test_no_samples_if_one_asks_for_it() -> None:
     assert load_audio(np.zeros(1, np.int16), sample_rate=48_000).shape == (0,)
 
 
-def test_paths_that_are_no_sound(tmp_path: Path) -> None:
+def test_rejects_invalid_paths(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.wav"):
         load_audio(tmp_path / "none.wav")
     with pytest.raises(FileNotFoundError, match="empty path"):
         load_audio("")
-    with pytest.raises(IsADirectoryError, match=r"a directory, expected a sound file"):
+    with pytest.raises(IsADirectoryError, match=r"a directory, expected an audio file"):
         load_audio(tmp_path)
     with pytest.raises(ValueError, match="null character"):
         load_audio("a\0.wav")
@@ -111,15 +111,15 @@ def test_paths_that_are_no_sound(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"hello world" * 100, bytes(5000), b"RIFF", b"RIFF\0\0\0\0WAVE", os.urandom(5000)])
-def test_what_is_no_sound(data: bytes, tmp_path: Path) -> None:
+def test_rejects_files_without_audio(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "talk.mp3"
     path.write_bytes(data)
     for form in (data, path, io.BytesIO(data)):
-        with pytest.raises(MediaError, match=r"(cannot read|no sound|truncated|damaged)"):
+        with pytest.raises(MediaError, match=r"(cannot read|no audio|truncated|damaged)"):
             load_audio(form)
 
 
-def test_text_mode(tmp_path: Path) -> None:
+def test_rejects_text_mode(tmp_path: Path) -> None:
     with (
         open(JFK, encoding="latin-1") as file,
         pytest.raises(TypeError, match="gave str, expected bytes; open it in binary"),
@@ -135,8 +135,8 @@ def test_text_mode(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("part", [0.9, 0.5, 0.2])
-def test_truncated_files(sound: np.ndarray, tmp_path: Path, format: str, subtype: str, part: float) -> None:
-    raw = encoded(sound, 16_000, format, subtype)
+def test_rejects_truncated_files(audio: np.ndarray, tmp_path: Path, format: str, subtype: str, part: float) -> None:
+    raw = encoded(audio, 16_000, format, subtype)
     cut = raw[: int(len(raw) * part)]
     path = tmp_path / "cut"
     path.write_bytes(cut)
@@ -158,14 +158,14 @@ def test_damaged_files_raise_or_read() -> None:
                 assert str(error)
 
 
-def test_too_many_channels() -> None:
+def test_rejects_too_many_channels() -> None:
     raw = encoded(np.zeros((10, 65), np.int16), 16_000, "WAV", "PCM_16")
     with pytest.raises(MediaError, match="has 65 channels of 16000 Hz, expected at most 64"):
         load_audio(raw)
 
 
 @pytest.mark.parametrize("make", [lambda: JFK, lambda: MP3, lambda: JFK.read_bytes()])
-def test_nothing_leaks(make: Callable[[], object]) -> None:
+def test_does_not_leak_file_descriptors(make: Callable[[], object]) -> None:
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
 
@@ -175,5 +175,5 @@ def test_nothing_leaks(make: Callable[[], object]) -> None:
         load_audio(make())
     for _ in range(20):
         with pytest.raises(MediaError):
-            load_audio(b"not sound at all")
+            load_audio(b"not audio at all")
     assert descriptors() == before

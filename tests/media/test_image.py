@@ -1,4 +1,4 @@
-"""Pictures in every form become the same pixels."""
+"""Conversion of images in every form to the same pixels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cyllama.media.image import fitted, to_mask, to_pil, to_pixels, to_pixels_li
 
 @pytest.fixture(scope="module")
 def photo() -> np.ndarray:
-    """A gradient with an edge: 24 wide, 16 high, no two channels alike."""
+    """Return a gradient with an edge: 24 wide, 16 high, with three different channels."""
     y, x = np.mgrid[:16, :24]
     return np.stack([x * 10, y * 15, (x > 11) * 200], axis=2).astype(np.uint8)
 
@@ -53,17 +53,17 @@ def encoded(pixels: np.ndarray, kind: str = "PNG", **more: object) -> bytes:
         lambda a: np.ma.masked_array(a),
     ],
 )
-def test_arrays_of_every_kind(photo: np.ndarray, change: object) -> None:
+def test_accepts_arrays_of_every_layout(photo: np.ndarray, change: object) -> None:
     pixels = to_pixels(change(photo))
     assert pixels.flags.c_contiguous and pixels.dtype == np.uint8
     np.testing.assert_array_equal(pixels, photo)
 
 
-def test_half_floats(photo: np.ndarray) -> None:
+def test_accepts_half_floats(photo: np.ndarray) -> None:
     np.testing.assert_allclose(to_pixels((photo / 255).astype(np.float16)).astype(int), photo, atol=1)
 
 
-def test_what_has_an_array_interface(photo: np.ndarray) -> None:
+def test_accepts_array_interface(photo: np.ndarray) -> None:
     class Tensor:
         def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
             return photo.transpose(2, 0, 1)
@@ -78,13 +78,13 @@ def test_what_has_an_array_interface(photo: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("shape", [(16, 24), (16, 24, 1), (1, 16, 24)])
-def test_gray(photo: np.ndarray, shape: tuple[int, ...]) -> None:
+def test_accepts_grayscale_arrays(photo: np.ndarray, shape: tuple[int, ...]) -> None:
     gray = photo[..., 0]
     np.testing.assert_array_equal(to_pixels(gray.reshape(shape)), np.dstack([gray] * 3))
     np.testing.assert_array_equal(to_mask(gray.reshape(shape)), gray)
 
 
-def test_booleans() -> None:
+def test_accepts_boolean_masks() -> None:
     mask = np.zeros((4, 4), bool)
     mask[1] = True
     assert to_mask(mask)[1].tolist() == [255] * 4 and to_mask(mask)[0].max() == 0
@@ -92,11 +92,11 @@ def test_booleans() -> None:
 
 @given(st.integers(0, 65535))
 @settings(max_examples=200)
-def test_16_bits_are_rounded(value: int) -> None:
+def test_rounds_16_bits(value: int) -> None:
     assert to_pixels(np.full((1, 1), value, np.uint16))[0, 0, 0] == round(value / 257)
 
 
-def test_a_picture_shares_memory_where_it_can(photo: np.ndarray) -> None:
+def test_uint8_arrays_are_not_copied(photo: np.ndarray) -> None:
     assert np.shares_memory(to_pixels(photo), photo)
 
 
@@ -115,13 +115,13 @@ def test_a_picture_shares_memory_where_it_can(photo: np.ndarray) -> None:
         (np.full((4, 4), "x"), "dtype"),
     ],
 )
-def test_arrays_that_are_refused(bad: np.ndarray, match: str) -> None:
-    with pytest.raises(ValueError, match=f"^picture .*{match}"):
-        to_pixels(bad, "picture")
+def test_rejects_invalid_arrays(bad: np.ndarray, match: str) -> None:
+    with pytest.raises(ValueError, match=f"^photo .*{match}"):
+        to_pixels(bad, "photo")
 
 
 @pytest.mark.parametrize("bad", [None, 3, 1.5, [[1, 2]], object()])
-def test_what_is_no_picture(bad: object) -> None:
+def test_rejects_other_types(bad: object) -> None:
     with pytest.raises(TypeError, match="expected a Pillow image"):
         to_pixels(bad)
 
@@ -130,47 +130,47 @@ def test_what_is_no_picture(bad: object) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"])
-def test_modes_with_colour(photo: np.ndarray, mode: str) -> None:
-    picture = Image.fromarray(photo)
+def test_accepts_pillow_modes_with_colour(photo: np.ndarray, mode: str) -> None:
+    image = Image.fromarray(photo)
     if mode == "LAB":
         from PIL import ImageCms
 
         srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
-        picture = ImageCms.profileToProfile(picture, srgb, lab, outputMode="LAB")
+        image = ImageCms.profileToProfile(image, srgb, lab, outputMode="LAB")
     else:
-        picture = picture.convert(mode)
+        image = image.convert(mode)
     atol = {"YCbCr": 3, "HSV": 12, "LAB": 32}.get(mode, 0)
-    np.testing.assert_allclose(to_pixels(picture).astype(int), photo, atol=atol)
+    np.testing.assert_allclose(to_pixels(image).astype(int), photo, atol=atol)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "I", "F", "I;16", "I;16B"])
-def test_modes_without_colour(mode: str) -> None:
+def test_accepts_pillow_modes_without_colour(mode: str) -> None:
     gray = np.tile(np.array([0, 64, 128, 255], np.uint8), (4, 1))
-    picture = Image.fromarray(gray)
+    image = Image.fromarray(gray)
     if mode == "I;16B":
-        picture = Image.frombytes("I;16B", (4, 4), (gray.astype(">u2") * 257).tobytes())
+        image = Image.frombytes("I;16B", (4, 4), (gray.astype(">u2") * 257).tobytes())
     elif mode in ("I", "I;16"):
-        picture = Image.fromarray(gray.astype(np.uint16) * 257).convert(mode)
+        image = Image.fromarray(gray.astype(np.uint16) * 257).convert(mode)
     elif mode == "PA":
-        picture = picture.convert("LA").convert("PA")
+        image = image.convert("LA").convert("PA")
     else:
-        picture = picture.convert(mode)
-    expected = np.asarray(picture.convert("L")) if mode == "1" else gray
-    np.testing.assert_array_equal(to_pixels(picture), np.dstack([expected] * 3))
+        image = image.convert(mode)
+    expected = np.asarray(image.convert("L")) if mode == "1" else gray
+    np.testing.assert_array_equal(to_pixels(image), np.dstack([expected] * 3))
 
 
-def test_a_palette(photo: np.ndarray) -> None:
+def test_accepts_palettes(photo: np.ndarray) -> None:
     few = (photo // 128 * 128).astype(np.uint8)
     palette = Image.fromarray(few).convert("P", palette=Image.Palette.ADAPTIVE)
     np.testing.assert_array_equal(to_pixels(palette), np.asarray(palette.convert("RGB")))
     np.testing.assert_array_equal(to_pixels(encoded(few, "GIF")), few)
 
 
-def test_transparency_is_white(photo: np.ndarray) -> None:
+def test_transparent_pixels_become_white(photo: np.ndarray) -> None:
     alpha = np.full((16, 24, 1), 255, np.uint8)
     alpha[:8], alpha[8] = 0, 128
-    picture = np.dstack([photo, alpha])
-    for form in (picture, Image.fromarray(picture), encoded(picture), Image.fromarray(picture).convert("RGBa")):
+    image = np.dstack([photo, alpha])
+    for form in (image, Image.fromarray(image), encoded(image), Image.fromarray(image).convert("RGBa")):
         pixels = to_pixels(form)
         assert (pixels[:8] == 255).all()
         np.testing.assert_array_equal(pixels[9:], photo[9:])
@@ -181,7 +181,7 @@ def test_transparency_is_white(photo: np.ndarray) -> None:
     assert to_mask(np.dstack([np.full((16, 24, 3), 255, np.uint8), alpha]))[0, 0] == 0
 
 
-def test_masks_in_colour(photo: np.ndarray) -> None:
+def test_masks_become_grayscale(photo: np.ndarray) -> None:
     np.testing.assert_array_equal(to_mask(photo), np.asarray(Image.fromarray(photo).convert("L")))
 
 
@@ -189,7 +189,7 @@ def test_masks_in_colour(photo: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP", "PPM"])
-def test_files(photo: np.ndarray, tmp_path: Path, kind: str) -> None:
+def test_reads_every_format(photo: np.ndarray, tmp_path: Path, kind: str) -> None:
     raw = encoded(photo, kind, **({"lossless": True} if kind == "WEBP" else {}))
     path = tmp_path / f"a.{kind.lower()}"
     path.write_bytes(raw)
@@ -199,16 +199,16 @@ def test_files(photo: np.ndarray, tmp_path: Path, kind: str) -> None:
         np.testing.assert_array_equal(to_pixels(file), photo)
 
 
-def test_a_file_object_is_read_from_where_it_stands(photo: np.ndarray) -> None:
+def test_reads_file_objects_from_their_position(photo: np.ndarray) -> None:
     file = io.BytesIO(b"some header" + encoded(photo))
     file.seek(len(b"some header"))
     np.testing.assert_array_equal(to_pixels(file), photo)
     assert not file.closed
 
 
-def test_a_jpeg_turned_by_its_exif(photo: np.ndarray) -> None:
+def test_applies_exif_orientation(photo: np.ndarray) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
+    exif[0x0112] = 6  # rotated by 90 degrees
     raw = encoded(photo, "JPEG", exif=exif, quality=95)
     pixels = to_pixels(raw)
     assert pixels.shape == (24, 16, 3)
@@ -216,17 +216,17 @@ def test_a_jpeg_turned_by_its_exif(photo: np.ndarray) -> None:
     np.testing.assert_allclose(pixels.astype(int), np.rot90(photo, -1), atol=60)
 
 
-def test_a_png_of_16_bits(photo: np.ndarray) -> None:
+def test_reads_png_of_16_bits(photo: np.ndarray) -> None:
     wide = Image.fromarray(photo[..., 0].astype(np.uint16) * 257)
     out = io.BytesIO()
     wide.save(out, "PNG")
     np.testing.assert_array_equal(to_pixels(out.getvalue())[..., 1], photo[..., 0])
 
 
-def test_damaged_files(photo: np.ndarray, tmp_path: Path) -> None:
+def test_rejects_damaged_files(photo: np.ndarray, tmp_path: Path) -> None:
     raw = encoded(photo)
     for bad in (b"", b"nonsense", raw[:20], raw[: len(raw) // 2], raw[:60] + b"\0" * 40 + raw[100:]):
-        with pytest.raises(MediaError, match="no picture that can be read"):
+        with pytest.raises(MediaError, match="cannot read .* as an image"):
             to_pixels(bad)
     with pytest.raises(FileNotFoundError):
         to_pixels(tmp_path / "none.png")
@@ -235,32 +235,32 @@ def test_damaged_files(photo: np.ndarray, tmp_path: Path) -> None:
         to_pixels(tmp_path / "a.png")
 
 
-# ----------------------------------------------------------------------------- limits, and what is refused
+# ----------------------------------------------------------------------------- limits and errors
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG file that promises so many pixels, and has none."""
+    """Return a PNG file whose header has this size and which has no pixels."""
     raw = bytearray(encoded(np.zeros((1, 1, 3), np.uint8)))
     raw[16:24] = struct.pack(">II", width, height)
     raw[29:33] = struct.pack(">I", zlib.crc32(raw[12:29]))
     return bytes(raw)
 
 
-def test_too_many_pixels_are_refused_by_the_header(tmp_path: Path) -> None:
+def test_rejects_large_images_by_their_header(tmp_path: Path) -> None:
     bomb = png_header(40_000, 40_000)
     (tmp_path / "bomb.png").write_bytes(bomb)
     for form in (bomb, tmp_path / "bomb.png", io.BytesIO(bomb), b"P6\n40000 40000\n255\n" + bytes(100)):
-        with pytest.raises(ValueError, match=r"1,600,000,000 pixels, more than 50,000,000, .*\(max_pixels\)"):
+        with pytest.raises(ValueError, match=r"1,600,000,000 pixels, more than 50,000,000 \(max_pixels\)"):
             to_pixels(form)
-    with pytest.raises(ValueError, match="refused: .*1600000000 pixels"):  # Pillow's own limit stays
+    with pytest.raises(ValueError, match="1600000000 pixels"):  # Pillow's own limit stays
         to_pixels(bomb, max_pixels=None)
-    with pytest.raises(ValueError, match=r"picture has 8000x7000 = 56,000,000 pixels, more than 50,000,000"):
-        to_pixels(png_header(8000, 7000), "picture")
+    with pytest.raises(ValueError, match=r"photo has 8000x7000 = 56,000,000 pixels, more than 50,000,000"):
+        to_pixels(png_header(8000, 7000), "photo")
     with pytest.raises(ValueError, match="pixels, more than 50,000,000"), pytest.warns(Image.DecompressionBombWarning):
         to_pixels(png_header(10_000, 10_000))
 
 
-def test_the_limits_hold_for_every_form(photo: np.ndarray) -> None:
+def test_limits_apply_to_every_form(photo: np.ndarray) -> None:
     raw = encoded(photo)
     for form in (photo, Image.fromarray(photo), raw, Image.open(io.BytesIO(raw))):
         for call in (to_pixels, to_mask, to_pixels_list):
@@ -270,14 +270,14 @@ def test_the_limits_hold_for_every_form(photo: np.ndarray) -> None:
     with pytest.raises(ValueError, match="24x16 = 384 pixels, more than 383"):
         to_pixels(io.BytesIO(raw), max_pixels=383)
     for form in (raw, bytearray(raw), io.BytesIO(raw)):
-        with pytest.raises(ValueError, match=r"more than 20 bytes, .*\(max_bytes\)"):
+        with pytest.raises(ValueError, match=r"more than 20 bytes \(max_bytes\)"):
             to_pixels(form, max_bytes=20)
     with pytest.raises(ValueError, match="more than"):
         to_pixels(io.BytesIO(raw), max_bytes=len(raw) - 1)
     np.testing.assert_array_equal(to_pixels(io.BytesIO(raw), max_bytes=len(raw)), photo)
 
 
-def test_an_endless_file_is_read_up_to_the_limit() -> None:
+def test_reads_endless_files_up_to_the_limit() -> None:
     class Endless(io.RawIOBase):
         n = 0
 
@@ -293,12 +293,12 @@ def test_an_endless_file_is_read_up_to_the_limit() -> None:
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
-def test_several_pictures_in_a_file_are_refused(photo: np.ndarray, kind: str) -> None:
+def test_rejects_files_with_several_images(photo: np.ndarray, kind: str) -> None:
     frames = [Image.fromarray(np.roll(photo, i, axis=1)) for i in range(3)]
     options = {"lossless": True} if kind == "WEBP" else {}
     out = io.BytesIO()
     frames[0].save(out, kind, save_all=True, append_images=frames[1:], **options)
-    with pytest.raises(MediaError, match="has 3 pictures, expected one; open it with Pillow and seek"):
+    with pytest.raises(MediaError, match="has 3 images, expected one"):
         to_pixels(out.getvalue())
     animation = Image.open(io.BytesIO(out.getvalue()))
     if kind != "GIF":  # which has a palette
@@ -309,16 +309,16 @@ def test_several_pictures_in_a_file_are_refused(photo: np.ndarray, kind: str) ->
     assert to_pixels(first.getvalue()).shape == photo.shape
 
 
-def test_a_camera_file_with_a_preview(photo: np.ndarray) -> None:
+def test_reads_camera_files_with_previews(photo: np.ndarray) -> None:
     out = io.BytesIO()
-    picture = Image.fromarray(photo)
-    picture.save(out, "MPO", save_all=True, append_images=[picture.resize((6, 4))], quality=95)
+    image = Image.fromarray(photo)
+    image.save(out, "MPO", save_all=True, append_images=[image.resize((6, 4))], quality=95)
     assert Image.open(io.BytesIO(out.getvalue())).format == "MPO"
     np.testing.assert_allclose(to_pixels(out.getvalue()).astype(int), photo, atol=60)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-def test_cmyk_files(kind: str) -> None:
+def test_reads_cmyk_files(kind: str) -> None:
     colours = np.zeros((16, 64, 3), np.uint8)
     for i, colour in enumerate([(255, 0, 0), (0, 255, 0), (0, 0, 255), (250, 240, 10)]):
         colours[:, 16 * i : 16 * i + 16] = colour
@@ -328,15 +328,15 @@ def test_cmyk_files(kind: str) -> None:
     np.testing.assert_allclose(to_pixels(out.getvalue()).astype(int), colours, atol=6)
 
 
-def test_a_picture_that_would_start_a_program(photo: np.ndarray) -> None:
+def test_rejects_formats_that_run_programs(photo: np.ndarray) -> None:
     raw = encoded(photo, "EPS")
     assert Image.open(io.BytesIO(raw)).format == "EPS"
-    with pytest.raises(MediaError, match="no picture that can be read: cannot identify"):
+    with pytest.raises(MediaError, match="as an image: cannot identify"):
         to_pixels(raw)
 
 
-def test_paths_that_are_no_picture(tmp_path: Path) -> None:
-    with pytest.raises(IsADirectoryError, match="photo is .*, a directory, expected a picture file"):
+def test_rejects_invalid_paths(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match="photo is .*, a directory, expected an image file"):
         to_pixels(tmp_path, "photo")
     with pytest.raises(ValueError, match="'/dev/zero', a device"):
         to_pixels("/dev/zero")
@@ -348,28 +348,28 @@ def test_paths_that_are_no_picture(tmp_path: Path) -> None:
         to_pixels(file)
 
 
-def test_pictures_without_pixels() -> None:
+def test_rejects_images_without_pixels() -> None:
     for size in ((0, 0), (0, 5), (5, 0)):
         for mode in ("RGB", "L", "P", "RGBA", "I;16"):
             with pytest.raises(ValueError, match=f"{size[0]}x{size[1]} pixels, expected at least one"):
                 to_pixels(Image.new(mode, size))
-    with pytest.raises(MediaError, match="no picture that can be read"):
+    with pytest.raises(MediaError, match="cannot read .* as an image"):
         to_pixels(png_header(0, 0))
 
 
-def test_a_truncated_pillow_image(photo: np.ndarray) -> None:
+def test_rejects_truncated_pillow_images(photo: np.ndarray) -> None:
     raw = encoded(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
-    with pytest.raises(MediaError, match="no picture that can be read"):
+    with pytest.raises(MediaError, match="cannot read .* as an image"):
         to_pixels(Image.open(io.BytesIO(raw[: len(raw) // 2])))
 
 
-# ------------------------------------------------------------------------------------- several, and out
+# ------------------------------------------------------------------------------------- lists and output
 
 
-def test_several_pictures(photo: np.ndarray) -> None:
+def test_returns_a_list(photo: np.ndarray) -> None:
     forms = (photo, [photo], (photo,), np.stack([photo, photo]), iter([photo, encoded(photo)]), Image.fromarray(photo))
-    for pictures, count in zip(forms, (1, 1, 1, 2, 2, 1), strict=True):
-        found = to_pixels_list(pictures)
+    for images, count in zip(forms, (1, 1, 1, 2, 2, 1), strict=True):
+        found = to_pixels_list(images)
         assert len(found) == count
         for pixels in found:
             np.testing.assert_array_equal(pixels, photo)
@@ -377,14 +377,14 @@ def test_several_pictures(photo: np.ndarray) -> None:
         to_pixels_list([photo, 3], "ref_images")
 
 
-def test_out(photo: np.ndarray) -> None:
-    picture = to_pil(photo)
-    assert picture.mode == "RGB" and picture.size == (24, 16)
-    np.testing.assert_array_equal(np.asarray(picture), photo)
+def test_returns_pillow_images(photo: np.ndarray) -> None:
+    image = to_pil(photo)
+    assert image.mode == "RGB" and image.size == (24, 16)
+    np.testing.assert_array_equal(np.asarray(image), photo)
     assert to_pil(photo[..., 0]).mode == "L"
 
 
-def test_another_size(photo: np.ndarray) -> None:
+def test_fits_images_to_a_size(photo: np.ndarray) -> None:
     assert fitted(photo, 24, 16) is photo
     assert fitted(photo, 64, 32).shape == (32, 64, 3)
     wide = np.zeros((10, 30, 3), np.uint8)
@@ -397,8 +397,8 @@ def test_another_size(photo: np.ndarray) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.uint16])
 @pytest.mark.parametrize("order", ["rows", "planes", "strided"])
-def test_numbers_in_pieces(dtype: type, order: str) -> None:
-    """Larger than the pieces that are converted at once, and not a whole number of them."""
+def test_converts_large_arrays(dtype: type, order: str) -> None:
+    """The arrays are larger than a band of the conversion, and not a multiple of it."""
     pixels = np.random.default_rng(1).integers(0, 256, (211, 307, 3), np.uint8)
     numbers = (pixels.astype(np.uint16) * 257 if dtype is np.uint16 else pixels / 255).astype(dtype)
     form = {"rows": numbers, "planes": np.ascontiguousarray(numbers.transpose(2, 0, 1)),

@@ -1,4 +1,4 @@
-"""What is in the parts of messages, and what of it is opened."""
+"""Parts of messages: forms, permissions of paths and URLs, downloads, limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from cyllama.errors import CancelledError, MediaError, UnsupportedError
-from cyllama.media.parts import Media, MediaRules, given_media, part_media
+from cyllama.media.message_parts import Media, MediaRules, list_media, part_media
 
 DATA = b"the content of a file"
 BASE64 = base64.b64encode(DATA).decode()
@@ -45,22 +45,22 @@ CLOSED = MediaRules()
         ({"type": "image_url", "image_url": {"url": f"data:;base64,{BASE64[:8]}\n{BASE64[8:]}\r\n"}}, "image"),
     ],
 )
-def test_forms(part: dict[str, Any], kind: str) -> None:
+def test_decodes_every_form(part: dict[str, Any], kind: str) -> None:
     found = part_media(part, "here", CLOSED)
     assert found == Media(kind, DATA, "here")
 
 
-def test_objects_stay_as_they_are() -> None:
+def test_keeps_objects() -> None:
     for value in (Image.new("RGB", (2, 2)), np.zeros((2, 2)), io.BytesIO(b"x")):
         found = part_media({"type": "image", "image": value}, "here", CLOSED)
         assert found is not None and found.value is value
-    sound = (8000, np.zeros(9))
-    found = part_media({"type": "audio", "audio": sound}, "here", CLOSED)
-    assert found is not None and found.kind == "audio" and found.value is sound
+    clip = (8000, np.zeros(9))
+    found = part_media({"type": "audio", "audio": clip}, "here", CLOSED)
+    assert found is not None and found.kind == "audio" and found.value is clip
 
 
 @pytest.mark.parametrize("part", [{"type": "text", "text": "hi"}, {"type": "refusal"}, {}, {"type": None}])
-def test_other_parts(part: dict[str, Any]) -> None:
+def test_ignores_other_parts(part: dict[str, Any]) -> None:
     assert part_media(part, "here", CLOSED) is None
 
 
@@ -69,8 +69,11 @@ def test_other_parts(part: dict[str, Any]) -> None:
     [
         ({"type": "image_url"}, "here is .*expected a part of type image_url with 'image_url'"),
         ({"type": "image_url", "image_url": {}}, "expected a part of type image_url"),
-        ({"type": "image_url", "image_url": {"url": "data:image/png,abc"}}, "expected data:TYPE;base64,DATA"),
-        ({"type": "image_url", "image_url": {"url": "data:image/png;base64"}}, "expected data:TYPE;base64,DATA"),
+        ({"type": "image_url", "image_url": {"url": "data:image/png,abc"}}, "expected base64 or data:TYPE;base64,DATA"),
+        (
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64"}},
+            "expected base64 or data:TYPE;base64,DATA",
+        ),
         ({"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}, "image_url.url is empty"),
         ({"type": "image_url", "image_url": {"url": "not base64"}}, "image_url.url is 'not base64', expected base64"),
         ({"type": "image_url", "image_url": {"url": "ftp://host/a.png"}}, "expected one of http or https"),
@@ -79,14 +82,14 @@ def test_other_parts(part: dict[str, Any]) -> None:
         ({"type": "input_audio", "input_audio": {"data": "http://host/a.wav"}}, "expected base64"),
     ],
 )
-def test_what_is_wrong(part: dict[str, Any], message: str) -> None:
+def test_rejects_invalid_parts(part: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         part_media(part, "here", MediaRules(allow_paths=True, allow_urls=True))
 
 
 @pytest.mark.parametrize("type_", ["video_url", "input_video", "video"])
-def test_videos(type_: str) -> None:
-    with pytest.raises(UnsupportedError, match="here is a video; give some of its pictures"):
+def test_rejects_videos(type_: str) -> None:
+    with pytest.raises(UnsupportedError, match="here is a video"):
         part_media({"type": type_, type_: {"url": URL}}, "here", CLOSED)
 
 
@@ -105,7 +108,7 @@ def path_parts(path: Path) -> list[dict[str, Any]]:
     ]
 
 
-def test_paths_only_where_they_are_allowed(tmp_path: Path) -> None:
+def test_opens_paths_only_with_permission(tmp_path: Path) -> None:
     path = tmp_path / "a file.png"
     path.write_bytes(DATA)
     for part in path_parts(path):
@@ -120,7 +123,7 @@ def test_paths_only_where_they_are_allowed(tmp_path: Path) -> None:
         part_media({"type": "image", "url": "file://host/a.png"}, "here", MediaRules(allow_paths=True))
 
 
-def test_no_way_out_of_a_folder(tmp_path: Path) -> None:
+def test_folder_cannot_be_left(tmp_path: Path) -> None:
     (tmp_path / "secret.png").write_bytes(DATA)
     inside = tmp_path / "inside"
     inside.mkdir()
@@ -136,11 +139,11 @@ def test_no_way_out_of_a_folder(tmp_path: Path) -> None:
         part_media({"type": "image", "url": url}, "here", rules)
 
 
-# ------------------------------------------------------------------------------------------ addresses
+# ---------------------------------------------------------------------------------------------- URLs
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers by path."""
+    """Responds by path."""
 
     def do_GET(self) -> None:
         if self.path.startswith(("/to/", "/circle")):
@@ -169,7 +172,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """The address of a server on this machine."""
+    """The URL of a server on this machine."""
     found = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     found.waiting = threading.Event()  # type: ignore[attr-defined]
     thread = threading.Thread(target=found.serve_forever)
@@ -181,57 +184,57 @@ def server() -> Iterator[str]:
     thread.join()
 
 
-def asked(url: str, rules: MediaRules, cancel: Any = None) -> Any:
+def fetch(url: str, rules: MediaRules, cancel: Any = None) -> Any:
     found = part_media({"type": "image_url", "image_url": {"url": url}}, "here", rules, cancel)
     assert found is not None
     return found.value
 
 
-def test_addresses_only_where_they_are_allowed(server: str) -> None:
+def test_fetches_urls_only_with_permission(server: str) -> None:
     with pytest.raises(ValueError, match="which is opened only with allow_urls"):
-        asked(server, CLOSED)
+        fetch(server, CLOSED)
     for hosts in ("example.org", ["example.org", "*.0.0.2"], ["127.0.0.1.example.org"]):
-        with pytest.raises(ValueError, match="whose host is not among allow_urls"):
-            asked(server, MediaRules(allow_urls=hosts))
+        with pytest.raises(ValueError, match="allow_urls"):
+            fetch(server, MediaRules(allow_urls=hosts))
     for hosts in (True, "127.0.0.1", ["example.org", "127.*"]):
-        assert asked(server, MediaRules(allow_urls=hosts)) == DATA
+        assert fetch(server, MediaRules(allow_urls=hosts)) == DATA
 
 
-def test_redirects(server: str, tmp_path: Path) -> None:
+def test_follows_redirects_only_with_permission(server: str, tmp_path: Path) -> None:
     rules = MediaRules(allow_urls="127.0.0.1", allow_paths=True)
-    assert asked(f"{server}/to/{server}/a.png", rules) == DATA
-    with pytest.raises(ValueError, match=r"the address 'http://localhost.*not among allow_urls"):
-        asked(f"{server}/to/http://localhost:1/a.png", rules)
+    assert fetch(f"{server}/to/{server}/a.png", rules) == DATA
+    with pytest.raises(ValueError, match=r"http://localhost.*allow_urls"):
+        fetch(f"{server}/to/http://localhost:1/a.png", rules)
     with pytest.raises(MediaError, match="cannot be fetched from 127.0.0.1: .*not allowed"):
-        asked(f"{server}/to/{tmp_path.as_uri()}/a.png", MediaRules(allow_urls=True))
+        fetch(f"{server}/to/{tmp_path.as_uri()}/a.png", MediaRules(allow_urls=True))
     with pytest.raises(MediaError, match="cannot be fetched from 127.0.0.1: .*infinite loop"):
-        asked(f"{server}/circle", rules)
+        fetch(f"{server}/circle", rules)
 
 
-def test_what_a_server_may_not_do(server: str) -> None:
+def test_downloads_have_limits(server: str) -> None:
     rules = MediaRules(allow_urls=True, max_bytes=1_000_000, fetch_seconds=0.3)
     for path in ("/endless", "/says-much"):
-        with pytest.raises(ValueError, match="more than 1,000,000 bytes, the most that is taken"):
-            asked(server + path, rules)
+        with pytest.raises(ValueError, match="1,000,000 bytes"):
+            fetch(server + path, rules)
     with pytest.raises(MediaError, match="cannot be fetched from 127.0.0.1: timed out"):
-        asked(f"{server}/slow", rules)
+        fetch(f"{server}/slow", rules)
     with pytest.raises(MediaError, match="cannot be fetched from 127.0.0.1: .*Not Found"):
-        asked(f"{server}/none", rules)
+        fetch(f"{server}/none", rules)
     with pytest.raises(MediaError, match="cannot be fetched from 127.0.0.1"):
-        asked("http://127.0.0.1:1/a.png", rules)
+        fetch("http://127.0.0.1:1/a.png", rules)
 
 
-def test_a_download_is_cancelled(server: str) -> None:
+def test_cancel_stops_download(server: str) -> None:
     cancel = threading.Event()
     threading.Timer(0.2, cancel.set).start()
     with pytest.raises(CancelledError):
-        asked(f"{server}/endless", MediaRules(allow_urls=True, max_bytes=1 << 50, fetch_seconds=60), cancel)
+        fetch(f"{server}/endless", MediaRules(allow_urls=True, max_bytes=1 << 50, fetch_seconds=60), cancel)
 
 
-# ------------------------------------------------------------------------------------------- the rest
+# --------------------------------------------------------------------------------- limits, arguments
 
 
-def test_limits() -> None:
+def test_limits_must_be_positive() -> None:
     with pytest.raises(ValueError, match="more than 5 bytes"):
         part_media({"type": "image", "url": URL}, "here", MediaRules(max_bytes=5))
     assert part_media({"type": "image", "url": URL}, "here", MediaRules(max_bytes=len(DATA)))
@@ -241,14 +244,14 @@ def test_limits() -> None:
                 MediaRules(**{name: wrong})
 
 
-def test_what_is_given() -> None:
-    picture, sound = np.zeros((4, 4, 3)), np.zeros(100)
-    assert given_media(None, "image", "images") == []
-    for one in (picture, "a.png", b"data", Path("a.png"), Image.new("L", (2, 2)), io.BytesIO(b"x")):
-        assert [media.value is one for media in given_media(one, "image", "images")] == [True]
-        assert [media.name for media in given_media([one, one], "image", "images")] == ["images[0]", "images[1]"]
-    assert [media.value for media in given_media(iter(["a", "b"]), "image", "images")] == ["a", "b"]
-    pair = (8000, sound)
-    assert given_media(pair, "audio", "audio")[0].value is pair
-    assert [media.value is pair for media in given_media([pair, pair], "audio", "audio")] == [True, True]
-    assert len(given_media(("a.wav", "b.wav"), "audio", "audio")) == 2
+def test_lists_media_of_arguments() -> None:
+    image, samples = np.zeros((4, 4, 3)), np.zeros(100)
+    assert list_media(None, "image", "images") == []
+    for one in (image, "a.png", b"data", Path("a.png"), Image.new("L", (2, 2)), io.BytesIO(b"x")):
+        assert [media.value is one for media in list_media(one, "image", "images")] == [True]
+        assert [media.name for media in list_media([one, one], "image", "images")] == ["images[0]", "images[1]"]
+    assert [media.value for media in list_media(iter(["a", "b"]), "image", "images")] == ["a", "b"]
+    pair = (8000, samples)
+    assert list_media(pair, "audio", "audio")[0].value is pair
+    assert [media.value is pair for media in list_media([pair, pair], "audio", "audio")] == [True, True]
+    assert len(list_media(("a.wav", "b.wav"), "audio", "audio")) == 2

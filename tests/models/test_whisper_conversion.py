@@ -1,4 +1,4 @@
-"""Whisper out of CTranslate2's format: the real model by its text, a small one of our own by its numbers."""
+"""Conversion of Whisper from CTranslate2's format, with the real model and a small one."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from data.sounds import JFK
 
 from cyllama import models
 from cyllama.errors import DownloadError
-from cyllama.models.package_index import sha256_of
-from cyllama.models.whisper import read_ctranslate2, read_tiktoken, write_ggml
+from cyllama.models._download import sha256_of
+from cyllama.models.converters.whisper import read_ctranslate2, read_tiktoken, write_ggml
 
 TEXT = "And so my fellow Americans ask not what your country can do for you, ask what you can do for your country."
 WIDTH, VOCAB = 4, 7
@@ -25,7 +25,7 @@ Weights = dict[str, np.ndarray]
 
 
 def small_weights() -> Weights:
-    """What a model of one layer on each side has."""
+    """Return the weights of a model with one encoder and one decoder layer."""
     random = np.random.default_rng(7)
 
     def matrix(*shape: int) -> np.ndarray:
@@ -81,7 +81,7 @@ def head(sizes: tuple[int, ...] = SIZES, words: tuple[bytes, ...] = (b"a", b"bc"
 
 
 def ggml_tensors(data: bytes) -> Weights:
-    """Read what was written, the way whisper.cpp does."""
+    """Read tensors as whisper.cpp does."""
     found, position = {}, 0
     while position < len(data):
         n_dims, length, kind = struct.unpack_from("<3i", data, position)
@@ -104,14 +104,14 @@ def converted(weights: Weights, start: bytes | None = None) -> bytes:
 # --------------------------------------------------------------------------------------- real model
 
 
-def test_the_real_model_says_what_was_said(bin_dir: Path) -> None:
+def test_converted_model_transcribes_jfk(bin_dir: Path) -> None:
     path = models.get("tiny.en")
     command = [bin_dir / "whisper-cli", "-m", path, "-f", JFK, "-t", "2", "-bs", "1", "-bo", "1", "-nt", "-np"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == TEXT
 
 
-def test_the_real_model_has_the_pinned_bytes() -> None:
+def test_converted_model_has_the_pinned_hash() -> None:
     path = models.get("whisper-tiny.en")
     assert path == models.path("tiny.en")
     assert sha256_of(path) == models.find("tiny.en").sha256
@@ -120,7 +120,7 @@ def test_the_real_model_has_the_pinned_bytes() -> None:
 # -------------------------------------------------------------------------------------- small models
 
 
-def test_weights_come_back_from_the_format() -> None:
+def test_reads_the_weights() -> None:
     weights = small_weights()
     found = read_ctranslate2(ctranslate2(weights))
     assert found.keys() == weights.keys()
@@ -129,7 +129,7 @@ def test_weights_come_back_from_the_format() -> None:
         np.testing.assert_array_equal(found[name], array)
 
 
-def test_names_types_and_numbers() -> None:
+def test_writes_names_types_and_values() -> None:
     weights = small_weights()
     data = converted(weights, head() + b"tensors of the other model")
     assert data.startswith(head(words=(b"a", b"b\xc3", b"")))
@@ -150,14 +150,14 @@ def test_names_types_and_numbers() -> None:
     np.testing.assert_array_equal(found["decoder.ln.bias"], weights["decoder/layer_norm/beta"])
 
 
-def test_tokens_of_tiktoken() -> None:
+def test_reads_tiktoken_vocabularies() -> None:
     assert read_tiktoken(b"IQ== 0\nIg== 1\n= 7\n") == {0: b"!", 1: b'"', 7: b""}
     for damaged in (b"IQ==", b"IQ== x", b"IQ== 0 0", b"I 5"):
         with pytest.raises(DownloadError, match="vocabulary"):
             read_tiktoken(damaged)
 
 
-def test_every_cut_is_noticed() -> None:
+def test_rejects_truncated_files() -> None:
     data = ctranslate2(small_weights())
     for size in range(0, len(data), 37):
         with pytest.raises(DownloadError, match=r"ends at byte|not a Whisper model"):
@@ -178,19 +178,19 @@ def test_every_cut_is_noticed() -> None:
     ],
     ids=["version", "kind", "type", "shape"],
 )
-def test_what_is_no_such_model(data: bytes, message: str) -> None:
+def test_rejects_other_formats(data: bytes, message: str) -> None:
     with pytest.raises(DownloadError, match=re.escape(message)):
         read_ctranslate2(data)
 
 
-def test_a_vocabulary_that_does_not_belong() -> None:
-    with pytest.raises(DownloadError, match="not one of whisper.cpp"):
+def test_rejects_a_vocabulary_of_another_model() -> None:
+    with pytest.raises(DownloadError, match="whisper.cpp"):
         converted(small_weights(), b"GGUF" + head()[4:])
     with pytest.raises(DownloadError, match=r"another size: embeddings \(7, 4\), expected \(9, 4\)"):
         converted(small_weights(), head((9, *SIZES[1:])))
 
 
-def test_a_weight_that_is_missing_or_unexpected() -> None:
+def test_rejects_missing_and_unexpected_weights() -> None:
     weights = small_weights()
     del weights["encoder/layer_norm/gamma"]
     with pytest.raises(DownloadError, match="no weight encoder/layer_norm/gamma"):

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, by everything that writes to a path of the caller."""
+"""Atomic writes: a file is complete, or the old file stays."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 from cyllama._native.files import atomic_path, final_path
 from cyllama.llama import GGUFContext
-from cyllama.sd.results import Picture
+from cyllama.sd.results import GeneratedImage
 
-# A limit of the size of files stands for a full disk: writing fails half-way.
+# A limit on the size of files simulates a full disk: writing fails half-way.
 LIMITED = """
 import resource, signal, sys
 import numpy as np
@@ -29,12 +29,12 @@ except Exception as error:
 """
 WRITERS = {
     "image": (
-        "picture.png",
-        "from cyllama.sd.results import Picture; image = Picture.of(noise, 'a')",
+        "image.png",
+        "from cyllama.sd.results import GeneratedImage; image = GeneratedImage.from_pixels(noise, 'a')",
         "image.save(path)",
     ),
     "image-result": (
-        "picture.png",
+        "image.png",
         "from cyllama.sd.results import ImageResult; images = ImageResult([noise], [1], {}, ['a'])",
         "images.save(path)",
     ),
@@ -65,7 +65,7 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_full_disk_keeps_the_old_file(name: str, tmp_path: Path) -> None:
+def test_full_disk_keeps_the_old_file(name: str, tmp_path: Path) -> None:
     file, prepare, write = WRITERS[name]
     path = tmp_path / file
     path.write_bytes(b"the old content")
@@ -76,7 +76,7 @@ def test_a_full_disk_keeps_the_old_file(name: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_link_stays_and_its_file_is_written(tmp_path: Path) -> None:
+def test_writes_through_links(tmp_path: Path) -> None:
     file, link = tmp_path / "file.txt", tmp_path / "link.txt"
     file.write_text("old")
     link.symlink_to(file)
@@ -85,14 +85,14 @@ def test_a_link_stays_and_its_file_is_written(tmp_path: Path) -> None:
     assert link.is_symlink() and file.read_text() == "new"
 
 
-def test_a_link_to_nothing_makes_its_file(tmp_path: Path) -> None:
+def test_writes_through_dangling_links(tmp_path: Path) -> None:
     (tmp_path / "link.txt").symlink_to(tmp_path / "file.txt")
     with atomic_path(tmp_path / "link.txt") as temporary:
         Path(temporary).write_text("new")
     assert (tmp_path / "file.txt").read_text() == "new"
 
 
-def test_a_model_is_written_over_itself_through_a_link(tmp_path: Path) -> None:
+def test_model_can_be_written_over_itself(tmp_path: Path) -> None:
     path, link = tmp_path / "model.gguf", tmp_path / "link.gguf"
     with GGUFContext.empty() as file:
         file.set("general.architecture", "llama")
@@ -106,7 +106,7 @@ def test_a_model_is_written_over_itself_through_a_link(tmp_path: Path) -> None:
         assert file.get("general.name") == "again"
 
 
-def test_devices_and_pipes_are_not_replaced(tmp_path: Path) -> None:
+def test_rejects_devices_and_pipes(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path in (pipe, Path(os.devnull)):
@@ -118,11 +118,11 @@ def test_devices_and_pipes_are_not_replaced(tmp_path: Path) -> None:
         final_path(tmp_path / "none" / "file")
 
 
-def test_an_image_goes_to_a_device_as_with_pillow(tmp_path: Path) -> None:
+def test_image_can_be_saved_to_a_device(tmp_path: Path) -> None:
     import numpy as np
 
-    image = Picture.of(np.zeros((8, 8, 3), np.uint8), "a")
+    image = GeneratedImage.from_pixels(np.zeros((8, 8, 3), np.uint8), "a")
     image.save(os.devnull, format="PNG")
     assert not Path(os.devnull).is_file()
     with pytest.raises(ValueError, match="unknown file extension"):
-        image.save(tmp_path / "picture.unknown")
+        image.save(tmp_path / "image.unknown")

@@ -1,4 +1,4 @@
-"""What a program leaves open at its end, or drops without closing it, ends without a word."""
+"""Objects that a program does not close produce no output when they are deleted, or when the program ends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import pytest
 from data.sounds import JFK
 
-# Each makes `thing` and lets it work.
+# Each creates and uses `thing`.
 LEFT = {
     "LlamaContext": """
 from cyllama.llama import LlamaContext, LlamaModel
@@ -35,7 +35,7 @@ from cyllama.llava import Llava
 thing = Llava("smollm2-135m-instruct", "vision-dinov2s", n_ctx=512)
 thing.ask("What?", images=Image.new("RGB", (28, 28)), max_tokens=2)
 """,
-    "an answer of Llava": """
+    "a stream of Llava": """
 from cyllama.llava import Llava
 thing = Llava("smollm2-135m-instruct", "vision-dinov2s", n_ctx=512).ask("What?", max_tokens=9, stream=True)
 next(thing)
@@ -69,15 +69,19 @@ with thing.use("llm", "tiny-random-llama", n_ctx=256) as llm:
     "the pipelines' own pool": """
 from PIL import Image
 from cyllama.pipelines import caption
-thing = caption(Image.new("RGB", (28, 28)), llava_options={"max_tokens": 2})
+model, projector = "smollm2-135m-instruct", "vision-dinov2s"
+thing = caption(
+    Image.new("RGB", (28, 28)), llm_model=model, mmproj=projector, llava_options={"max_tokens": 2}
+)
 """,
 }
 
 
-@pytest.mark.parametrize("end", ["", "del thing", "raise SystemExit(0)"])
+@pytest.mark.parametrize("end", ["", "raise SystemExit(0)"])
 @pytest.mark.parametrize("name", LEFT)
-def test_ends_without_a_word(name: str, end: str) -> None:
-    code = f"import cyllama\nJFK = {str(JFK)!r}\n{LEFT[name]}\n{end}\n"
+def test_exits_without_output(name: str, end: str) -> None:
+    deleted = "" if end else f"{LEFT[name]}\ndel thing\n"
+    code = f"import cyllama\nJFK = {str(JFK)!r}\n{deleted}{LEFT[name]}\n{end}\n"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120, check=False
     )

@@ -1,4 +1,4 @@
-"""Engine messages: silent by default, in `logging` when asked for, and part of exceptions."""
+"""Engine messages: off by default, sent to `logging` on request, and included in exceptions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_silent_by_default(tiny_path: Path) -> None:
     assert done.stdout == "" and done.stderr == ""
 
 
-def test_environment_variable(tiny_path: Path) -> None:
+def test_environment_variable_sets_the_level(tiny_path: Path) -> None:
     code = f"import cyllama; cyllama.LlamaModel({str(tiny_path)!r})"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"CYLLAMA_LOG": "info"}
@@ -36,7 +36,7 @@ def test_environment_variable(tiny_path: Path) -> None:
     assert "cyllama.llama: llama_model_loader: loaded meta data" in done.stderr
 
 
-def test_levels(tiny_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_level_selects_messages(tiny_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log.set_level("info")
     LlamaModel(tiny_path)
     assert any(r.name == "cyllama.llama" and r.levelno == logging.INFO for r in caplog.records)
@@ -49,7 +49,7 @@ def test_levels(tiny_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         log.set_level("loud")
 
 
-def test_the_reason_is_in_the_exception(smol_model: LlamaModel) -> None:
+def test_exceptions_contain_the_engine_log(smol_model: LlamaModel) -> None:
     params = LlamaContextParams(n_ctx=64, type_v="q4_0", flash_attn_type="disabled")
     with pytest.raises(EngineError) as caught:
         LlamaContext(smol_model, params)
@@ -57,7 +57,7 @@ def test_the_reason_is_in_the_exception(smol_model: LlamaModel) -> None:
     assert any("quantized V cache requires flash_attn" in line for line in caught.value.log)
 
 
-def test_lines_belong_to_their_thread(tmp_path: Path, smol_model: LlamaModel) -> None:
+def test_exceptions_contain_lines_of_their_thread(tmp_path: Path, smol_model: LlamaModel) -> None:
     path = tmp_path / "bad.gguf"
     path.write_bytes(b"GGUF" + b"\1" * 100)
     logs: dict[int, tuple[str, ...]] = {}
@@ -81,7 +81,7 @@ def test_lines_belong_to_their_thread(tmp_path: Path, smol_model: LlamaModel) ->
         assert any("flash_attn" in line for line in lines) == (i % 2 == 0), (i, lines)
 
 
-def test_a_handler_that_raises_does_no_harm(tiny_path: Path) -> None:
+def test_ignores_errors_of_handlers(tiny_path: Path) -> None:
     class Broken(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             raise RuntimeError("broken handler")
@@ -95,7 +95,7 @@ def test_a_handler_that_raises_does_no_harm(tiny_path: Path) -> None:
         log.logger.removeHandler(handler)
 
 
-def test_errors_are_what_they_say() -> None:
+def test_errors_have_attributes_and_message() -> None:
     error = ModelLoadError("no", engine="llama", function="f", code=3, log=("a", "b"))
     assert isinstance(error, (OSError, RuntimeError))
     assert str(error) == "no\n  engine log: a\n  engine log: b"

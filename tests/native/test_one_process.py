@@ -1,4 +1,4 @@
-"""Four engines in one process on one ggml, undisturbed by another package's."""
+"""Four engines in one process share one ggml, beside the ggml of another package."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run(code: str, **kwargs: object) -> str:
     return done.stdout
 
 
-def test_one_ggml_for_all_engines() -> None:
+def test_all_engines_share_one_ggml() -> None:
     out = run(
         IMPORTS + "; cyllama._native._core.load_backends()\n"
         "import re; maps = open('/proc/self/maps').read()\n"
@@ -33,7 +33,7 @@ def test_one_ggml_for_all_engines() -> None:
     assert len([name for name in files if "ggml-cpu" in name]) == 1
 
 
-def test_every_engine_sees_the_same_registry() -> None:
+def test_all_engines_share_one_registry() -> None:
     out = run(
         IMPORTS + "\n"
         "print(*{m.registry_address() for m in (cyllama._native._core, cyllama.llava._core, cyllama.whisper._core, "
@@ -44,7 +44,7 @@ def test_every_engine_sees_the_same_registry() -> None:
     assert len(out.splitlines()[0].split()) == 1
 
 
-def test_every_engine_has_a_version_and_knows_the_cpu() -> None:
+def test_every_engine_has_version_and_system_info() -> None:
     import cyllama.llama
     import cyllama.llava
     import cyllama.sd
@@ -66,7 +66,7 @@ TRAP(ggml_backend_dev_by_type) TRAP(llama_model_load_from_file) TRAP(llama_decod
 """
 
 
-def test_another_ggml_beside_ours_changes_nothing(tmp_path: Path, tiny_path: Path) -> None:
+def test_other_ggml_in_the_process_has_no_effect(tmp_path: Path, tiny_path: Path) -> None:
     source = tmp_path / "stand_in.c"
     source.write_text(STAND_IN)
     libraries = []
@@ -91,14 +91,14 @@ def test_another_ggml_beside_ours_changes_nothing(tmp_path: Path, tiny_path: Pat
     assert len(alone.split(",")) >= 8
 
 
-def test_a_module_of_another_ggml_is_refused() -> None:
+def test_rejects_modules_of_another_ggml() -> None:
     version, size, max_name = _native._core.abi()
     assert max_name == 128
     with pytest.raises(ABIMismatchError, match="other was built for ggml"):
         _native._core.check_abi("other", (version, size + 8, max_name))
 
 
-def test_build_info() -> None:
+def test_build_info_names_engines_backends_and_devices() -> None:
     info = _native.build_info()
     assert set(info["engines"]) == {"llama", "whisper", "sd"}
     for engine in info["engines"].values():
@@ -110,6 +110,6 @@ def test_build_info() -> None:
     assert any(d["type"] == "cpu" and d["memory_total"] > 0 for d in info["devices"])
 
 
-def test_importing_the_package_loads_no_engine() -> None:
+def test_import_of_the_package_loads_no_engine() -> None:
     out = run("import sys, cyllama; print([n for n in sys.modules if n.startswith('cyllama.') and n.count('.') > 1])")
     assert out.strip() == "[]"

@@ -6,8 +6,10 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -36,7 +38,7 @@ def test_default_follows_cgroup(monkeypatch: pytest.MonkeyPatch) -> None:
     assert threads.default_threads() == 16
 
 
-def test_set_threads() -> None:
+def test_sets_threads() -> None:
     cyllama.set_threads(1)
     assert cyllama.get_threads() == 1
     assert _native.threads_available() == 1
@@ -45,15 +47,76 @@ def test_set_threads() -> None:
 
 
 @pytest.mark.parametrize("bad", [0, -1, 513])
-def test_set_threads_out_of_range(bad: int) -> None:
+def test_rejects_number_of_threads_out_of_range(bad: int) -> None:
     with pytest.raises(ValueError, match=f"n is {bad}, expected 1 to 512"):
         cyllama.set_threads(bad)
 
 
 @pytest.mark.parametrize("bad", ["2", 2.0, True])
-def test_set_threads_wrong_type(bad: object) -> None:
+def test_rejects_other_types(bad: object) -> None:
     with pytest.raises(TypeError, match="expected an integer or None"):
         cyllama.set_threads(bad)
+
+
+# Replaces fopen, so that /proc/stat shows cores that are idle, or busy with other processes.
+STAT = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+static bool busy;
+static double idle, before;
+
+static void advance(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    const double seconds = now.tv_sec + now.tv_nsec*1e-9;
+    idle += busy ? 0 : seconds - before;
+    before = seconds;
+}
+
+void set_busy(bool value) {
+    advance();
+    busy = value;
+}
+
+FILE * fopen(const char * path, const char * mode) {
+    if (strcmp(path, "/proc/stat") != 0) {
+        return ((FILE * (*)(const char *, const char *)) dlsym(RTLD_NEXT, "fopen"))(path, mode);
+    }
+    static char text[1 << 16];
+    size_t n = 0;
+    advance();
+    for (int cpu = 0; cpu < 1024; cpu++) {
+        n += sprintf(text + n, "cpu%d 0 0 0 %lld 0\n", cpu, (long long) (idle*100));
+    }
+    return fmemopen(text, n, "r");
+}
+"""
+FOLLOW = """
+import ctypes, os, time
+import cyllama
+from cyllama import _native
+set_busy, n_cores = ctypes.CDLL(None).set_busy, len(os.sched_getaffinity(0))
+set_busy(False)
+cyllama.set_threads(n_cores)
+for busy, wanted in ((False, n_cores), (True, 1), (False, n_cores)):
+    set_busy(busy)
+    while _native.threads_available() != wanted:
+        time.sleep(0.02)
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core has no room to give up")
+def test_the_team_shrinks_beside_busy_processes_and_grows_back(tmp_path: Path) -> None:
+    source, library = tmp_path / "stat.c", tmp_path / "stat.so"
+    source.write_text(STAT)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    env = os.environ | {"LD_PRELOAD": str(library)}
+    subprocess.run([sys.executable, "-c", FOLLOW], env=env, check=True, timeout=60)
 
 
 def _spin(seconds: float) -> None:
@@ -62,37 +125,27 @@ def _spin(seconds: float) -> None:
         pass
 
 
-def _wait_for(room: int, seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if _native.threads_available() == room:
-            return True
-        time.sleep(0.02)
-    return False
-
-
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core has no room to give up")
-def test_the_team_shrinks_beside_busy_processes_and_grows_back() -> None:
+def test_load_of_other_processes_is_measured() -> None:
     n_cores = len(os.sched_getaffinity(0))
     cyllama.set_threads(n_cores)
-    assert _wait_for(n_cores, 60), "the machine is too busy for this test"
     spawn = multiprocessing.get_context("spawn")
     busy = [spawn.Process(target=_spin, args=(60,)) for _ in range(n_cores)]
     for process in busy:
         process.start()
     try:
-        assert _wait_for(1, 20)
+        end = time.monotonic() + 30
+        while _native.threads_available() != 1:
+            assert time.monotonic() < end
+            time.sleep(0.02)
     finally:
         for process in busy:
             process.kill()
             process.join()
-    assert _wait_for(n_cores, 60)
 
 
 def test_two_engines_share_the_budget(tiny_model: object) -> None:
-    """While a graph runs, another one gets what is left, at least one thread."""
-    import threading
-
+    """While a graph runs, another one gets the remaining threads, at least one."""
     from cyllama.llama import LlamaBatch, LlamaContext, LlamaContextParams
 
     cyllama.set_threads(2, adaptive=False)

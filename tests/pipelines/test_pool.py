@@ -1,4 +1,4 @@
-"""ModelPool with real models: sharing, counting, evicting, failing, many threads."""
+"""Tests of ModelPool with real models: sharing, memory budget, eviction, failures, threads."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ import pytest
 
 from cyllama import LLM, models
 from cyllama.errors import CancelledError, ClosedError, InUseError, ModelLoadError, OutOfMemoryError
-from cyllama.pipelines import ModelPool, kinds
-from cyllama.pipelines.kinds import Spec
+from cyllama.pipelines import ModelPool
+from cyllama.pipelines import _model_spec as kinds
+from cyllama.pipelines._model_spec import Spec
 from cyllama.whisper import Whisper
 
 TINY = "tiny-random-llama"
 SMALL = {"n_ctx": 256, "n_parallel": 1}
-GENEROUS = 60  # seconds; only a hang takes longer
+TIMEOUT = 60  # seconds
 
 
 def size(**settings: Any) -> int:
@@ -36,23 +37,23 @@ def pool() -> Iterator[ModelPool]:
         yield made
 
 
-def eventually(true: Callable[[], bool]) -> None:
-    until = time.monotonic() + GENEROUS
-    while not true():
-        assert time.monotonic() < until
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.005)
 
 
-def ids(pool: ModelPool) -> list[Any]:
+def contexts(pool: ModelPool) -> list[Any]:
     return [model.settings.get("n_ctx") for model in pool.loaded]
 
 
-def test_a_model_is_loaded_once_and_kept(pool: ModelPool) -> None:
+def test_a_model_is_loaded_once_and_shared(pool: ModelPool) -> None:
     with pool.use("llm", TINY, **SMALL) as first:
         assert isinstance(first, LLM) and first.complete("a", max_tokens=3).usage.completion_tokens == 3
-        (seen,) = pool.loaded
-        assert seen.users == 1 and seen.ready and seen.seconds > 0 and seen.settings == SMALL
-        assert seen.size == size(**SMALL) > models.get(TINY).stat().st_size
+        (info,) = pool.loaded
+        assert info.users == 1 and info.ready and info.seconds > 0 and info.settings == SMALL
+        assert info.size == size(**SMALL) > models.get(TINY).stat().st_size
     assert pool.loaded[0].users == 0
     with pool.use("llm", models.get(TINY), n_parallel=1, n_ctx=256) as by_path:
         assert by_path.complete("a", max_tokens=2).usage.completion_tokens == 2
@@ -61,7 +62,7 @@ def test_a_model_is_loaded_once_and_kept(pool: ModelPool) -> None:
         assert pool.loaded[-1].users == 1 and len(pool.loaded) == 3
 
 
-def test_all_kinds_side_by_side(pool: ModelPool) -> None:
+def test_holds_models_of_several_kinds(pool: ModelPool) -> None:
     with pool.use("whisper", "tiny.en") as whisper, pool.use("llm", TINY, **SMALL) as llm:
         with pool.use("sd", "tiny-shapes") as sd:
             assert isinstance(whisper, Whisper)
@@ -72,47 +73,48 @@ def test_all_kinds_side_by_side(pool: ModelPool) -> None:
             assert {model.users for model in pool.loaded} == {1}
 
 
-def test_threads_that_ask_for_the_same_get_one_load(pool: ModelPool) -> None:
-    together, told = threading.Barrier(8), []
+def test_concurrent_requests_load_a_model_once(pool: ModelPool) -> None:
+    start, reports = threading.Barrier(8), []
 
-    def ask(number: int) -> int:
-        together.wait(GENEROUS)
-        with pool.use("llm", TINY, **SMALL, on_progress=lambda part: told.append((number, part))) as llm:
+    def request(number: int) -> LLM:
+        start.wait(TIMEOUT)
+        with pool.use("llm", TINY, **SMALL, on_progress=lambda part: reports.append((number, part))) as llm:
             assert llm.complete("a", max_tokens=2, seed=1).usage.completion_tokens == 2
-            return id(llm)
+            return llm
 
     with ThreadPoolExecutor(8) as executor:
-        assert len(set(executor.map(ask, range(8)))) == 1
-    assert len({number for number, _ in told}) == 1 and told[-1][1] == 1.0
+        models_used = list(executor.map(request, range(8)))  # kept, so that their ids are those of different objects
+    assert len({id(llm) for llm in models_used}) == 1 and len(pool.loaded) == 1
+    assert len({number for number, _ in reports}) == 1 and reports[-1][1] == 1.0
     assert [model.users for model in pool.loaded] == [0]
 
 
-def test_the_least_recently_used_goes_first() -> None:
+def test_closes_the_least_recently_used_model_first() -> None:
     settings = [{"n_ctx": n, "n_parallel": 1} for n in (256, 512, 768)]
     with ModelPool(sum(size(**each) for each in settings)) as pool:
         for each in (*settings, settings[0]):
             with pool.use("llm", TINY, **each):
                 pass
-        assert ids(pool) == [512, 768, 256]
+        assert contexts(pool) == [512, 768, 256]
         with pool.use("llm", TINY, n_ctx=320, n_parallel=1) as llm:
-            assert ids(pool) == [768, 256, 320]
-            assert llm.complete("a", max_tokens=1).text is not None
+            assert contexts(pool) == [768, 256, 320]
+            assert llm.complete("a", max_tokens=1).usage.completion_tokens == 1
 
 
-def test_what_is_used_is_never_closed() -> None:
+def test_never_closes_a_model_in_use() -> None:
     with ModelPool(size(**SMALL) + size(n_ctx=768, n_parallel=1), wait=0) as pool:
         with pool.use("llm", TINY, **SMALL) as old, pool.use("llm", TINY, n_ctx=512, n_parallel=1):
             with pytest.raises(OutOfMemoryError, match=r"llm tiny-random-llama needs \d+ MiB.*MiB are left.*holds"):
                 with pool.use("llm", TINY, n_ctx=768, n_parallel=1):
                     pass
-            assert ids(pool) == [256, 512]
+            assert contexts(pool) == [256, 512]
             assert old.complete("a", max_tokens=4).usage.completion_tokens == 4
         with pool.use("llm", TINY, n_ctx=768, n_parallel=1):
-            assert ids(pool) == [256, 768]
+            assert contexts(pool) == [256, 768]
 
 
-def test_waiting_for_room() -> None:
-    with ModelPool(size(**SMALL) * 3 // 2, wait=GENEROUS) as pool, ThreadPoolExecutor(1) as executor:
+def test_waits_for_memory() -> None:
+    with ModelPool(size(**SMALL) * 3 // 2, wait=TIMEOUT) as pool, ThreadPoolExecutor(1) as executor:
 
         def other() -> str:
             with pool.use("llm", TINY, n_ctx=320, n_parallel=1) as llm:
@@ -120,15 +122,15 @@ def test_waiting_for_room() -> None:
 
         with pool.use("llm", TINY, **SMALL) as llm:
             waiting = executor.submit(other)
-            eventually(lambda: len(pool.loaded) == 2)
+            wait_until(lambda: len(pool.loaded) == 2)
             assert llm.complete("a", max_tokens=2).usage.completion_tokens == 2
             assert [model.ready for model in pool.loaded] == [True, False] and not waiting.done()
-        assert waiting.result(GENEROUS) == "length"
-        assert ids(pool) == [320]
+        assert waiting.result(TIMEOUT) == "length"
+        assert contexts(pool) == [320]
 
 
-def test_waiting_ends_when_it_is_cancelled() -> None:
-    with ModelPool(size(**SMALL) * 3 // 2, wait=GENEROUS) as pool, ThreadPoolExecutor(2) as executor:
+def test_cancel_ends_waiting() -> None:
+    with ModelPool(size(**SMALL) * 3 // 2, wait=TIMEOUT) as pool, ThreadPoolExecutor(2) as executor:
         stop = threading.Event()
 
         def other() -> None:
@@ -136,25 +138,25 @@ def test_waiting_ends_when_it_is_cancelled() -> None:
                 pass
 
         with pool.use("llm", TINY, **SMALL):
-            waiting = [executor.submit(other) for _ in range(2)]  # one waits for room, one for the other
-            eventually(lambda: len(pool.loaded) == 2 and pool.loaded[1].users == 2)
+            waiting = [executor.submit(other) for _ in range(2)]  # one waits for memory, one for the first
+            wait_until(lambda: len(pool.loaded) == 2 and pool.loaded[1].users == 2)
             stop.set()
             for each in waiting:
                 with pytest.raises(CancelledError):
-                    each.result(GENEROUS)
-        assert ids(pool) == [256]
+                    each.result(TIMEOUT)
+        assert contexts(pool) == [256]
 
 
-def test_a_model_larger_than_the_budget() -> None:
+def test_rejects_a_model_larger_than_the_budget() -> None:
     with ModelPool(1 << 20) as pool:
-        with pytest.raises(MemoryError, match=r"needs \d+ MiB of memory, but 1 MiB of the pool's 1 MiB"):
+        with pytest.raises(MemoryError, match="llm tiny-random-llama"):
             with pool.use("llm", TINY, **SMALL):
                 pass
         assert pool.loaded == ()
 
 
-def test_without_a_budget_the_machine_is_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cyllama.pipelines import pool as module
+def test_default_budget_is_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cyllama.pipelines import model_pool as module
 
     with ModelPool(wait=0) as pool:
         with pool.use("llm", TINY, **SMALL):
@@ -162,16 +164,16 @@ def test_without_a_budget_the_machine_is_the_limit(monkeypatch: pytest.MonkeyPat
         with pytest.raises(OutOfMemoryError, match="MiB are free"):
             with pool.use("llm", TINY, n_ctx=40_000_000, n_parallel=1, check_memory=False):
                 pass
-        assert pool.loaded == ()  # it was tried
+        assert pool.loaded == ()  # the unused model was closed
         with pool.use("llm", TINY, **SMALL):
             pass
         free = iter([0, 1 << 40])
         monkeypatch.setattr(module, "free_memory", lambda: next(free))
-        with pool.use("whisper", "tiny.en"):  # what nobody uses makes room
+        with pool.use("whisper", "tiny.en"):  # closes the unused model
             assert [model.kind for model in pool.loaded] == ["whisper"]
 
 
-def test_a_failed_load_leaves_nothing(pool: ModelPool, tmp_path: Path) -> None:
+def test_a_failed_load_leaves_no_entry(pool: ModelPool, tmp_path: Path) -> None:
     (tmp_path / "no.gguf").write_bytes(b"GGUF" + bytes(64))
     for kind, name, settings, error in (
         ("llm", tmp_path / "no.gguf", {}, ModelLoadError),
@@ -193,14 +195,14 @@ def test_a_failed_load_leaves_nothing(pool: ModelPool, tmp_path: Path) -> None:
         assert llm.complete("a", max_tokens=1).usage.completion_tokens == 1
 
 
-def test_who_waits_loads_when_the_loader_gives_up(pool: ModelPool) -> None:
-    """The first stops its loading (by cancelling, or by a failing callback): that is no matter of the second's."""
+def test_a_waiting_request_loads_after_the_first_was_stopped(pool: ModelPool) -> None:
+    """The first request is cancelled, or its callback raises."""
     for reason in (CancelledError, LookupError):
         started, stop = threading.Event(), threading.Event()
 
         def progress(part: float, started: Any = started, stop: Any = stop, reason: Any = reason) -> None:
             started.set()
-            eventually(lambda: any(model.users == 2 for model in pool.loaded))
+            wait_until(lambda: any(model.users == 2 for model in pool.loaded))
             if reason is LookupError:
                 raise LookupError("not any more")
             stop.set()
@@ -215,43 +217,43 @@ def test_who_waits_loads_when_the_loader_gives_up(pool: ModelPool) -> None:
 
         with ThreadPoolExecutor(2) as executor:
             loading = executor.submit(first)
-            assert started.wait(GENEROUS)
-            assert executor.submit(second).result(GENEROUS) == 2
+            assert started.wait(TIMEOUT)
+            assert executor.submit(second).result(TIMEOUT) == 2
             with pytest.raises(reason):
-                loading.result(GENEROUS)
+                loading.result(TIMEOUT)
         assert [model.users for model in pool.loaded] == [0]
         assert len(pool.unload()) == 1
 
 
 class Slow:
-    """Fails to load when it is told to."""
+    """A model that waits for an event and fails to load."""
 
     go = threading.Event()
 
     def __init__(self, name: object, cancel: object) -> None:
-        assert self.go.wait(GENEROUS)
+        assert self.go.wait(TIMEOUT)
         raise ModelLoadError("it is damaged")
 
 
-def test_all_who_wait_get_the_error(pool: ModelPool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_waiting_requests_get_the_load_error(pool: ModelPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(kinds.KINDS, "slow", (__name__, "Slow"))
     monkeypatch.setattr(kinds.importlib, "import_module", lambda name: type("module", (), {"Slow": Slow}))
 
-    def ask() -> None:
+    def request() -> None:
         with pool.use("slow", models.get(TINY)):
             pass
 
     with ThreadPoolExecutor(3) as executor:
-        waiting = [executor.submit(ask) for _ in range(3)]
-        eventually(lambda: sum(model.users for model in pool.loaded) == 3)
+        waiting = [executor.submit(request) for _ in range(3)]
+        wait_until(lambda: sum(model.users for model in pool.loaded) == 3)
         Slow.go.set()
         for each in waiting:
             with pytest.raises(ModelLoadError, match="damaged"):
-                each.result(GENEROUS)
+                each.result(TIMEOUT)
     assert pool.loaded == ()
 
 
-def test_closing() -> None:
+def test_close_requires_that_no_model_is_in_use() -> None:
     pool = ModelPool()
     with pool.use("llm", TINY, **SMALL) as llm:
         with pytest.raises(InUseError, match="llm tiny-random-llama"):
@@ -267,7 +269,7 @@ def test_closing() -> None:
             pass
 
 
-def test_unloading(pool: ModelPool) -> None:
+def test_unload_closes_unused_models(pool: ModelPool) -> None:
     for each in (SMALL, {"n_ctx": 512, "n_parallel": 1}):
         with pool.use("llm", TINY, **each):
             assert pool.unload("whisper") == ()
@@ -277,20 +279,20 @@ def test_unloading(pool: ModelPool) -> None:
     assert [model.kind for model in pool.unload(name="whisper-tiny.en")] == ["whisper"]
 
 
-def test_what_a_call_holds_beyond_its_block_is_not_closed() -> None:
-    sound = np.zeros(40 * 16_000, np.float32)
+def test_unload_keeps_a_model_with_an_open_iterator() -> None:
+    audio = np.zeros(40 * 16_000, np.float32)
     with ModelPool() as pool:
         with pool.use("whisper", "tiny.en") as whisper:
-            segments, _ = whisper.transcribe(sound + np.sin(np.arange(len(sound)) / 20).astype(np.float32) / 9)
+            segments, _ = whisper.transcribe(audio + np.sin(np.arange(len(audio)) / 20).astype(np.float32) / 9)
             next(segments, None)
         pool.unload()
         segments.close()
         assert len(pool.unload()) + len(pool.loaded) <= 1
         with pool.use("whisper", "tiny.en") as whisper:
-            assert whisper(sound[:16_000]).duration == 1.0
+            assert whisper(audio[:16_000]).duration == 1.0
 
 
-def test_bad_budgets() -> None:
+def test_rejects_invalid_memory_and_wait() -> None:
     for memory, error in ((0, ValueError), (-1, ValueError), (1.5, TypeError), ("1 GB", TypeError), (True, TypeError)):
         with pytest.raises(error, match="memory is"):
             ModelPool(memory)
@@ -299,7 +301,7 @@ def test_bad_budgets() -> None:
             ModelPool(wait=wait)
 
 
-def test_settings_that_are_shared() -> None:
+def test_equal_settings_share_a_model() -> None:
     def key(**settings: Any) -> Spec:
         return Spec.of("llm", TINY, settings)
 
@@ -309,11 +311,10 @@ def test_settings_that_are_shared() -> None:
     assert len({key(a=[1]), key(a=(1,)), key(a=[1, 1])}) == 2
 
 
-def test_many_threads_many_models() -> None:
-    """Never more than the budget, never a model that is closed under its user."""
+def test_stays_within_the_budget_with_many_threads() -> None:
     choices = [{"n_ctx": n, "n_parallel": 1} for n in (256, 320, 384, 448)]
     sizes = [size(**each) for each in choices]
-    with ModelPool(sum(sorted(sizes)[-2:]), wait=GENEROUS) as pool, ThreadPoolExecutor(4) as executor:
+    with ModelPool(sum(sorted(sizes)[-2:]), wait=TIMEOUT) as pool, ThreadPoolExecutor(4) as executor:
 
         def work(number: int) -> int:
             done = 0
@@ -349,15 +350,15 @@ with ModelPool() as pool:
     ("kind", "name", "settings"),
     [("llm", "smollm2-135m-instruct", {"n_ctx": 2048}), ("whisper", "tiny.en", {}), ("sd", "tiny-shapes", {})],
 )
-def test_sizes_are_honest(kind: str, name: str, settings: dict[str, Any]) -> None:
-    """What is counted is what the process grows by; a language model's buffers come into memory as they are used."""
+def test_size_matches_the_growth_of_the_process(kind: str, name: str, settings: dict[str, Any]) -> None:
+    """The buffers of a language model are committed when they are used."""
     code = MEASURE.format(kind=kind, name=name, settings=settings)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     grown, counted = map(int, done.stdout.split())
     assert counted / (2 if kind == "llm" else 1.5) < grown < counted * 1.5, (grown, counted)
 
 
-def test_a_file_is_the_same_under_another_name(pool: ModelPool, tmp_path: Path) -> None:
+def test_a_symbolic_link_shares_the_model(pool: ModelPool, tmp_path: Path) -> None:
     os.symlink(models.get(TINY), tmp_path / "other.gguf")
     with pool.use("llm", models.get(TINY), **SMALL) as one, pool.use("llm", tmp_path / "other.gguf", **SMALL) as two:
         assert one is two

@@ -19,7 +19,7 @@ def check(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The sources of the package, to be damaged."""
+    """Return a copy of the sources, to be changed."""
     ignore = shutil.ignore_patterns("*.so", "lib", "__pycache__")
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=ignore)
     (tmp_path / "scripts").mkdir()
@@ -60,7 +60,7 @@ def test_layout_holds() -> None:
         ("sd/_bad.pyx", "x = 1\n" * 901, "901 lines, at most 900"),
     ],
 )
-def test_a_breach_of_the_layout_is_found(copy: Path, file: str, text: str, message: str) -> None:
+def test_layout_check_finds_violations(copy: Path, file: str, text: str, message: str) -> None:
     (copy / "src/cyllama" / file).write_text(text)
     done = check("check_layout.py", copy)
     assert done.returncode == 1
@@ -76,7 +76,7 @@ def test_stubs_are_fresh(copy: Path) -> None:
     assert "llama/_model.pyi" in done.stdout
 
 
-def test_the_built_package() -> None:
+def test_built_package_is_valid() -> None:
     done = check("check_built.py")
     assert done.returncode == 0, done.stdout
 
@@ -90,7 +90,7 @@ def test_the_built_package() -> None:
         (["-DEXTRA"], "sd/_core.so", "exports 1 symbols beside PyInit_*: leak"),
     ],
 )
-def test_a_badly_built_library_is_found(tmp_path: Path, flags: list[str], target: str, message: str) -> None:
+def test_built_check_finds_wrong_libraries(tmp_path: Path, flags: list[str], target: str, message: str) -> None:
     package = tmp_path / "cyllama"
     (package / "lib").mkdir(parents=True)
     (package / "sd").mkdir()
@@ -100,6 +100,7 @@ def test_a_badly_built_library_is_found(tmp_path: Path, flags: list[str], target
     subprocess.run([*command, "-Wl,-soname,libcyllama-a.so", "-o", package / "lib/libcyllama-a.so"], check=True)
     subprocess.run([*command, "-o", package / "sd/_good.so"], check=True)
     subprocess.run([*command, *flags, "-o", package / target], check=True)
+    (package / "lib/modules.txt").write_text("sd _core.so _core\nsd _good.so _core\n")
     done = check("check_built.py", package)
     assert done.returncode == 1
     assert message in done.stdout

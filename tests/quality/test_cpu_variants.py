@@ -31,12 +31,12 @@ def variants() -> ModuleType:
 
 
 def defined(text: str) -> dict[str, tuple[str, ...]]:
-    """The variants that ggml's CMake code defines, with their features."""
+    """Return the variants and features that ggml's CMake code defines."""
     found = re.findall(r"ggml_add_cpu_backend_variant\(([\w.]+)([^)]*)\)", text)
     return {name: tuple(features.split()) for name, features in found if name != "tag_name"}
 
 
-def test_variants_are_those_of_ggml(variants: ModuleType) -> None:
+def test_variants_match_ggml(variants: ModuleType) -> None:
     ggml = defined((GGML / "CMakeLists.txt").read_text())
     others = re.compile(r"android_|apple_|power\d|z1\d|arch15|riscv")
     wanted = {name: set(features) for name, features in ggml.items() if not others.match(name)}
@@ -45,7 +45,7 @@ def test_variants_are_those_of_ggml(variants: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("kind", ["x86_64", "aarch64"])
-def test_features_are_in_the_order_of_the_score(kind: str, variants: ModuleType) -> None:
+def test_features_are_ordered_by_score(kind: str, variants: ModuleType) -> None:
     source = (GGML / SCORES[kind]).read_text()
     scores = re.findall(r"#if(?:def|\s+defined\()\s*GGML_(?:USE_)?(\w+)\)?[^#]*?score \+= ([\d<]+)", source)
     weight = {name: eval(value) for name, value in scores}
@@ -93,7 +93,7 @@ def test_import_error_names_the_variants_of_the_build(files: tuple[str, ...], re
     assert last.startswith("ImportError: ") and reason in last
 
 
-def test_a_wheel_has_a_variant_for_every_processor(variants: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wheel_has_a_variant_for_every_processor(variants: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(variants, "machine", lambda: "x86_64")
     everything = variants.chosen("all", pytest.fail)
     assert "x64" in everything

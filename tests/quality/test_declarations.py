@@ -21,7 +21,7 @@ def declarations(*arguments: object, **environment: str) -> subprocess.Completed
 
 
 def copied(folder: Path) -> Path:
-    """The sources of the package, to be damaged."""
+    """Return a copy of the sources, to be changed."""
     ignore = shutil.ignore_patterns("*.so", "lib", "__pycache__")
     shutil.copytree(ROOT / "src", folder / "src", ignore=ignore)
     (folder / "scripts").mkdir()
@@ -29,7 +29,7 @@ def copied(folder: Path) -> Path:
     return folder
 
 
-# What is damaged, what by, and the message that says so. All at once: the compiler needs seconds each time.
+# File, old text, new text and expected message. All changes are checked at once, because the compiler takes seconds.
 DAMAGE = [
     (LLAMA, "int32_t llama_model_n_embd(", "int64_t llama_model_n_embd(", "llama_model_n_embd"),
     (LLAMA, "uint32_t n_batch", "int64_t n_batch", "n_batch"),
@@ -60,7 +60,7 @@ DAMAGE = [
 
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
-    """What the check says of all the damage."""
+    """Return the result of the check after all changes."""
     root = copied(tmp_path_factory.mktemp("damaged"))
     for file, old, new, _ in DAMAGE:
         path = root / file
@@ -71,26 +71,26 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedPro
 
 
 @pytest.mark.parametrize(("file", "new", "message"), [(file, new, message) for file, _, new, message in DAMAGE])
-def test_damage_is_found(
+def test_finds_wrong_declarations(
     damaged: subprocess.CompletedProcess[str],
     file: str,
     new: str,
     message: str,
-    sound: subprocess.CompletedProcess[str],
+    unchanged: subprocess.CompletedProcess[str],
 ) -> None:
     assert damaged.returncode == 1
-    assert message in damaged.stdout and message not in sound.stdout
+    assert message in damaged.stdout and message not in unchanged.stdout
 
 
 @pytest.fixture(scope="module")
-def sound() -> subprocess.CompletedProcess[str]:
-    """What the check says of the package as it is."""
+def unchanged() -> subprocess.CompletedProcess[str]:
+    """Return the result of the check of the unchanged package."""
     return declarations()
 
 
-def test_declarations_match_the_headers(sound: subprocess.CompletedProcess[str]) -> None:
-    assert sound.returncode == 0, sound.stdout
-    assert "libllama.pxd" in sound.stdout and "llama.h: " in sound.stdout
+def test_declarations_match_the_headers(unchanged: subprocess.CompletedProcess[str]) -> None:
+    assert unchanged.returncode == 0, unchanged.stdout
+    assert "libllama.pxd" in unchanged.stdout and "llama.h: " in unchanged.stdout
 
 
 def test_missing_functions_can_be_allowed(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_missing_functions_can_be_allowed(tmp_path: Path) -> None:
     assert "llama_get_model is neither wrapped nor in" in done.stdout
 
 
-def test_two_versions_are_compared(tmp_path: Path) -> None:
+def test_compares_two_versions(tmp_path: Path) -> None:
     for name in ("old", "new"):
         (tmp_path / name / "include").mkdir(parents=True)
     header = (ROOT / "thirdparty/llama.cpp/include/llama.h").read_text()
@@ -116,7 +116,7 @@ def test_two_versions_are_compared(tmp_path: Path) -> None:
     assert "changed: int llama_supports_mlock(void)  (used by the package)" in out
 
 
-def test_another_name_of_a_parameter_is_no_change(tmp_path: Path) -> None:
+def test_ignores_names_of_parameters(tmp_path: Path) -> None:
     header = (ROOT / "thirdparty/llama.cpp/include/llama.h").read_text()
     for name, text in (
         ("old", header),
@@ -130,7 +130,7 @@ def test_another_name_of_a_parameter_is_no_change(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("variable", ["CC", "CXX"])
-def test_without_a_compiler_there_is_one_sentence(variable: str) -> None:
+def test_error_without_a_compiler(variable: str) -> None:
     done = declarations("--engine", "whisper", **{variable: "no-such-compiler"})
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1 and "there is no compiler 'no-such-compiler'" in done.stderr

@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "check_layout.py"
 
 def layout(root: Path, file: str, text: str) -> subprocess.CompletedProcess[str]:
     path = root / "src" / "cyllama" / file
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     if path.suffix == ".pyx":
         path.with_suffix(".pyi").touch()
@@ -46,7 +46,7 @@ def layout(root: Path, file: str, text: str) -> subprocess.CompletedProcess[str]
         ("sd/_bad.pyx", "class SdError(RuntimeError):\n    pass\n", "exception class SdError belongs into errors.py"),
     ],
 )
-def test_a_breach_is_found(tmp_path: Path, file: str, text: str, message: str) -> None:
+def test_finds_violations(tmp_path: Path, file: str, text: str, message: str) -> None:
     done = layout(tmp_path, file, text)
     assert done.returncode == 1
     assert message in done.stdout
@@ -65,6 +65,18 @@ def test_a_breach_is_found(tmp_path: Path, file: str, text: str, message: str) -
         ("sd/good.py", 'def f():\n    """' + "long\n" * 61 + '"""\n'),
     ],
 )
-def test_what_is_allowed(tmp_path: Path, file: str, text: str) -> None:
+def test_accepts_valid_files(tmp_path: Path, file: str, text: str) -> None:
     done = layout(tmp_path, file, text)
+    assert done.returncode == 0, done.stdout
+
+
+def test_reports_circular_imports(tmp_path: Path) -> None:
+    layout(tmp_path, "server/http/task.py", "from cyllama.server import state\n")
+    done = layout(tmp_path, "server/state.py", "from .http.task import Task\n")
+    assert done.returncode == 1 and "circular import: cyllama.server.state" in done.stdout
+
+
+def test_accepts_imports_in_functions_and_for_type_checkers(tmp_path: Path) -> None:
+    layout(tmp_path, "server/a.py", "if TYPE_CHECKING:\n    from cyllama.server.b import X\n")
+    done = layout(tmp_path, "server/b.py", "from cyllama.server.a import Y\ndef f():\n    import cyllama.server.b\n")
     assert done.returncode == 0, done.stdout

@@ -59,7 +59,7 @@ def package(tmp_path: Path) -> Path:
     return folder.parent
 
 
-def test_what_a_stub_says(package: Path) -> None:
+def test_stub_has_signatures_and_docstrings(package: Path) -> None:
     assert stubs(package).returncode == 0
     text = (package / "sd" / "_thing.pyi").read_text()
     compile(text, "_thing.pyi", "exec")
@@ -83,7 +83,7 @@ def test_check_compares_and_writes_nothing(package: Path) -> None:
     assert "sd/_thing.pyi" in done.stdout and "make stubs" in done.stdout
 
 
-def test_stubs_are_the_same_in_every_run(package: Path) -> None:
+def test_stubs_are_reproducible(package: Path) -> None:
     found = set()
     for seed in ("1", "2"):
         assert stubs(package, seed=seed).returncode == 0

@@ -1,4 +1,4 @@
-"""The build: what it shows, what it configures, and how it asks for system packages."""
+"""The build: progress, configuration, and system packages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PACKAGES = ROOT / "scripts" / "system_packages.sh"
 
 @pytest.fixture
 def build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
-    """scripts/superbuild.py, with a build folder of its own."""
+    """Return scripts/superbuild.py with a temporary build folder."""
     monkeypatch.syspath_prepend(ROOT / "scripts")
     import superbuild
 
@@ -27,9 +27,7 @@ def build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     return superbuild
 
 
-def test_progress_is_a_few_lines_with_a_count_and_an_estimate(
-    build: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_progress_shows_count_and_estimate(build: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     progress = build.Progress("compiled")
     for done in range(501):
         progress.show(done, 500, "03:00")
@@ -50,13 +48,13 @@ def test_output_of_a_step_goes_to_the_log(
 
 
 @pytest.mark.parametrize("first", ["FAILED: [code=1] a.o", "a.cpp:1:2: error: no such thing", "CMake Error at x:1"])
-def test_the_end_of_a_log_begins_with_the_reason(build: ModuleType, tmp_path: Path, first: str) -> None:
+def test_end_of_log_begins_with_the_error(build: ModuleType, tmp_path: Path, first: str) -> None:
     log = tmp_path / "log"
     log.write_text("\n".join(["[1/2] one"] * 100 + [first, "more"]))
     assert build.end_of(log).splitlines() == [first, "more"]
 
 
-def test_a_build_folder_keeps_variants_and_programs(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_folder_keeps_variants_and_programs(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     commands: list[list[str]] = []
     monkeypatch.setattr(build, "run_logged", lambda command, log: commands.append(command) or True)
 
@@ -73,7 +71,7 @@ def test_a_build_folder_keeps_variants_and_programs(build: ModuleType, monkeypat
     assert "-DGGML_CPU_VARIANTS=haswell;zen4" in commands[1] and "-DCYLLAMA_TOOLS=ON" in commands[1]
 
 
-def test_a_failed_configuration_is_not_recorded(
+def test_failed_configuration_is_not_recorded(
     build: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run_logged(command: list[str], log: Path) -> bool:
@@ -88,7 +86,7 @@ def test_a_failed_configuration_is_not_recorded(
 
 
 def install_packages(folder: Path, user: int, apt_fails: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run the script where no program of the tests is installed, with an apt-get that only writes what it is told."""
+    """Run the script without the programs that the tests need, and with an apt-get that only logs its arguments."""
     for name, text in {
         "id": f"echo {user}",
         "apt-get": f'echo "$@" >> {folder}/apt.log; exit {int(apt_fails)}',
@@ -114,7 +112,7 @@ def test_root_installs_the_system_packages_of_the_tests(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("user", "apt_fails"), [(1000, False), (0, True)])
-def test_a_command_is_printed_where_packages_cannot_be_installed(tmp_path: Path, user: int, apt_fails: bool) -> None:
+def test_prints_the_command_if_installation_fails(tmp_path: Path, user: int, apt_fails: bool) -> None:
     done = install_packages(tmp_path, user, apt_fails)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
@@ -122,7 +120,7 @@ def test_a_command_is_printed_where_packages_cannot_be_installed(tmp_path: Path,
     assert (tmp_path / "apt.log").exists() == (user == 0)
 
 
-def test_nothing_is_installed_where_everything_exists(tmp_path: Path) -> None:
+def test_installs_nothing_if_everything_exists(tmp_path: Path) -> None:
     for name in ("chromium", "ffmpeg", "fish", "zsh"):
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
@@ -131,7 +129,7 @@ def test_nothing_is_installed_where_everything_exists(tmp_path: Path) -> None:
     assert not (tmp_path / "apt.log").exists()
 
 
-def test_each_dependency_of_a_target_is_a_group() -> None:
+def test_make_targets_use_existing_groups() -> None:
     import tomllib
 
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cyllama.llama import GGUFContext
-from cyllama.models.generate_flux import Weights, clip_l, taef1
+from cyllama.models.generated.random_flux import Weights, clip_l, taef1
 
 Tensors = Iterator[tuple[str, np.ndarray, str | None]]
 
@@ -112,7 +112,7 @@ def unet(random: Random, sizes: UNet) -> Tensors:
 
 
 def control_net(random: Random) -> Tensors:
-    """ControlNet for SD 1: the first half of its UNet, a convolution of no effect at each level, and the picture's."""
+    """ControlNet for SD 1: the first half of its UNet, a convolution of no effect at each level, and the hint's."""
     first_half = ("time_embed.", "input_blocks.", "middle_block.")
     levels = []
     for name, data, kind in unet(random, SD1):

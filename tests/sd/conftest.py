@@ -1,4 +1,4 @@
-"""The model of these tests: a FLUX with random weights, its encoder and its auto-encoder in one file."""
+"""Fixtures: a FLUX with random weights, with its text encoder and its auto-encoder in one file."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def flux_path() -> Path:
 
 @pytest.fixture(scope="session")
 def flux(flux_path: Path) -> Iterator[SDContext]:
-    """A context that can encode as well."""
+    """A context with the VAE encoder."""
     with SDContext(flux_params(flux_path, vae_decode_only=False)) as context:
         yield context
 
 
 @pytest.fixture(scope="session")
-def picture(flux: SDContext) -> np.ndarray:
-    """What the model makes of the prompt."""
+def base_image(flux: SDContext) -> np.ndarray:
+    """The image of the default request."""
     (image,) = flux.generate_image(small())
     return image

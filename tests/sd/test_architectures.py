@@ -1,4 +1,4 @@
-"""Models of true architecture and size, with random weights: loaded, one step, freed. Run by ``make test-heavy``."""
+"""Models of real architecture and size with random weights. Run by ``make test-heavy``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 from sd.architectures import write_control_net, write_flux, write_sd1, write_sd3, write_sdxl, write_wan
 
 from cyllama.errors import CancelledError, EngineError, UnsupportedError
-from cyllama.models.esrgan import write_safetensors
+from cyllama.models.converters.esrgan import write_safetensors
 from cyllama.sd import (
     SampleMethod,
     Scheduler,
@@ -30,7 +30,7 @@ TINY = {"width": 64, "height": 64, "steps": 3, "seed": 42, "output_type": "np"}
 @pytest.mark.parametrize(
     ("write", "family"), [(write_sd1, "SD 1.x"), (write_sdxl, "SDXL"), (write_sd3, "SD3.x"), (write_flux, "Flux")]
 )
-def test_pictures(write: Callable[[Path], Path], family: str, tmp_path: Path) -> None:
+def test_generates_images(write: Callable[[Path], Path], family: str, tmp_path: Path) -> None:
     path = write(tmp_path / "model.gguf")
     found = detect(path)
     assert found is not None and found.name == family
@@ -50,7 +50,7 @@ def test_pictures(write: Callable[[Path], Path], family: str, tmp_path: Path) ->
         assert (other != pixels).any() and (started != pixels).any()
 
 
-def test_videos(tmp_path: Path) -> None:
+def test_generates_videos(tmp_path: Path) -> None:
     path = write_wan(tmp_path / "model.gguf")
     found = detect(path)
     assert found is not None and found.name == "Wan 2.x" and found.makes_videos
@@ -64,14 +64,14 @@ def test_videos(tmp_path: Path) -> None:
         assert video.save(tmp_path / "waves.gif").stat().st_size > 100
         previews: list[int] = []
         sd.txt2vid("waves", on_preview=lambda frames, step: previews.append(len(frames)), **options)
-        assert previews == [2]  # the latents have a frame for the first one and one for each four
+        assert previews == [2]  # one latent frame for the first frame and one for each four
         with pytest.raises(UnsupportedError, match="image was given, but this Wan"):
             sd.img2vid("waves", np.zeros((64, 64, 3), np.uint8), **options)
         with pytest.raises(CancelledError):
             sd.txt2vid("waves", on_step=lambda step, *_: step < 1, **options)
 
 
-# ------------------------------------------------------------------- what only UNets have, on SD 1.5
+# ------------------------------------------------------------------- features of UNets, on SD 1.5
 
 
 @pytest.fixture(scope="module")
@@ -96,26 +96,24 @@ def native(bin_dir: Path, model: Path, out: Path, *more: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("method", list(SampleMethod))
-def test_samplers_of_noise(
+def test_samplers_of_noise_prediction_match_sd_cli(
     sd1: StableDiffusion, sd1_path: Path, bin_dir: Path, tmp_path: Path, method: SampleMethod
 ) -> None:
-    """FLUX predicts a flow; what predicts noise takes other ways through the samplers."""
     expected = native(bin_dir, sd1_path, tmp_path / "a.png", "--sampling-method", sd_sample_method_name(method))
     (found,) = sd1.txt2img("a red circle", negative_prompt="blue", sampler=method, **TINY)
     np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("scheduler", list(Scheduler))
-def test_schedulers_of_noise(
+def test_schedulers_of_noise_prediction_match_sd_cli(
     sd1: StableDiffusion, sd1_path: Path, bin_dir: Path, tmp_path: Path, scheduler: Scheduler
 ) -> None:
-    """AYS among them, which has no table for FLUX."""
     expected = native(bin_dir, sd1_path, tmp_path / "a.png", "--scheduler", sd_scheduler_name(scheduler))
     (found,) = sd1.txt2img("a red circle", negative_prompt="blue", scheduler=scheduler, **TINY)
     np.testing.assert_array_equal(found, expected)
 
 
-def test_a_control_net(sd1: StableDiffusion, sd1_path: Path, bin_dir: Path, tmp_path: Path) -> None:
+def test_control_net_matches_sd_cli(sd1: StableDiffusion, sd1_path: Path, bin_dir: Path, tmp_path: Path) -> None:
     path = write_control_net(tmp_path / "control.gguf")
     control = np.zeros((64, 64, 3), np.uint8)
     control[16:48, 16:48] = 255
@@ -150,7 +148,7 @@ def test_textual_inversions(sd1_path: Path, tmp_path: Path) -> None:
         plain = pixels("a circle")
         whole = pixels("a circle xqwhole")
         assert (whole != plain).any()
-        np.testing.assert_array_equal(pixels("a circle xqwhole"), whole)  # read once, and the same again
+        np.testing.assert_array_equal(pixels("a circle xqwhole"), whole)  # cached after the first use
         np.testing.assert_array_equal(pixels("a circle xqhalf"), whole)
         assert (pixels("a circle xqhalf xqwhole") != whole).any()
         with pytest.raises(EngineError, match="'xqwide' .* does not fit the text encoders"):

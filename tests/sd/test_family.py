@@ -1,4 +1,4 @@
-"""Families by the tensors of a file, as the engine detects them, and headers that are damaged."""
+"""Detection of model families, and reading of valid and damaged headers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cyllama._native._gguf import GGUFContext
 from cyllama.errors import ModelLoadError
-from cyllama.models.esrgan import write_safetensors
+from cyllama.models.converters.esrgan import write_safetensors
 from cyllama.sd import SDContext, detect
-from cyllama.sd.family import FAMILIES, family_of, is_bare, version_of
-from cyllama.sd.tensors import TensorFile, read_tensors
+from cyllama.sd._tensor_header import TensorFile, read_tensors
+from cyllama.sd.families import FAMILIES, family_of, is_diffusion_model_only, version_of
 
 UNET = "model.diffusion_model."
 CLIP = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
@@ -71,16 +72,16 @@ CASES = {
 
 
 @pytest.mark.parametrize("version", sorted(CASES))
-def test_families(version: str) -> None:
+def test_detects_the_family(version: str) -> None:
     assert version_of(CASES[version]) == version
     assert family_of(version).name == version and version in FAMILIES
 
 
-def test_every_family_is_tested() -> None:
+def test_all_families_have_a_case() -> None:
     assert set(CASES) == set(FAMILIES)
 
 
-def test_the_engine_knows_the_same_families(request: pytest.FixtureRequest) -> None:
+def test_families_are_those_of_the_engine(request: pytest.FixtureRequest) -> None:
     source = Path(request.config.rootpath) / "thirdparty/stable-diffusion.cpp/src/stable-diffusion.cpp"
     text = source.read_text()
     table = text[text.index("model_version_to_str[] = {") :]
@@ -89,8 +90,8 @@ def test_the_engine_knows_the_same_families(request: pytest.FixtureRequest) -> N
 
 
 @pytest.mark.parametrize("version", sorted(CASES))
-def test_the_engine_says_the_same(version: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It names the family of a file before it finds that weights are missing."""
+def test_the_engine_detects_the_same_family(version: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The engine logs the family before it reports missing weights."""
     from cyllama import log
     from cyllama.sd import SDContextParams
 
@@ -111,7 +112,7 @@ def test_the_engine_says_the_same(version: str, tmp_path: Path, caplog: pytest.L
 
 
 def _write_sparse(tensors: dict[str, np.ndarray], path: Path) -> None:
-    """A safetensors file whose data are a hole."""
+    """Write a safetensors file whose data is a hole."""
     header, end = {}, 0
     for name, data in tensors.items():
         size = data.size * 2
@@ -123,13 +124,13 @@ def _write_sparse(tensors: dict[str, np.ndarray], path: Path) -> None:
         file.truncate(8 + len(raw) + end)
 
 
-def test_the_generated_model(flux_path: Path, flux: SDContext) -> None:
+def test_detects_the_generated_model(flux_path: Path, flux: SDContext) -> None:
     found = detect(flux_path)
     assert found is not None and found.name == flux.version_name == "Flux"
     assert (found.steps, found.cfg_scale, found.guidance, found.width) == (20, 1.0, 3.5, 1024)
 
 
-def test_kinds_of_flux() -> None:
+def test_detects_distilled_variants_of_flux() -> None:
     def kind(*names: str, width: int = 3072) -> tuple[int, float, float | None]:
         tensors = {**dict.fromkeys(names, (8,)), "img_in.weight": (64, width)}
         family = family_of("Flux", TensorFile("gguf", tensors))
@@ -137,29 +138,29 @@ def test_kinds_of_flux() -> None:
 
     assert kind("double_blocks.0.x", "guidance_in.in_layer.weight") == (20, 1.0, 3.5)
     assert kind("double_blocks.0.x") == (4, 1.0, None)  # schnell
-    assert kind("double_blocks.0.x", width=256) == (20, 3.0, None)  # nobody distilled that
+    assert kind("double_blocks.0.x", width=256) == (20, 3.0, None)  # not distilled
     assert kind("distilled_guidance_layer.in_proj.weight") == (26, 4.0, None)  # Chroma
 
 
-def test_a_model_that_says_its_size() -> None:
+def test_size_of_the_metadata_is_the_default() -> None:
     file = TensorFile("safetensors", {}, {"modelspec.resolution": "768x512"})
     assert (family_of("SD 1.x", file).width, family_of("SD 1.x", file).height) == (768, 512)
     odd = TensorFile("safetensors", {}, {"modelspec.resolution": "large"})
     assert family_of("SD 1.x", odd).width == 512
 
 
-def test_a_diffusion_model_alone() -> None:
+def test_detects_a_diffusion_model_alone() -> None:
     names = {name.removeprefix(UNET): shape for name, shape in CASES["Flux"].items()}
-    assert is_bare(TensorFile("gguf", names))
-    assert not is_bare(TensorFile("gguf", CASES["Flux"]))
-    assert not is_bare(TensorFile("gguf", {"some.weight": (8,)}))
+    assert is_diffusion_model_only(TensorFile("gguf", names))
+    assert not is_diffusion_model_only(TensorFile("gguf", CASES["Flux"]))
+    assert not is_diffusion_model_only(TensorFile("gguf", {"some.weight": (8,)}))
     assert version_of({"some.weight": (8,)}) is None
 
 
 # -------------------------------------------------------------------------------------------- headers
 
 
-def test_headers(tmp_path: Path, flux_path: Path) -> None:
+def test_reads_safetensors_and_gguf_headers(tmp_path: Path, flux_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     write_safetensors({"a": np.zeros((2, 3), np.float32)}, path)
     file = read_tensors(path)
@@ -169,8 +170,8 @@ def test_headers(tmp_path: Path, flux_path: Path) -> None:
     assert file.tensors["model.diffusion_model.img_in.weight"] == (64, 256)
 
 
-def test_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(ModelLoadError, match="folder without unet"):
+def test_reads_a_diffusers_folder(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match="unet"):
         read_tensors(tmp_path)
     for name, key in (("unet", "down_blocks.0.x"), ("text_encoder", "text_model.embeddings.token_embedding.weight")):
         (tmp_path / name).mkdir()
@@ -191,14 +192,32 @@ def test_a_folder(tmp_path: Path) -> None:
         b"{" * 60000,
     ],
 )
-def test_damaged_safetensors(tmp_path: Path, header: bytes) -> None:
+def test_rejects_damaged_safetensors(tmp_path: Path, header: bytes) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(100))
     with pytest.raises(ModelLoadError, match="damaged header"):
         read_tensors(path)
 
 
-def test_damaged_gguf(tmp_path: Path, flux_path: Path) -> None:
+def test_reads_gguf_tensors_of_five_dimensions(tmp_path: Path) -> None:
+    """ggml's reader rejects them, and video models have them: a reason for the parser of headers."""
+    names = {name: shape for name, shape in CASES["Wan 2.x"].items()}
+    path = tmp_path / "wan.gguf"
+    with open(path, "wb") as file:
+        file.write(b"GGUF" + struct.pack("<IQQ", 3, len(names), 0))
+        for name, shape in names.items():
+            raw = name.encode()
+            file.write(struct.pack("<Q", len(raw)) + raw + struct.pack("<I", len(shape)))
+            file.write(struct.pack(f"<{len(shape)}Q", *shape) + struct.pack("<IQ", 1, 0))
+    with pytest.raises(ModelLoadError):
+        GGUFContext.from_file(path)
+    file_header = read_tensors(path)
+    assert file_header is not None and file_header.tensors == names
+    family = detect(path)
+    assert family is not None and family.name == "Wan 2.x"
+
+
+def test_rejects_damaged_gguf(tmp_path: Path, flux_path: Path) -> None:
     with open(flux_path, "rb") as file:
         head = file.read(4000)
     path = tmp_path / "a.gguf"
@@ -208,7 +227,7 @@ def test_damaged_gguf(tmp_path: Path, flux_path: Path) -> None:
             read_tensors(path)
 
 
-def test_other_files(tmp_path: Path) -> None:
+def test_other_formats_have_no_header(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     for raw in (b"", b"PK\3\4 and so on", b"\x80\2nonsense"):
         path.write_bytes(raw)

@@ -1,8 +1,10 @@
-"""Parameters in pictures, read back by us and by others' rules; videos; LoRAs by name."""
+"""Parameters in image files, notebook output, videos, and LoRAs by name."""
 
 from __future__ import annotations
 
+import base64
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cyllama.errors import MediaError
-from cyllama.models.esrgan import write_safetensors
-from cyllama.sd import ImageResult, Picture, StableDiffusion, parse_infotext, read_parameters, save_video
+from cyllama.models.converters.esrgan import write_safetensors
+from cyllama.sd import GeneratedImage, ImageResult, StableDiffusion, parse_infotext, read_parameters, save_video
 from cyllama.sd._enums import SampleMethod, Scheduler
-from cyllama.sd.png import infotext
+from cyllama.sd.metadata import infotext
 from cyllama.sd.results import VideoResult
 from cyllama.sd.samplers import sampler_and_scheduler, sampler_label, scheduler_label
 
@@ -32,7 +34,7 @@ A1111 = (
 # ---------------------------------------------------------------------------------------------- text
 
 
-def test_text_of_the_community() -> None:
+def test_parses_the_text_of_automatic1111() -> None:
     found = parse_infotext(A1111)
     assert found["prompt"] == "masterpiece, (best quality:1.2) <lora:ink:0.8>\nsecond line"
     assert found["negative_prompt"] == "bad hands,\nworst quality"
@@ -43,7 +45,7 @@ def test_text_of_the_community() -> None:
     assert sampler_and_scheduler(found["sampler"], None) == (SampleMethod.DPMPP2M, Scheduler.KARRAS)
 
 
-def test_our_text() -> None:
+def test_infotext_round_trip() -> None:
     parameters = {
         "prompt": "a",
         "negative_prompt": "b",
@@ -68,7 +70,7 @@ def test_our_text() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "only a prompt", "a\nb: c", "Negative prompt: x", "Steps: 3", ",,,", 'a: "b'])
-def test_odd_texts(text: str) -> None:
+def test_parses_malformed_texts(text: str) -> None:
     found = parse_infotext(text)
     assert isinstance(found["prompt"], str) and isinstance(found["negative_prompt"], str)
 
@@ -78,7 +80,7 @@ words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40).map
 
 @given(words, words, st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20).map(str.strip))
 @settings(max_examples=300)
-def test_any_text_comes_back(prompt: str, negative: str, model: str) -> None:
+def test_any_prompt_survives_a_round_trip(prompt: str, negative: str, model: str) -> None:
     if "Negative prompt:" in prompt or not model:
         return
     values = {"prompt": prompt, "negative_prompt": negative, "steps": 3, "cfg_scale": 1.5, "seed": 1, "model": model}
@@ -86,7 +88,7 @@ def test_any_text_comes_back(prompt: str, negative: str, model: str) -> None:
 
 
 @pytest.mark.parametrize("sampler", list(SampleMethod))
-def test_names_of_samplers_come_back(sampler: SampleMethod) -> None:
+def test_sampler_labels_round_trip(sampler: SampleMethod) -> None:
     assert sampler_and_scheduler(sampler_label(sampler), None) == (sampler, None)
     for scheduler in Scheduler:
         assert sampler_and_scheduler(sampler_label(sampler), scheduler_label(scheduler)) == (sampler, scheduler)
@@ -96,11 +98,11 @@ def test_names_of_samplers_come_back(sampler: SampleMethod) -> None:
     ("name", "sampler"),
     [("euler_ancestral", "EULER_A"), ("k_dpmpp_2m", "DPMPP2M"), ("dpmpp_2s_ancestral", "DPMPP2S_A"), ("dpm_2", "DPM2")],
 )
-def test_names_of_other_programs(name: str, sampler: str) -> None:
+def test_accepts_sampler_names_of_other_programs(name: str, sampler: str) -> None:
     assert sampler_and_scheduler(name, None) == (SampleMethod[sampler], None)
 
 
-# ------------------------------------------------------------------------------------------ pictures
+# ------------------------------------------------------------------------------------------- images
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +112,7 @@ def made(flux_path: Path) -> ImageResult:
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
-def test_pictures_carry_their_parameters(made: ImageResult, tmp_path: Path, ending: str) -> None:
+def test_files_have_the_parameters(made: ImageResult, tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"a.{ending}"
     made[1].save(path)
     text = read_parameters(path)
@@ -121,21 +123,21 @@ def test_pictures_carry_their_parameters(made: ImageResult, tmp_path: Path, endi
     assert found["model"] == "tiny-flux-random" and found["guidance"] == 3.5
 
 
-def test_what_others_see(made: ImageResult, tmp_path: Path) -> None:
+def test_png_has_a_text_chunk_and_the_pixels(made: ImageResult, tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     made[0].save(path)
-    with Image.open(path) as picture:
-        assert picture.text["parameters"] == made.infotexts[0]
-        np.testing.assert_array_equal(np.asarray(picture), np.asarray(made[0]))
+    with Image.open(path) as image:
+        assert image.text["parameters"] == made.infotexts[0]
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(made[0]))
 
 
-def test_saving_otherwise(made: ImageResult, tmp_path: Path) -> None:
+def test_saves_to_file_objects_and_other_formats(made: ImageResult, tmp_path: Path) -> None:
     out = io.BytesIO()
     made[0].save(out, "PNG")
     (tmp_path / "a.png").write_bytes(out.getvalue())
     assert read_parameters(tmp_path / "a.png") == made.infotexts[0]
     with open(tmp_path / "e.png", "wb") as file:
-        made[0].save(file)  # Pillow takes the format from its name
+        made[0].save(file)  # the format is that of the file name
     assert read_parameters(tmp_path / "e.png") == made.infotexts[0]
     made[0].save(tmp_path / "b.png", pnginfo=None)
     assert read_parameters(tmp_path / "b.png") is None
@@ -146,7 +148,7 @@ def test_saving_otherwise(made: ImageResult, tmp_path: Path) -> None:
         made[0].save(tmp_path / "d.xyz")
 
 
-def test_saving_a_result(made: ImageResult, tmp_path: Path) -> None:
+def test_result_saves_all_images(made: ImageResult, tmp_path: Path) -> None:
     paths = made.save(tmp_path / "a.png")
     assert [path.name for path in paths] == ["a-1.png", "a-2.png"]
     assert [read_parameters(path) for path in paths] == made.infotexts
@@ -156,12 +158,45 @@ def test_saving_a_result(made: ImageResult, tmp_path: Path) -> None:
     assert made.to_dict()["seeds"] == [7, 8]
 
 
-def test_a_picture_is_one_of_pillow(made: ImageResult) -> None:
-    assert isinstance(made[0], Image.Image) and isinstance(made[0], Picture)
+def test_results_show_themselves(made: ImageResult) -> None:
+    data = made[0]._repr_png_()
+    assert data is not None
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(made[0]))
+    assert repr(made[0]) == "<GeneratedImage 64x64>"
+    assert repr(made) == "<ImageResult 2 images of 64x64, seeds 7, 8>"
+    shown = made._repr_html_()
+    assert shown.count("data:image/png;base64,") == 2 and "seed 8" in shown and "a red circle, ünïcode" in shown
+    arrays = ImageResult([np.asarray(made[0])], [7], made.parameters, made.infotexts[:1])
+    assert arrays._repr_html_().count("data:image/png;base64,") == 1
+    assert repr(ImageResult([], [], {}, [])) == "<ImageResult no images, seeds none>"
+
+
+def test_video_shows_a_bounded_animation() -> None:
+    frames = [np.zeros((480, 832, 3), np.uint8) for _ in range(100)]
+    for i, frame in enumerate(frames):
+        frame[:, 8 * i : 8 * i + 32] = 255
+    video = VideoResult(frames, 25, {"seed": 3, "prompt": "<waves>"})
+    assert repr(video) == "<VideoResult 100 frames of 832x480, 25 fps, seed 3>"
+    shown = video._repr_html_()
+    assert "&lt;waves&gt;" in shown and "<waves>" not in shown and len(shown) < 2_000_000
+    (data,) = re.findall(r'src="data:image/webp;base64,([^"]+)"', shown)
+    with Image.open(io.BytesIO(base64.b64decode(data))) as animation:
+        assert animation.size[0] == 256 and animation.n_frames == 34
+        animation.seek(1)
+        animation.load()
+        assert animation.info["duration"] == 120  # every third frame
+    noise = [np.random.default_rng(i).integers(0, 256, (480, 832, 3), np.uint8) for i in range(48)]
+    assert len(VideoResult(noise, 25, {"seed": 3})._repr_html_()) < 2_000_000
+    assert "data:" not in VideoResult([], 25, {"seed": 3})._repr_html_()
+
+
+def test_generated_image_is_a_pillow_image(made: ImageResult) -> None:
+    assert isinstance(made[0], Image.Image) and isinstance(made[0], GeneratedImage)
     assert made[0].resize((8, 8)).size == (8, 8) and made[0].convert("L").mode == "L"
 
 
-def test_reading_what_is_no_picture(tmp_path: Path) -> None:
+def test_read_parameters_of_missing_and_damaged_files(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_parameters(tmp_path / "none.png")
     (tmp_path / "a.png").write_bytes(b"nonsense")
@@ -174,7 +209,7 @@ def test_reading_what_is_no_picture(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def frames() -> list[np.ndarray]:
-    """A square that moves to the right."""
+    """Return frames of a square that moves to the right."""
     found = []
     for i in range(9):
         frame = np.full((48, 64, 3), 30, np.uint8)
@@ -184,7 +219,7 @@ def frames() -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("ending", ["gif", "webp"])
-def test_animations(frames: list[np.ndarray], tmp_path: Path, ending: str) -> None:
+def test_animations_have_frames_and_duration(frames: list[np.ndarray], tmp_path: Path, ending: str) -> None:
     path = save_video(frames, tmp_path / f"a.{ending}", fps=16)
     duration = 0
     with Image.open(path) as video:
@@ -198,7 +233,7 @@ def test_animations(frames: list[np.ndarray], tmp_path: Path, ending: str) -> No
 
 
 @pytest.mark.parametrize("size", [(48, 64), (47, 63)])
-def test_mp4(frames: list[np.ndarray], tmp_path: Path, size: tuple[int, int]) -> None:
+def test_mp4_has_frames_and_rate(frames: list[np.ndarray], tmp_path: Path, size: tuple[int, int]) -> None:
     import av
 
     height, width = size
@@ -213,7 +248,7 @@ def test_mp4(frames: list[np.ndarray], tmp_path: Path, size: tuple[int, int]) ->
         assert difference.mean() < 8
 
 
-def test_frames(frames: list[np.ndarray], tmp_path: Path) -> None:
+def test_video_result_saves_numbered_frames(frames: list[np.ndarray], tmp_path: Path) -> None:
     result = VideoResult([Image.fromarray(frame) for frame in frames], 16, {"seed": 3})
     assert result.seed == 3 and result.frames == list(result)
     folder = result.save(tmp_path / "frames")
@@ -223,9 +258,9 @@ def test_frames(frames: list[np.ndarray], tmp_path: Path) -> None:
     assert result.save(tmp_path / "a.gif", fps=5).exists()
 
 
-def test_videos_that_are_refused(frames: list[np.ndarray], tmp_path: Path) -> None:
+def test_rejects_invalid_videos(frames: list[np.ndarray], tmp_path: Path) -> None:
     for bad, match in (
-        (([], "a.gif"), "sizes none"),
+        (([], "a.gif"), "frames"),
         (([frames[0], frames[0][:8]], "a.gif"), "expected one size"),
         ((frames, "a.avi"), "'.avi'"),
     ):
@@ -235,7 +270,7 @@ def test_videos_that_are_refused(frames: list[np.ndarray], tmp_path: Path) -> No
         with pytest.raises((TypeError, ValueError), match="fps"):
             save_video(frames, tmp_path / "a.gif", fps=fps)
     with pytest.raises(ValueError, match=r"fps is 101, expected 1 to 100 for \.gif"):
-        save_video(frames, tmp_path / "a.gif", fps=101)  # its frames would have no time
+        save_video(frames, tmp_path / "a.gif", fps=101)  # a gif cannot express it
     with pytest.raises(FileNotFoundError):
         save_video(frames, tmp_path / "none" / "a.gif")
     assert list(tmp_path.iterdir()) == []
@@ -261,7 +296,7 @@ def lora(tmp_path: Path) -> Path:
     return path
 
 
-def test_loras(flux_path: Path, lora: Path) -> None:
+def test_loras_by_path_and_by_tag(flux_path: Path, lora: Path) -> None:
     with StableDiffusion(flux_path, lora_dir=lora.parent.parent) as sd:
 
         def pixels(prompt: str, **more: object) -> np.ndarray:
@@ -275,12 +310,12 @@ def test_loras(flux_path: Path, lora: Path) -> None:
         np.testing.assert_array_equal(pixels("a circle", loras=[lora]), pixels("<lora:ink> a circle"))
         steps: list[tuple[int, int]] = []
         out = sd.txt2img("a circle", loras=[(lora, 0.5)], on_step=lambda i, n, _: steps.append((i, n)), **SMALL)
-        assert steps == [(0, 2), (1, 2), (2, 2)]  # the tensors of the LoRA are no steps
+        assert steps == [(0, 2), (1, 2), (2, 2)]  # loading the LoRA is not a step
         assert out.parameters["prompt"] == "a circle <lora:ink:0.5>"
-        np.testing.assert_array_equal(pixels("a circle"), plain)  # nothing stays
+        np.testing.assert_array_equal(pixels("a circle"), plain)  # the LoRA is not applied to later calls
         with pytest.raises(FileNotFoundError, match="did you mean ink"):
             pixels("a circle <lora:imk:1>")
         with pytest.raises(ValueError, match="expected a number"):
             pixels("a circle <lora:ink:much>")
-        with pytest.raises(ValueError, match="negative_prompt has '<lora:ink:1>', expected LoRAs in the prompt"):
+        with pytest.raises(ValueError, match="negative_prompt has '<lora:ink:1>'"):
             pixels("a circle", negative_prompt="blue <lora:ink:1>")

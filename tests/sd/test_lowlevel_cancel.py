@@ -1,4 +1,4 @@
-"""Stopping the engine: from callbacks, by `cancel`, by Ctrl-C, while it loads, computes, tiles and waits."""
+"""Cancelling by callbacks, `cancel` and Ctrl-C, while loading, computing, tiling and waiting."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from cyllama.errors import CancelledError
 from cyllama.sd import SDContext, SDTilingParams, Upscaler, convert
 
 
-class After:
-    """Is set from the n-th time it is asked."""
+class CancelAfter:
+    """An event that is set after n checks."""
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -31,7 +31,7 @@ class After:
         return self.n < 0
 
 
-def test_cancelled_before_it_begins(flux: SDContext, flux_path: Path) -> None:
+def test_cancel_before_the_call(flux: SDContext, flux_path: Path) -> None:
     event = threading.Event()
     event.set()
     with pytest.raises(CancelledError):
@@ -42,7 +42,7 @@ def test_cancelled_before_it_begins(flux: SDContext, flux_path: Path) -> None:
         flux.generate_image(small(), cancel=True)
 
 
-def test_progress_returns_false(flux: SDContext, picture: np.ndarray) -> None:
+def test_progress_returns_false(flux: SDContext, base_image: np.ndarray) -> None:
     steps: list[int] = []
 
     def stop(step: int, total: int, seconds: float) -> bool:
@@ -52,13 +52,13 @@ def test_progress_returns_false(flux: SDContext, picture: np.ndarray) -> None:
     with pytest.raises(CancelledError):
         flux.generate_image(small(), progress=stop)
     assert steps == [0, 1, 2]
-    np.testing.assert_array_equal(flux.generate_image(small())[0], picture)
+    np.testing.assert_array_equal(flux.generate_image(small())[0], base_image)
 
 
 @pytest.mark.parametrize("where", ["progress", "preview"])
 @pytest.mark.parametrize("kind", [ZeroDivisionError, KeyboardInterrupt, SystemExit])
-def test_exceptions_of_callbacks_arrive(
-    flux: SDContext, picture: np.ndarray, where: str, kind: type[BaseException]
+def test_exceptions_of_callbacks_propagate(
+    flux: SDContext, base_image: np.ndarray, where: str, kind: type[BaseException]
 ) -> None:
     calls: list[int] = []
 
@@ -70,7 +70,7 @@ def test_exceptions_of_callbacks_arrive(
     with pytest.raises(kind, match="from the callback"):
         flux.generate_image(small(), **{where: fail})
     assert calls[-1] == 2
-    np.testing.assert_array_equal(flux.generate_image(small())[0], picture)
+    np.testing.assert_array_equal(flux.generate_image(small())[0], base_image)
 
 
 def test_preview_returns_false(flux: SDContext) -> None:
@@ -79,7 +79,7 @@ def test_preview_returns_false(flux: SDContext) -> None:
 
 
 def latency(flux: SDContext, **more: object) -> float:
-    """Seconds from setting the event to the exception, 0.3 seconds into a long call."""
+    """Return the seconds from setting the event, 0.3 seconds into a long call, to the exception."""
     event, set_at = threading.Event(), 0.0
 
     def fire() -> None:
@@ -97,40 +97,39 @@ def latency(flux: SDContext, **more: object) -> float:
         timer.join()
 
 
-def test_cancel_within_a_step(flux: SDContext, picture: np.ndarray) -> None:
-    assert latency(flux, sampling={"sample_steps": 1000}) < 1.0
-    assert latency(flux, width=1024, height=1024, sampling={"sample_steps": 2}) < 2.0  # inside of one step
-    np.testing.assert_array_equal(flux.generate_image(small())[0], picture)
+def test_cancel_within_a_step(flux: SDContext, base_image: np.ndarray) -> None:
+    assert latency(flux, sampling={"steps": 1000}) < 1.0
+    assert latency(flux, width=1024, height=1024, sampling={"steps": 2}) < 2.0  # within one step
+    np.testing.assert_array_equal(flux.generate_image(small())[0], base_image)
 
 
-def test_cancel_in_the_vae_and_in_the_encoder(flux: SDContext, picture: np.ndarray) -> None:
+def test_cancel_in_the_vae_and_in_the_encoder(flux: SDContext, base_image: np.ndarray) -> None:
     large = np.zeros((1024, 1024, 3), np.uint8)
     tiling = SDTilingParams(enabled=True, tile_size_x=8, tile_size_y=8)
     event = threading.Event()
     with pytest.raises(CancelledError):
         flux.generate_image(
-            small(width=1024, height=1024, init_image=large, vae_tiling_params=tiling),
+            small(width=1024, height=1024, init_image=large, vae_tiling=tiling),
             tile_progress=lambda tile, total, seconds: event.set() if tile == 2 else None,
             cancel=event,
         )
     with pytest.raises(ZeroDivisionError):
-        flux.generate_image(small(vae_tiling_params=tiling), tile_progress=lambda tile, *_: 1 // (tile - 3))
+        flux.generate_image(small(vae_tiling=tiling), tile_progress=lambda tile, *_: 1 // (tile - 3))
     with pytest.raises(CancelledError):
-        flux.generate_image(small(vae_tiling_params=tiling), tile_progress=lambda tile, *_: tile < 2)
+        flux.generate_image(small(vae_tiling=tiling), tile_progress=lambda tile, *_: tile < 2)
     assert latency(flux, width=1024, height=1024, init_image=large) < 2.0
-    np.testing.assert_array_equal(flux.generate_image(small())[0], picture)
+    np.testing.assert_array_equal(flux.generate_image(small())[0], base_image)
 
 
-def test_cancel_at_every_moment(flux: SDContext, picture: np.ndarray) -> None:
-    """`cancel` is asked in the encoder, in the steps and in the decoder: each leaves a usable context."""
+def test_cancel_in_encoder_steps_and_decoder_keeps_the_context_usable(flux: SDContext, base_image: np.ndarray) -> None:
     cancelled = 0
     for n in range(1, 40, 2):
         try:
-            flux.generate_image(small(sampling={"sample_steps": 20}), cancel=After(n))
+            flux.generate_image(small(sampling={"steps": 20}), cancel=CancelAfter(n))
         except CancelledError:
             cancelled += 1
     assert cancelled >= 10
-    np.testing.assert_array_equal(flux.generate_image(small())[0], picture)
+    np.testing.assert_array_equal(flux.generate_image(small())[0], base_image)
 
 
 def test_cancel_while_loading(flux_path: Path) -> None:
@@ -172,14 +171,14 @@ def test_cancel_while_waiting(flux: SDContext, flux_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal to itself")
-def test_ctrl_c(flux: SDContext, picture: np.ndarray) -> None:
+def test_ctrl_c(flux: SDContext, base_image: np.ndarray) -> None:
     timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
     begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        flux.generate_image(small(sampling={"sample_steps": 1000}))
+        flux.generate_image(small(sampling={"steps": 1000}))
     assert time.monotonic() - begin < 3.0
-    np.testing.assert_array_equal(flux.generate_image(small())[0], picture)
+    np.testing.assert_array_equal(flux.generate_image(small())[0], base_image)
 
 
 def test_cancel_the_upscaler() -> None:
@@ -216,7 +215,7 @@ def rss() -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_fifty_cancels_leave_nothing_behind(flux: SDContext, picture: np.ndarray) -> None:
+def test_fifty_cancelled_calls_do_not_leak(flux: SDContext, base_image: np.ndarray) -> None:
     trim = ctypes.CDLL(None).malloc_trim
 
     def cancels(n: int) -> None:
@@ -225,7 +224,7 @@ def test_fifty_cancels_leave_nothing_behind(flux: SDContext, picture: np.ndarray
                 if i % 2:
                     flux.generate_image(small(), progress=lambda step, *_: step < 1)
                 else:
-                    flux.generate_image(small(sampling={"sample_steps": 50}), cancel=After(2))
+                    flux.generate_image(small(sampling={"steps": 50}), cancel=CancelAfter(2))
         gc.collect()
         trim(0)
 
@@ -233,4 +232,4 @@ def test_fifty_cancels_leave_nothing_behind(flux: SDContext, picture: np.ndarray
     before = rss()
     cancels(50)
     assert rss() - before < 3_000_000
-    np.testing.assert_array_equal(flux.generate_image(small())[0], picture)
+    np.testing.assert_array_equal(flux.generate_image(small())[0], base_image)

@@ -1,4 +1,4 @@
-"""SDContext: files that are no models, and lifetimes: closing, threads, forks, leaks."""
+"""SDContext: invalid files, closing, threads, forks and leaks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from cyllama.errors import (
     UnsupportedError,
 )
 from cyllama.llama import GGUFContext
-from cyllama.models.esrgan import write_safetensors
+from cyllama.models.converters.esrgan import write_safetensors
 from cyllama.sd import (
     SDContext,
     SDContextParams,
@@ -45,7 +45,7 @@ def load(path: Path, **more: object) -> SDContext:
     return SDContext(SDContextParams(model_path=path, **more))
 
 
-def test_files_that_are_no_models(flux_path: Path, tmp_path: Path) -> None:
+def test_rejects_files_that_are_not_models(flux_path: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "none.gguf")
     for name, content in (
@@ -63,7 +63,7 @@ def test_files_that_are_no_models(flux_path: Path, tmp_path: Path) -> None:
         assert caught.value.engine == "sd" and caught.value.function == "new_sd_ctx"
 
 
-def test_truncated_files(flux_path: Path, tmp_path: Path) -> None:
+def test_rejects_truncated_files(flux_path: Path, tmp_path: Path) -> None:
     whole = flux_path.read_bytes()
     for size in (10, 1000, 20_000, 100_000, len(whole) // 2, len(whole) - 100):
         path = tmp_path / f"{size}.gguf"
@@ -74,7 +74,7 @@ def test_truncated_files(flux_path: Path, tmp_path: Path) -> None:
 
 
 def parts(path: Path, prefixes: tuple[str, ...], destination: Path) -> Path:
-    """The tensors of some parts of a model."""
+    """Write the tensors with some prefixes to another file."""
     source, target = GGUFContext.from_file(path), GGUFContext.empty()
     for info in source.tensors():
         if info.name.startswith(prefixes):
@@ -87,7 +87,7 @@ def parts(path: Path, prefixes: tuple[str, ...], destination: Path) -> Path:
     return destination
 
 
-def test_missing_parts(flux_path: Path, tmp_path: Path) -> None:
+def test_rejects_models_without_a_component(flux_path: Path, tmp_path: Path) -> None:
     no_text = parts(flux_path, ("model.diffusion_model.", "tae."), tmp_path / "no_text.gguf")
     with pytest.raises(ModelLoadError, match="no text encoder"):
         SDContext(flux_params(no_text))
@@ -103,7 +103,7 @@ def test_missing_parts(flux_path: Path, tmp_path: Path) -> None:
         load(no_heads)
 
 
-def test_a_truncated_safetensors_file(tmp_path: Path) -> None:
+def test_rejects_a_truncated_safetensors_file(tmp_path: Path) -> None:
     path = tmp_path / "cut.safetensors"
     write_safetensors({"model.diffusion_model.img_in.weight": np.zeros((256, 64), np.float16)}, path)
     path.write_bytes(path.read_bytes()[:-1000])
@@ -111,7 +111,7 @@ def test_a_truncated_safetensors_file(tmp_path: Path) -> None:
         load(path)
 
 
-def test_a_checkpoint_with_code_is_refused(tmp_path: Path) -> None:
+def test_rejects_a_checkpoint_with_code(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple:
             return (os.system, (f"touch {tmp_path}/ran",))
@@ -128,7 +128,7 @@ def test_a_checkpoint_with_code_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_bad_context_parameters(flux_path: Path, tmp_path: Path) -> None:
+def test_rejects_invalid_context_parameters(flux_path: Path, tmp_path: Path) -> None:
     for bad, message in (
         ({"n_threads": 0}, "n_threads is 0"),
         ({"wtype": 41}, "wtype is 41"),
@@ -150,26 +150,26 @@ def test_bad_context_parameters(flux_path: Path, tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------- lifetimes
 
 
-def test_a_context_without_the_encoder_refuses_images(flux_path: Path, picture: np.ndarray) -> None:
+def test_decode_only_context_rejects_images(flux_path: Path, base_image: np.ndarray) -> None:
     with SDContext(flux_params(flux_path)) as context:
         with pytest.raises(ImageGenerationError, match="loaded without its encoder"):
-            context.generate_image(small(init_image=picture))
-        np.testing.assert_array_equal(context.generate_image(small())[0], picture)
+            context.generate_image(small(init_image=base_image))
+        np.testing.assert_array_equal(context.generate_image(small())[0], base_image)
 
 
-def test_freed_parts_refuse_a_second_call(flux_path: Path, picture: np.ndarray) -> None:
+def test_freed_weights_reject_a_second_call(flux_path: Path, base_image: np.ndarray) -> None:
     with SDContext(flux_params(flux_path, free_params_immediately=True)) as context:
-        np.testing.assert_array_equal(context.generate_image(small())[0], picture)
+        np.testing.assert_array_equal(context.generate_image(small())[0], base_image)
         with pytest.raises(UnsupportedError, match="free_params_immediately"):
             context.generate_image(small())
 
 
-def test_a_model_of_pictures_makes_no_videos(flux: SDContext) -> None:
-    with pytest.raises(UnsupportedError, match=r"\(Flux\) does not make videos"):
+def test_image_model_rejects_videos(flux: SDContext) -> None:
+    with pytest.raises(UnsupportedError, match=r"\(Flux\)"):
         flux.generate_video(VideoGenParams(prompt="a cat"))
 
 
-def test_a_closed_context(flux_path: Path) -> None:
+def test_closed_context_raises_closed_error(flux_path: Path) -> None:
     context = SDContext(flux_params(flux_path))
     context.close()
     context.close()
@@ -190,7 +190,7 @@ def test_a_closed_context(flux_path: Path) -> None:
         pickle.dumps(context)
 
 
-def test_two_threads_on_one_context(flux: SDContext) -> None:
+def test_concurrent_calls_of_a_context_raise_in_use_error(flux: SDContext) -> None:
     inside, leave = threading.Event(), threading.Event()
 
     def hold(step: int, total: int, seconds: float) -> None:
@@ -210,7 +210,7 @@ def test_two_threads_on_one_context(flux: SDContext) -> None:
         thread.join(60)
 
 
-def test_two_contexts_take_turns(flux: SDContext, flux_path: Path, picture: np.ndarray) -> None:
+def test_two_contexts_wait_for_each_other(flux: SDContext, flux_path: Path, base_image: np.ndarray) -> None:
     events: list[str] = []
     results: list[np.ndarray] = []
     with SDContext(flux_params(flux_path)) as other:
@@ -225,17 +225,17 @@ def test_two_contexts_take_turns(flux: SDContext, flux_path: Path, picture: np.n
             thread.join(120)
     assert len(results) == 2
     for result in results:
-        np.testing.assert_array_equal(result, picture)
+        np.testing.assert_array_equal(result, base_image)
     assert "".join(events) in ("aaaabbbb", "bbbbaaaa")
 
 
-def test_a_call_from_a_callback(flux: SDContext, flux_path: Path) -> None:
+def test_call_from_a_callback_raises_in_use_error(flux: SDContext, flux_path: Path) -> None:
     with SDContext(flux_params(flux_path)) as other:
         with pytest.raises(InUseError, match="from a callback"):
             flux.generate_image(small(), progress=lambda *_: other.generate_image(small()))
 
 
-def test_use_after_fork_is_refused(flux: SDContext) -> None:
+def test_use_after_fork_raises(flux: SDContext) -> None:
     child = os.fork()
     if child == 0:
         try:
@@ -253,12 +253,12 @@ def rss() -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_nothing_leaks(flux: SDContext, flux_path: Path, tmp_path: Path) -> None:
+def test_memory_does_not_leak(flux: SDContext, flux_path: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(flux_path.read_bytes()[:-1000])
 
     def round_trip() -> None:
-        request = small(width=64, height=64, batch_count=2, sampling={"sample_steps": 2})
+        request = small(width=64, height=64, batch_size=2, sampling={"steps": 2})
         flux.generate_image(request, preview=lambda *_: None, preview_mode="vae")
         with pytest.raises(ModelLoadError):
             SDContext(flux_params(broken, vae_decode_only=False))
@@ -278,15 +278,15 @@ def test_nothing_leaks(flux: SDContext, flux_path: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("what", ["load", "image", "upscale", "convert"])
-def test_the_gil_is_free(flux: SDContext, flux_path: Path, tmp_path: Path, what: str) -> None:
-    """Another thread runs on all the time: with the GIL held it would not run at all, however busy the machine is."""
+def test_releases_the_gil(flux: SDContext, flux_path: Path, tmp_path: Path, what: str) -> None:
+    """A second Python thread makes progress during the call."""
     network = cyllama.models.get("realesrgan-x4plus-anime")
-    picture = np.zeros((48, 48, 3), np.uint8)
+    base_image = np.zeros((48, 48, 3), np.uint8)
     with Upscaler(network) as upscaler:
         calls: dict[str, Callable[[], object]] = {
             "load": lambda: SDContext(flux_params(flux_path)).close(),
             "image": lambda: flux.generate_image(small(width=192, height=192)),
-            "upscale": lambda: upscaler.upscale(picture),
+            "upscale": lambda: upscaler.upscale(base_image),
             "convert": lambda: convert(flux_path, tmp_path / "a.gguf", output_type="q8_0"),
         }
         with heartbeat() as heart:
@@ -296,14 +296,14 @@ def test_the_gil_is_free(flux: SDContext, flux_path: Path, tmp_path: Path, what:
     assert heart.beats > 50 * seconds and heart.longest < seconds / 2
 
 
-def test_stdout_stays_clean(flux_path: Path) -> None:
+def test_does_not_write_to_stdout(flux_path: Path) -> None:
     code = (
         "import sys\n"
         "from cyllama.sd import *\n"
         "path = sys.argv[1]\n"
         "with SDContext(SDContextParams(model_path=path, taesd_path=path)) as context:\n"
         "    context.generate_image(ImageGenParams(prompt='x', width=64, height=64,\n"
-        "                                          sample_params=SampleParams(sample_steps=2)))\n"
+        "                                          sample_params=SampleParams(steps=2)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(flux_path)], capture_output=True, text=True, check=True)
     assert done.stdout == "" and done.stderr == ""

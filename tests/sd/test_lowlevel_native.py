@@ -1,4 +1,4 @@
-"""The same pixels as the engine's own program, for each sampler and scheduler."""
+"""Pixels equal those of sd-cli."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cyllama.sd import (
 
 
 def native(bin_dir: Path, model: Path, out: Path, *more: str) -> np.ndarray:
-    """What sd-cli makes of the same; one thread, as results do not depend on their number here."""
+    """Return the image of sd-cli."""
     command = [bin_dir / "sd-cli", "-m", model, "--taesd", model, "-p", "a red circle", "-W", "64", "-H", "64",
                "-s", "42", "-t", "2", "-o", out, *more]  # fmt: skip
     subprocess.run(list(map(str, command)), check=True, capture_output=True)
@@ -39,40 +39,46 @@ def ours(flux: SDContext, **more: object) -> np.ndarray:
 
 
 @pytest.mark.parametrize("method", list(SampleMethod))
-def test_every_sampler(flux: SDContext, flux_path: Path, bin_dir: Path, tmp_path: Path, method: SampleMethod) -> None:
+def test_every_sampler_matches_sd_cli(
+    flux: SDContext, flux_path: Path, bin_dir: Path, tmp_path: Path, method: SampleMethod
+) -> None:
     expected = native(bin_dir, flux_path, tmp_path / "a.png", "--steps", "4", "--cfg-scale", "1",
                       "--sampling-method", sd_sample_method_name(method))  # fmt: skip
-    found = ours(flux, sampling={"sample_steps": 4, "sample_method": method})
+    found = ours(flux, sampling={"steps": 4, "sampler": method})
     np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("scheduler", [s for s in Scheduler if s != Scheduler.AYS])
-def test_every_scheduler(flux: SDContext, flux_path: Path, bin_dir: Path, tmp_path: Path, scheduler: Scheduler) -> None:
+def test_every_scheduler_matches_sd_cli(
+    flux: SDContext, flux_path: Path, bin_dir: Path, tmp_path: Path, scheduler: Scheduler
+) -> None:
     expected = native(bin_dir, flux_path, tmp_path / "a.png", "--steps", "4", "--cfg-scale", "1",
                       "--scheduler", sd_scheduler_name(scheduler))  # fmt: skip
-    found = ours(flux, sampling={"sample_steps": 4, "scheduler": scheduler})
+    found = ours(flux, sampling={"steps": 4, "scheduler": scheduler})
     np.testing.assert_array_equal(found, expected)
 
 
-def test_guidance_and_a_negative_prompt(flux: SDContext, flux_path: Path, bin_dir: Path, tmp_path: Path) -> None:
+def test_guidance_and_negative_prompt_match_sd_cli(
+    flux: SDContext, flux_path: Path, bin_dir: Path, tmp_path: Path
+) -> None:
     expected = native(bin_dir, flux_path, tmp_path / "a.png", "--steps", "3", "--cfg-scale", "4", "--guidance", "2",
                       "-n", "a blue square")  # fmt: skip
-    guidance = GuidanceParams(txt_cfg=4.0, distilled_guidance=2.0)
+    guidance = GuidanceParams(cfg_scale=4.0, guidance=2.0)
     found = ours(flux, negative_prompt="a blue square", sampling={"guidance": guidance})
     np.testing.assert_array_equal(found, expected)
 
 
-def test_image_to_image(flux: SDContext, flux_path: Path, bin_dir: Path, tmp_path: Path) -> None:
+def test_image_to_image_matches_sd_cli(flux: SDContext, flux_path: Path, bin_dir: Path, tmp_path: Path) -> None:
     start = ours(flux, seed=1)
     Image.fromarray(start).save(tmp_path / "start.png")
     expected = native(bin_dir, flux_path, tmp_path / "a.png", "--steps", "4", "--cfg-scale", "1",
                       "-i", str(tmp_path / "start.png"), "--strength", "0.6")  # fmt: skip
-    found = ours(flux, init_image=start, strength=0.6, sampling={"sample_steps": 4})
+    found = ours(flux, init_image=start, strength=0.6, sampling={"steps": 4})
     np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("name", ["realesrgan-x4plus", "realesrgan-x4plus-anime"])
-def test_a_photograph_enlarged_in_tiles(
+def test_upscaling_in_tiles_matches_sd_cli(
     name: str, bin_dir: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     with Image.open(Path(request.config.rootpath) / "thirdparty/llama.cpp/tools/mtmd/test-1.jpeg") as photograph:
@@ -88,10 +94,10 @@ def test_a_photograph_enlarged_in_tiles(
         np.testing.assert_array_equal(np.asarray(found), np.asarray(expected.convert("RGB")))
     assert found.size == (160, 96) and seen == [(i, seen[-1][1]) for i in range(seen[-1][1] + 1)] and len(seen) > 2
     reduced = np.asarray(found.resize(image.size, Image.Resampling.BOX))
-    assert np.corrcoef(reduced.ravel(), np.asarray(image).ravel())[0, 1] > 0.95  # the same picture, with more in it
+    assert np.corrcoef(reduced.ravel(), np.asarray(image).ravel())[0, 1] > 0.95  # the same image with more detail
 
 
-def test_conversion(flux_path: Path, bin_dir: Path, tmp_path: Path) -> None:
+def test_conversion_matches_sd_cli(flux_path: Path, bin_dir: Path, tmp_path: Path) -> None:
     command = [bin_dir / "sd-cli", "-M", "convert", "-m", flux_path, "-o", tmp_path / "native.gguf", "--type", "q8_0"]
     subprocess.run(list(map(str, command)), check=True, capture_output=True)
     convert(flux_path, tmp_path / "ours.gguf", output_type="q8_0", convert_name=False)
@@ -102,7 +108,7 @@ def test_conversion(flux_path: Path, bin_dir: Path, tmp_path: Path) -> None:
     }
 
 
-def test_edges_of_a_square() -> None:
+def test_canny_detects_the_edges_of_a_square() -> None:
     image = np.zeros((64, 64, 3), np.uint8)
     image[20:44, 20:44] = 255
     edges = preprocess_canny(image)

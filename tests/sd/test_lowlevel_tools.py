@@ -1,4 +1,4 @@
-"""The upscaler, conversion, and names of the enums."""
+"""The upscaler, conversion, and enum names."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sd.support import flux_params, small
 import cyllama
 from cyllama.errors import ClosedError, DownloadError, EngineError, ModelLoadError
 from cyllama.llama import GGUFContext
-from cyllama.models.esrgan import read_ncnn, write_safetensors
-from cyllama.models.package_index import sha256_of
+from cyllama.models._download import sha256_of
+from cyllama.models.converters.esrgan import read_ncnn, write_safetensors
 from cyllama.sd import (
     HiresUpscaler,
     LoraApplyMode,
@@ -40,7 +40,7 @@ def anime() -> Path:
 # ------------------------------------------------------------------------------------------- upscaler
 
 
-def test_a_picture_gets_sharper_and_four_times_as_large(anime: Path) -> None:
+def test_upscales_by_four_and_sharpens(anime: Path) -> None:
     image = np.zeros((32, 32, 3), np.uint8)
     image[:, 16:] = (200, 100, 50)
     with Upscaler(anime) as upscaler:
@@ -60,7 +60,7 @@ def test_tiles_and_progress(anime: Path) -> None:
     assert seen == [(i, 4) for i in range(5)]
 
 
-def test_what_the_upscaler_refuses(anime: Path, flux_path: Path, tmp_path: Path) -> None:
+def test_upscaler_rejects_invalid_arguments(anime: Path, flux_path: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Upscaler(tmp_path / "none")
     with pytest.raises(ModelLoadError, match="cannot load"):
@@ -88,15 +88,15 @@ def test_what_the_upscaler_refuses(anime: Path, flux_path: Path, tmp_path: Path)
 # ----------------------------------------------------------------------------------------- conversion
 
 
-def test_a_converted_model_makes_the_same_picture(flux_path: Path, tmp_path: Path, picture: np.ndarray) -> None:
+def test_converted_model_generates_the_same_image(flux_path: Path, tmp_path: Path, base_image: np.ndarray) -> None:
     seen: list[int] = []
     convert(flux_path, tmp_path / "same.gguf", progress=lambda step, total, seconds: seen.append(step))
     assert seen and seen[-1] > 100
     with SDContext(flux_params(tmp_path / "same.gguf")) as context:
-        np.testing.assert_array_equal(context.generate_image(small())[0], picture)
+        np.testing.assert_array_equal(context.generate_image(small())[0], base_image)
 
 
-def test_types_by_rule(flux_path: Path, tmp_path: Path) -> None:
+def test_converts_types_by_rule(flux_path: Path, tmp_path: Path) -> None:
     convert(flux_path, tmp_path / "a.gguf", tensor_type_rules=r"single_blocks\.0\.linear1=q8_0,double_blocks=q4_0")
     types = {info.name: info.type.name for info in GGUFContext.from_file(tmp_path / "a.gguf").tensors()}
     assert types["model.diffusion_model.single_blocks.0.linear1.weight"] == "Q8_0"
@@ -104,7 +104,7 @@ def test_types_by_rule(flux_path: Path, tmp_path: Path) -> None:
     assert types["model.diffusion_model.single_blocks.1.linear1.weight"] == "F16"
 
 
-def test_safetensors(anime: Path, flux_path: Path, tmp_path: Path) -> None:
+def test_converts_to_safetensors(anime: Path, flux_path: Path, tmp_path: Path) -> None:
     target = tmp_path / "a.safetensors"
     convert(anime, target, output_type="f32")
     assert target.stat().st_size > 1.9 * anime.stat().st_size
@@ -116,7 +116,7 @@ def test_safetensors(anime: Path, flux_path: Path, tmp_path: Path) -> None:
         convert(flux_path, target, output_type="f16")
 
 
-def test_what_cannot_be_converted(flux_path: Path, tmp_path: Path) -> None:
+def test_rejects_invalid_conversions(flux_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
     with pytest.raises(FileNotFoundError):
         convert(tmp_path / "none", out)
@@ -145,7 +145,7 @@ def test_what_cannot_be_converted(flux_path: Path, tmp_path: Path) -> None:
     assert not out.exists() and not [path for path in tmp_path.iterdir() if path.name.startswith(".cyllama")]
 
 
-# ------------------------------------------------------------------------------------------- the rest
+# ------------------------------------------------------------------------------------------ other functions
 
 
 @pytest.mark.parametrize(
@@ -161,31 +161,31 @@ def test_what_cannot_be_converted(flux_path: Path, tmp_path: Path) -> None:
         (HiresUpscaler, "sd_hires_upscaler_name", "str_to_sd_hires_upscaler"),
     ],
 )
-def test_names_of_enums(enum: type[IntEnum], name_of: str, value_of: str) -> None:
+def test_enum_names_round_trip(enum: type[IntEnum], name_of: str, value_of: str) -> None:
     names = [getattr(_enums, name_of)(member) for member in enum]
     assert len(set(names)) == len(enum)
     for member, name in zip(enum, names, strict=True):
         assert getattr(_enums, value_of)(name) is member
         assert _enums.enum_value(enum, name, "x") == _enums.enum_value(enum, member.name.lower(), "x") == member
-    with pytest.raises(ValueError, match="knows no .* called 'nonsense'"):
+    with pytest.raises(ValueError, match="name is 'nonsense', expected"):
         getattr(_enums, value_of)("nonsense")
     with pytest.raises(ValueError, match="expected one of"):
         getattr(_enums, name_of)(len(enum) + 100)
 
 
-def test_cores() -> None:
+def test_num_physical_cores() -> None:
     assert 1 <= num_physical_cores() <= 4096
 
 
-def test_the_networks_have_the_pinned_bytes(anime: Path) -> None:
+def test_networks_have_the_pinned_hash(anime: Path) -> None:
     assert sha256_of(anime) == cyllama.models.find("realesrgan-x4plus-anime").sha256
 
 
-def test_the_generated_model_has_the_pinned_bytes(flux_path: Path) -> None:
+def test_generated_model_has_the_pinned_hash(flux_path: Path) -> None:
     assert sha256_of(flux_path) == cyllama.models.find("tiny-flux-random").sha256
 
 
-def test_networks_that_are_none() -> None:
+def test_rejects_invalid_networks() -> None:
     with pytest.raises(DownloadError, match="not a network of ncnn"):
         read_ncnn("nonsense", b"")
     line = "Convolution c 1 1 a b 0=64 1=3 6=1728"

@@ -1,4 +1,4 @@
-"""txt2img and its kin on the generated model: names, defaults, sizes, seeds, callbacks, threads, every refusal."""
+"""High-level functions on the generated model: options, defaults, sizes, seeds, callbacks, threads, errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import Image
 from sd.support import small
 
 from cyllama.errors import CancelledError, ClosedError, InUseError, MediaError, ModelLoadError, UnsupportedError
-from cyllama.models.esrgan import write_safetensors
+from cyllama.models.converters.esrgan import write_safetensors
 from cyllama.sd import (
     SDContext,
     StableDiffusion,
@@ -40,14 +40,14 @@ def sd(flux_path: Path) -> Iterator[StableDiffusion]:
         yield model
 
 
-def array(picture: Image.Image) -> np.ndarray:
-    return np.asarray(picture)
+def array(image: Image.Image) -> np.ndarray:
+    return np.asarray(image)
 
 
-# ------------------------------------------------------------------------------------------- pictures
+# ------------------------------------------------------------------------------------------- images
 
 
-def test_one_line() -> None:
+def test_txt2img_with_a_model_name() -> None:
     out = txt2img("a red circle", "tiny-flux-random", **SMALL)
     assert len(out) == 1 and isinstance(out[0], Image.Image)
     assert out[0].mode == "RGB" and out[0].size == (64, 64)
@@ -55,13 +55,13 @@ def test_one_line() -> None:
     assert out.parameters["steps"] == 2 and out.parameters["prompt"] == "a red circle"
 
 
-def test_the_same_pixels_as_the_low_level(sd: StableDiffusion, flux: SDContext) -> None:
-    (expected,) = flux.generate_image(small(sampling={"sample_steps": 3, "sample_method": "heun"}))
+def test_pixels_equal_the_low_level(sd: StableDiffusion, flux: SDContext) -> None:
+    (expected,) = flux.generate_image(small(sampling={"steps": 3, "sampler": "heun"}))
     out = sd.txt2img("a red circle", width=128, height=128, steps=3, seed=42, sampler="Heun", output_type="np")
     np.testing.assert_array_equal(out[0], expected)
 
 
-def test_defaults_of_the_family(sd: StableDiffusion) -> None:
+def test_uses_defaults_of_the_family(sd: StableDiffusion) -> None:
     assert sd.family.name == "Flux" and sd.name == "tiny-flux-random"
     out = sd.txt2img("x", width=64, height=64)
     found = {name: out.parameters[name] for name in ("steps", "cfg_scale", "guidance", "sampler", "scheduler")}
@@ -78,14 +78,14 @@ def test_defaults_of_the_family(sd: StableDiffusion) -> None:
         {"steps": 2, "guidance": 3.0, "sampler": 0, "scheduler": "DISCRETE"},
     ],
 )
-def test_other_names_of_the_options(sd: StableDiffusion, names: dict) -> None:
+def test_accepts_aliases(sd: StableDiffusion, names: dict) -> None:
     expected = sd.txt2img("x", width=64, height=64, seed=3, steps=2, guidance=3.0)
     found = sd.txt2img("x", width=64, height=64, seed=3, **names)
     assert expected.infotexts == found.infotexts
     np.testing.assert_array_equal(array(found[0]), array(expected[0]))
 
 
-def test_a_generator_as_the_seed(sd: StableDiffusion) -> None:
+def test_accepts_a_generator_as_seed(sd: StableDiffusion) -> None:
     class Generator:
         def initial_seed(self) -> int:
             return 7
@@ -94,41 +94,41 @@ def test_a_generator_as_the_seed(sd: StableDiffusion) -> None:
     assert out.seeds == [7]
 
 
-def test_seeds_of_a_batch_repeat_one_by_one(sd: StableDiffusion) -> None:
+def test_seeds_of_a_batch_are_reproducible(sd: StableDiffusion) -> None:
     out = sd.txt2img("x", **{**SMALL, "batch_size": 3})
     assert out.seeds == [7, 8, 9]
     assert len({text.split("Seed: ")[1][0] for text in out.infotexts}) == 3
-    for picture, seed in zip(out, out.seeds, strict=True):
+    for image, seed in zip(out, out.seeds, strict=True):
         (alone,) = sd.txt2img("x", **{**SMALL, "seed": seed})
-        np.testing.assert_array_equal(array(picture), array(alone))
+        np.testing.assert_array_equal(array(image), array(alone))
 
 
 @pytest.mark.parametrize("seed", [None, -1])
-def test_any_seed_is_told_and_repeats(sd: StableDiffusion, seed: int | None) -> None:
+def test_random_seed_is_reported_and_reproducible(sd: StableDiffusion, seed: int | None) -> None:
     first, second = (sd.txt2img("x", **{**SMALL, "seed": seed}) for _ in range(2))
     assert first.seeds != second.seeds and 0 <= first.seeds[0] < 2**32
     again = sd.txt2img("x", **{**SMALL, "seed": first.seeds[0]})
     np.testing.assert_array_equal(array(first[0]), array(again[0]))
 
 
-def test_arrays_out(sd: StableDiffusion) -> None:
+def test_returns_arrays(sd: StableDiffusion) -> None:
     (pixels,) = sd.txt2img("x", output_type="np", **SMALL)
     assert pixels.shape == (64, 64, 3) and pixels.dtype == np.uint8
     np.testing.assert_array_equal(pixels, array(sd.txt2img("x", **SMALL)[0]))
 
 
-def test_sizes_are_rounded_as_the_engine_does(sd: StableDiffusion) -> None:
+def test_rounds_sizes_up(sd: StableDiffusion) -> None:
     out = sd.txt2img("x", width=100, height=60, steps=1, seed=1)
     assert out[0].size == (104, 64) == (out.parameters["width"], out.parameters["height"])
 
 
-def test_a_second_pass_and_a_cache(sd: StableDiffusion) -> None:
+def test_hires_and_cache(sd: StableDiffusion) -> None:
     out = sd.txt2img("x", hires=1.5, cache="easycache", vae_tiling=True, **SMALL)
     assert out[0].size == (96, 96)
     assert parse_infotext(out.infotexts[0])["hires"] == 1.5
 
 
-# --------------------------------------------------------------------------------------- from pictures
+# --------------------------------------------------------------------------------------- images as input
 
 
 @pytest.fixture(scope="module")
@@ -137,11 +137,11 @@ def start(sd: StableDiffusion) -> np.ndarray:
     return pixels
 
 
-def test_a_picture_from_a_picture(sd: StableDiffusion, flux: SDContext, start: np.ndarray) -> None:
+def test_image_to_image(sd: StableDiffusion, flux: SDContext, start: np.ndarray) -> None:
     out = sd.img2img("x", start, strength=0.5, steps=4, seed=2, output_type="np")
     assert out[0].shape == start.shape and out.parameters["strength"] == 0.5
     request = small(prompt="x", init_image=start, strength=0.5, width=128, height=64, seed=2)
-    request.sample_params.sample_steps = 4
+    request.sample_params.steps = 4
     np.testing.assert_array_equal(out[0], flux.generate_image(request)[0])
     for form in (Image.fromarray(start), start.astype(np.float32) / 255, start.transpose(2, 0, 1)):
         (same,) = sd.img2img("x", image=form, strength=0.5, steps=4, seed=2, output_type="np")
@@ -150,15 +150,15 @@ def test_a_picture_from_a_picture(sd: StableDiffusion, flux: SDContext, start: n
     np.testing.assert_array_equal(other, out[0])
 
 
-def test_sizes_of_pictures(sd: StableDiffusion) -> None:
-    picture = np.zeros((51, 102, 3), np.uint8)
-    assert sd.img2img("x", picture, steps=1, seed=1)[0].size == (104, 48)
-    assert sd.img2img("x", picture, steps=1, seed=1, width=64)[0].size == (64, 32)
-    assert sd.img2img("x", picture, steps=1, seed=1, height=80)[0].size == (160, 80)
-    assert sd.img2img("x", picture, steps=1, seed=1, width=64, height=64)[0].size == (64, 64)
+def test_size_follows_the_image(sd: StableDiffusion) -> None:
+    image = np.zeros((51, 102, 3), np.uint8)
+    assert sd.img2img("x", image, steps=1, seed=1)[0].size == (104, 48)
+    assert sd.img2img("x", image, steps=1, seed=1, width=64)[0].size == (64, 32)
+    assert sd.img2img("x", image, steps=1, seed=1, height=80)[0].size == (160, 80)
+    assert sd.img2img("x", image, steps=1, seed=1, width=64, height=64)[0].size == (64, 64)
 
 
-def test_low_strength_keeps_more_of_the_picture(sd: StableDiffusion, start: np.ndarray) -> None:
+def test_low_strength_keeps_more_of_the_image(sd: StableDiffusion, start: np.ndarray) -> None:
     change = []
     for strength in (0.1, 0.9):
         (out,) = sd.img2img("x", start, strength=strength, steps=10, seed=9, output_type="np")
@@ -178,21 +178,21 @@ def test_inpainting_changes_only_the_mask(sd: StableDiffusion, start: np.ndarray
         np.testing.assert_array_equal(same, out)
 
 
-def test_a_mask_of_another_size(sd: StableDiffusion, start: np.ndarray) -> None:
+def test_rejects_mask_of_another_size(sd: StableDiffusion, start: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"mask_image has 64x64 pixels, expected those of image: 128x64"):
         sd.inpaint("x", start, np.zeros((64, 64), np.uint8))
 
 
-def test_editing(sd: StableDiffusion, start: np.ndarray) -> None:
+def test_edits_one_or_several_images(sd: StableDiffusion, start: np.ndarray) -> None:
     plain = sd.txt2img("x", output_type="np", **SMALL)[0]
     one = sd.edit("x", start, output_type="np", **SMALL)[0]
     two = sd.edit("x", [start, Image.fromarray(start)], output_type="np", **SMALL)[0]
     assert (one != plain).any() and (two != one).any()
-    with pytest.raises(ValueError, match="at least one picture"):
+    with pytest.raises(ValueError, match="at least one image"):
         sd.edit("x", [])
 
 
-def test_functions_take_a_loaded_model(sd: StableDiffusion, start: np.ndarray) -> None:
+def test_functions_accept_a_loaded_model(sd: StableDiffusion, start: np.ndarray) -> None:
     options = {"steps": 1, "seed": 1, "width": 64, "height": 64}
     mask = np.full(start.shape[:2], 255, np.uint8)
     assert img2img("x", start, sd, **options)[0].size == (64, 64)
@@ -211,14 +211,14 @@ def test_steps_and_previews(sd: StableDiffusion) -> None:
     sd.txt2img(
         "x",
         on_step=lambda step, total, seconds: steps.append((step, total)),
-        on_preview=lambda picture, step: previews.append((step, picture.size)),
+        on_preview=lambda image, step: previews.append((step, image.size)),
         **{**SMALL, "steps": 4},
         preview_interval=2,
     )
     assert steps == [(i, 4) for i in range(5)]
     steps.clear()
     sd.txt2img("x", on_step=lambda step, total, seconds: steps.append((step, total)), vae_tiling=True, **SMALL)
-    assert steps == [(i, 2) for i in range(3)]  # tiles are no steps
+    assert steps == [(i, 2) for i in range(3)]  # tiles are not steps
     assert [step for step, _ in previews] == [2, 4]
 
 
@@ -235,7 +235,7 @@ def test_callbacks_of_diffusers(sd: StableDiffusion) -> None:
     assert seen == [0, 1, 2]
 
 
-def test_a_line_of_progress(sd: StableDiffusion, capsys: pytest.CaptureFixture[str]) -> None:
+def test_shows_progress(sd: StableDiffusion, capsys: pytest.CaptureFixture[str]) -> None:
     sd.txt2img("x", progress=True, **SMALL)
     shown = capsys.readouterr().err
     assert "2/2" in shown and shown.endswith("\r")
@@ -243,7 +243,7 @@ def test_a_line_of_progress(sd: StableDiffusion, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == ""
 
 
-def test_exceptions_and_cancelling(sd: StableDiffusion) -> None:
+def test_exceptions_propagate_and_cancel_stops(sd: StableDiffusion) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError("from the callback")
 
@@ -259,7 +259,7 @@ def test_exceptions_and_cancelling(sd: StableDiffusion) -> None:
     assert sd.txt2img("x", **SMALL)[0].size == (64, 64)
 
 
-def test_a_call_from_a_callback(sd: StableDiffusion) -> None:
+def test_call_from_a_callback_raises(sd: StableDiffusion) -> None:
     with pytest.raises(InUseError, match="from a callback"):
         sd.txt2img("x", on_step=lambda *_: sd.txt2img("y", **SMALL), **SMALL)
 
@@ -267,7 +267,7 @@ def test_a_call_from_a_callback(sd: StableDiffusion) -> None:
 # --------------------------------------------------------------------------------------------- threads
 
 
-def test_many_threads_queue(sd: StableDiffusion) -> None:
+def test_calls_of_threads_are_queued(sd: StableDiffusion) -> None:
     expected = {seed: array(sd.txt2img("x", **{**SMALL, "seed": seed})[0]) for seed in range(4)}
     found: dict[int, np.ndarray] = {}
 
@@ -283,7 +283,7 @@ def test_many_threads_queue(sd: StableDiffusion) -> None:
         np.testing.assert_array_equal(found[seed], pixels)
 
 
-def test_cancelled_while_it_waits(sd: StableDiffusion) -> None:
+def test_cancel_while_waiting(sd: StableDiffusion) -> None:
     inside, leave, event = threading.Event(), threading.Event(), threading.Event()
 
     def hold(*_: object) -> None:
@@ -306,7 +306,7 @@ def test_cancelled_while_it_waits(sd: StableDiffusion) -> None:
         thread.join(60)
 
 
-# ------------------------------------------------------------------------------------------- refusals
+# ------------------------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
@@ -317,8 +317,8 @@ def test_cancelled_while_it_waits(sd: StableDiffusion) -> None:
         ({"steps": 3, "num_inference_steps": 4}, TypeError, "steps was given twice"),
         ({"onstep": print}, TypeError, "did you mean 'on_step'"),
         ({"guidence_scale": 3}, TypeError, "did you mean 'guidance_scale'"),
-        ({"init_image": "a.png"}, TypeError, "img2img, inpaint and edit take pictures"),
-        ({"n_threads": 2}, TypeError, "said when that is loaded"),
+        ({"init_image": "a.png"}, TypeError, "img2img, inpaint and edit take images"),
+        ({"n_threads": 2}, TypeError, "an option of the model"),
         ({"on_step": 3}, TypeError, "expected a callable"),
         ({"cancel": True}, TypeError, "is_set"),
         ({"steps": 0}, ValueError, "^steps is 0"),
@@ -348,12 +348,12 @@ def test_cancelled_while_it_waits(sd: StableDiffusion) -> None:
         ({"cache": "easy"}, ValueError, "did you mean 'easycache'"),
     ],
 )
-def test_options_that_are_refused(sd: StableDiffusion, options: dict, kind: type[Exception], match: str) -> None:
+def test_rejects_invalid_options(sd: StableDiffusion, options: dict, kind: type[Exception], match: str) -> None:
     with pytest.raises(kind, match=match):
         sd.txt2img("x", **{**SMALL, **options} if not {"num_inference_steps"} & options.keys() else options)
 
 
-def test_prompts_that_are_refused(sd: StableDiffusion) -> None:
+def test_rejects_invalid_prompts(sd: StableDiffusion) -> None:
     with pytest.raises(TypeError, match="prompt is 3"):
         sd.txt2img(3, **SMALL)
     with pytest.raises(ValueError, match="null character"):
@@ -364,13 +364,13 @@ def test_prompts_that_are_refused(sd: StableDiffusion) -> None:
         sd.txt2img(long * 2, **SMALL)
 
 
-def test_pictures_that_are_refused(sd: StableDiffusion, tmp_path: Path) -> None:
+def test_rejects_invalid_images(sd: StableDiffusion, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="image is missing"):
         sd.img2img("x")
     with pytest.raises(TypeError, match="image was given twice"):
         sd.img2img("x", np.zeros((8, 8, 3), np.uint8), init_image=np.zeros((8, 8, 3), np.uint8))
     for several in ([], [np.zeros((8, 8, 3), np.uint8)] * 2):
-        with pytest.raises(ValueError, match=f"init_images has {len(several)} pictures, expected one"):
+        with pytest.raises(ValueError, match=f"init_images has {len(several)} images, expected one"):
             sd.img2img("x", init_images=several)
     with pytest.raises(MediaError):
         sd.img2img("x", b"nonsense")
@@ -378,7 +378,7 @@ def test_pictures_that_are_refused(sd: StableDiffusion, tmp_path: Path) -> None:
         sd.img2img("x", tmp_path / "none.png")
 
 
-def test_models_that_are_refused(tmp_path: Path, flux_path: Path) -> None:
+def test_rejects_invalid_models(tmp_path: Path, flux_path: Path) -> None:
     with pytest.raises(ValueError, match="neither model nor diffusion_model"):
         txt2img("x")
     with pytest.raises(FileNotFoundError, match="tiny-flux-random"):
@@ -402,23 +402,23 @@ def test_models_that_are_refused(tmp_path: Path, flux_path: Path) -> None:
         StableDiffusion(flux_path, vae=flux_path, taesd=None)  # it has no such auto-encoder
 
 
-def test_what_the_model_cannot(sd: StableDiffusion) -> None:
-    with pytest.raises(UnsupportedError, match="does not make videos"):
+def test_image_model_rejects_videos(sd: StableDiffusion) -> None:
+    with pytest.raises(UnsupportedError, match="does not generate videos"):
         txt2vid("x", sd)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_nothing_leaks(sd: StableDiffusion, flux_path: Path) -> None:
-    """Calls of each kind, and loading, give their memory back."""
+def test_memory_does_not_leak(sd: StableDiffusion, flux_path: Path) -> None:
+    """Calls of each kind and loading free their memory."""
     trim = ctypes.CDLL(None).malloc_trim
-    picture = np.zeros((64, 64, 3), np.uint8)
+    image = np.zeros((64, 64, 3), np.uint8)
     mask = np.full((64, 64), 255, np.uint8)
 
     def rounds(n: int) -> int:
         for _ in range(n):
-            sd.txt2img("x", on_preview=lambda picture, step: None, **{**SMALL, "batch_size": 2})
-            sd.inpaint("x", picture, mask, steps=1, seed=1)
-            sd.edit("x", [picture], **SMALL)
+            sd.txt2img("x", on_preview=lambda image, step: None, **{**SMALL, "batch_size": 2})
+            sd.inpaint("x", image, mask, steps=1, seed=1)
+            sd.edit("x", [image], **SMALL)
             with pytest.raises(CancelledError):
                 sd.txt2img("x", on_step=lambda step, *_: step < 1, **SMALL)
         StableDiffusion(flux_path).close()
@@ -433,7 +433,7 @@ def test_nothing_leaks(sd: StableDiffusion, flux_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_use_after_fork_is_refused(sd: StableDiffusion) -> None:
+def test_use_after_fork_raises(sd: StableDiffusion) -> None:
     pid = os.fork()
     if pid == 0:
         try:
@@ -444,7 +444,7 @@ def test_use_after_fork_is_refused(sd: StableDiffusion) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-def test_closed(flux_path: Path) -> None:
+def test_closed_model_raises(flux_path: Path) -> None:
     with StableDiffusion(flux_path) as model:
         assert repr(model) == "<StableDiffusion tiny-flux-random (Flux)>"
     assert "closed" in repr(model)
@@ -456,19 +456,19 @@ def test_closed(flux_path: Path) -> None:
 # ---------------------------------------------------------------------------------------- other tools
 
 
-def test_upscaling() -> None:
-    picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 30, 3), np.uint8))
+def test_upscales() -> None:
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 30, 3), np.uint8))
     seen: list[tuple[int, int]] = []
-    large = upscale(picture, "realesrgan-x4plus-anime", tile_size=16, on_step=lambda t, n, s: seen.append((t, n)))
+    large = upscale(image, "realesrgan-x4plus-anime", tile_size=16, on_step=lambda t, n, s: seen.append((t, n)))
     assert large.size == (120, 80) and seen[-1][0] == seen[-1][1] > 1
-    half = upscale(picture, "realesrgan-x4plus-anime", factor=2, output_type="np")
+    half = upscale(image, "realesrgan-x4plus-anime", factor=2, output_type="np")
     assert half.shape == (40, 60, 3)
     for bad in ({"factor": 0}, {"factor": "2"}, {"output_type": "x"}, {"tile_size": -1}):
         with pytest.raises((TypeError, ValueError)):
-            upscale(picture, "realesrgan-x4plus-anime", **bad)
+            upscale(image, "realesrgan-x4plus-anime", **bad)
 
 
-def test_edges() -> None:
+def test_canny_returns_an_image() -> None:
     square = np.zeros((32, 32), np.uint8)
     square[8:24, 8:24] = 255
     edges = canny(square)

@@ -1,4 +1,4 @@
-"""The model that the package carries draws what the prompts say, and the pictures are read to see it."""
+"""Images of the tiny-shapes model match their prompts; reading.py recognizes their content."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pytest
 from data.process import resident_bytes
 from sd.reading import read
 
-from cyllama.models.tiny_shapes import RELATIONS, SIDE, encode
+from cyllama.models.generated.tiny_shapes import RELATIONS, SIDE, encode
 from cyllama.sd import StableDiffusion, detect
 
 SEED = 1
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a prompt asks for; whether of two things one is above the other."""
+class Expected:
+    """The content that a prompt describes; `vertical` if one of two objects is above the other."""
 
     prompt: str
     things: tuple[tuple[str, str], ...]
@@ -27,16 +27,16 @@ class Asked:
     vertical: bool = False
 
 
-def one(colour: str, shape: str, background: str = "", size: str = "") -> Asked:
+def one(colour: str, shape: str, background: str = "", size: str = "") -> Expected:
     words = " ".join(filter(None, ["a", size, colour, shape, f"on {background}" if background else ""]))
-    return Asked(words, ((colour, shape),), background or "white")
+    return Expected(words, ((colour, shape),), background or "white")
 
 
-def two(first: str, relation: str, second: str, background: str = "") -> Asked:
+def two(first: str, relation: str, second: str, background: str = "") -> Expected:
     phrase = " ".join(RELATIONS[relation])
     words = " ".join(filter(None, ["a", first, phrase, "a", second, f"on {background}" if background else ""]))
     things = [tuple(words.split()[-2:]) for words in (first, second)]
-    return Asked(words, tuple(things), background or "white", relation in ("above", "below"))
+    return Expected(words, tuple(things), background or "white", relation in ("above", "below"))
 
 
 PROMPTS = [
@@ -89,71 +89,70 @@ def sd() -> Iterator[StableDiffusion]:
         yield model
 
 
-def draw(sd: StableDiffusion, prompt: str, **options: object) -> np.ndarray:
+def generate(sd: StableDiffusion, prompt: str, **options: object) -> np.ndarray:
     (pixels,) = sd.txt2img(prompt, output_type="np", **{"seed": SEED, **options})
     return pixels
 
 
-def test_the_model_is_as_it_says(sd: StableDiffusion) -> None:
+def test_model_has_its_family_and_size(sd: StableDiffusion) -> None:
     assert (sd.family.name, sd.family.width, sd.family.height, sd.family.steps) == ("Flux", SIDE, SIDE, 20)
     assert sd.family.guidance is None
 
 
-def test_forty_prompts(sd: StableDiffusion) -> None:
-    """The colours asked for in at least 95% of the pictures, and no others; the shapes in at least 90%."""
-    assert len(PROMPTS) == len({asked.prompt for asked in PROMPTS}) == 40
+def test_generates_the_shapes_of_forty_prompts(sd: StableDiffusion) -> None:
+    """At least 95% of the images have exactly the colours of the prompt, and at least 90% the shapes."""
+    assert len(PROMPTS) == len({expected.prompt for expected in PROMPTS}) == 40
     colours, shapes, axes, wrong = 0, [], [], []
-    for asked in PROMPTS:
-        seen = read(draw(sd, asked.prompt))
-        right = seen.background == asked.background and seen.colours == {
-            asked.background,
-            *(c for c, _ in asked.things),
+    for expected in PROMPTS:
+        seen = read(generate(sd, expected.prompt, steps=10))  # half of the default, which is enough
+        right = seen.background == expected.background and seen.colours == {
+            expected.background,
+            *(c for c, _ in expected.things),
         }
         colours += right
-        drawn = {thing.colour: thing.shape for thing in seen.things}
-        shapes += [drawn.get(colour) == shape for colour, shape in asked.things]
-        if len(asked.things) == 2:
-            axes.append(seen.vertical == asked.vertical)
-        if not right or any(drawn.get(colour) != shape for colour, shape in asked.things):
-            wrong.append(f"{asked.prompt}: {seen}")
+        found = {thing.colour: thing.shape for thing in seen.things}
+        shapes += [found.get(colour) == shape for colour, shape in expected.things]
+        if len(expected.things) == 2:
+            axes.append(seen.vertical == expected.vertical)
+        if not right or any(found.get(colour) != shape for colour, shape in expected.things):
+            wrong.append(f"{expected.prompt}: {seen}")
     report = "\n".join(wrong)
     assert colours >= 38, report
     assert np.mean(shapes) >= 0.9, report
     assert np.mean(axes) == 1.0, report
 
 
-def test_sizes(sd: StableDiffusion) -> None:
-    areas = [read(draw(sd, f"a {size} red circle")).things[0].area for size in ("small", "", "large")]
+def test_sizes_differ(sd: StableDiffusion) -> None:
+    areas = [read(generate(sd, f"a {size} red circle")).things[0].area for size in ("small", "", "large")]
     assert areas[0] < 0.8 * areas[1] < 0.8 * 0.9 * areas[2]
 
 
-def test_words_of_one_meaning(sd: StableDiffusion) -> None:
-    np.testing.assert_array_equal(draw(sd, "a tiny grey disc"), draw(sd, "a small gray circle"))
+def test_synonyms_give_the_same_image(sd: StableDiffusion) -> None:
+    np.testing.assert_array_equal(generate(sd, "a tiny grey disc"), generate(sd, "a small gray circle"))
 
 
-def test_a_smaller_picture(sd: StableDiffusion) -> None:
-    seen = read(draw(sd, "a blue square on yellow", width=128, height=128))
+def test_generates_smaller_images(sd: StableDiffusion) -> None:
+    seen = read(generate(sd, "a blue square on yellow", width=128, height=128))
     assert seen.background == "yellow" and [(t.colour, t.shape) for t in seen.things] == [("blue", "square")]
 
 
-def test_guidance_against_a_prompt(sd: StableDiffusion) -> None:
-    plain, guided = draw(sd, "a red circle"), draw(sd, "a red circle", cfg_scale=2.0)
+def test_guidance_keeps_the_prompt(sd: StableDiffusion) -> None:
+    plain, guided = generate(sd, "a red circle"), generate(sd, "a red circle", cfg_scale=2.0)
     seen = read(guided)
     assert (plain != guided).any()
     assert [(t.colour, t.shape) for t in seen.things] == [("red", "circle")]
 
 
-def test_a_batch_is_its_pictures_one_by_one(sd: StableDiffusion) -> None:
+def test_a_batch_equals_single_images(sd: StableDiffusion) -> None:
     batch = sd.txt2img("a green ring", batch_size=3, seed=5, output_type="np")
     assert batch.seeds == [5, 6, 7]
-    for seed, picture in zip(batch.seeds, batch, strict=True):
-        np.testing.assert_array_equal(picture, draw(sd, "a green ring", seed=seed))
+    for seed, image in zip(batch.seeds, batch, strict=True):
+        np.testing.assert_array_equal(image, generate(sd, "a green ring", seed=seed))
     assert (batch[0] != batch[1]).any()
 
 
-def test_image_to_image(sd: StableDiffusion) -> None:
-    """A low strength keeps the picture, a high one draws the prompt."""
-    start = draw(sd, "a red circle")
+def test_strength_of_image_to_image(sd: StableDiffusion) -> None:
+    start = generate(sd, "a red circle")
     (kept,) = sd.img2img("a blue square", start, strength=0.2, seed=SEED, output_type="np")
     (changed,) = sd.img2img("a blue square", start, strength=1.0, seed=SEED, output_type="np")
     assert np.abs(kept.astype(int) - start).mean() < 12
@@ -161,8 +160,8 @@ def test_image_to_image(sd: StableDiffusion) -> None:
     assert [(t.colour, t.shape) for t in read(changed).things] == [("blue", "square")]
 
 
-def test_inpainting_changes_the_mask_alone(sd: StableDiffusion) -> None:
-    start = draw(sd, "a large red square")
+def test_inpainting_changes_only_the_mask(sd: StableDiffusion) -> None:
+    start = generate(sd, "a large red square")
     mask = np.zeros(start.shape[:2], np.uint8)
     mask[:, : SIDE // 2] = 255
     (painted,) = sd.inpaint("a large blue square", start, mask, strength=1.0, seed=3, output_type="np")
@@ -170,8 +169,8 @@ def test_inpainting_changes_the_mask_alone(sd: StableDiffusion) -> None:
     assert [thing.colour for thing in read(painted).things] == ["blue", "red"]
 
 
-def test_memory_stays(sd: StableDiffusion) -> None:
-    """Twenty pictures end within 3 MB of where the first five ended."""
+def test_memory_does_not_grow(sd: StableDiffusion) -> None:
+    """Twenty images use at most 3 MB more than the first five."""
 
     def run(times: int) -> int:
         for _ in range(times):
@@ -183,7 +182,7 @@ def test_memory_stays(sd: StableDiffusion) -> None:
     assert run(20) - before < 3 * 2**20
 
 
-def test_the_encoding_is_one_of_words_in_order() -> None:
+def test_encoding_depends_on_the_order_of_words() -> None:
     same = encode([["a", "red", "circle"], ["the", "crimson", "disc"], ["a", "circle", "red"], []])
     assert same.shape == (4, 768) and same.dtype == np.float32
     np.testing.assert_array_equal(same[0], same[1])
@@ -191,7 +190,7 @@ def test_the_encoding_is_one_of_words_in_order() -> None:
     assert np.abs(same[0] - same[3]).max() > 1
 
 
-def test_detected_by_its_file() -> None:
+def test_detects_the_family_of_the_file() -> None:
     import cyllama
 
     found = detect(cyllama.models.get("tiny-shapes"))

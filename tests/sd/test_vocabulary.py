@@ -1,4 +1,4 @@
-"""The compact vocabularies against those of upstream's headers."""
+"""The compact vocabularies equal those of upstream's headers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ int main(int, char ** argv) {
 
 @pytest.fixture(scope="module")
 def restored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What the functions of sd_vocabulary.cpp return, by the names of upstream's arrays."""
+    """Return the vocabularies of sd_vocabulary.cpp by the names of upstream's arrays."""
     folder = tmp_path_factory.mktemp("vocabulary")
     sd_vocabulary.main(HEADERS, folder / "files")
     (folder / "dump.cpp").write_text(PROGRAM)
@@ -59,24 +59,22 @@ def upstream() -> dict[str, bytes]:
     return sd_vocabulary.arrays(HEADERS)
 
 
-def test_every_vocabulary_of_upstream_is_restored(restored: dict[str, bytes], upstream: dict[str, bytes]) -> None:
+def test_restores_every_vocabulary(restored: dict[str, bytes], upstream: dict[str, bytes]) -> None:
     assert set(restored) == set(upstream)
 
 
 @pytest.mark.parametrize("name", ["clip_merges_utf8_c_str", "qwen2_merges_utf8_c_str", "mistral_merges_utf8_c_str"])
-def test_merges_are_the_same_bytes(name: str, restored: dict[str, bytes], upstream: dict[str, bytes]) -> None:
+def test_merges_are_equal(name: str, restored: dict[str, bytes], upstream: dict[str, bytes]) -> None:
     assert restored[name] == upstream[name]
 
 
-def test_tokens_of_mistral_have_the_same_numbers(restored: dict[str, bytes], upstream: dict[str, bytes]) -> None:
+def test_mistral_token_ids_are_equal(restored: dict[str, bytes], upstream: dict[str, bytes]) -> None:
     name = "mistral_vocab_json_utf8_c_str"
     assert json.loads(restored[name]) == json.loads(upstream[name])
 
 
 @pytest.mark.parametrize("name", ["t5_tokenizer_json_str", "umt5_tokenizer_json_str"])
-def test_tokens_have_the_same_scores_as_floats(
-    name: str, restored: dict[str, bytes], upstream: dict[str, bytes]
-) -> None:
+def test_token_scores_are_equal_as_floats(name: str, restored: dict[str, bytes], upstream: dict[str, bytes]) -> None:
     def read(raw: bytes) -> tuple[Any, ...]:
         data = json.loads(raw)
         vocabulary = [(token, struct.pack("<f", score), type(score)) for token, score in data["model"]["vocab"]]

@@ -1,4 +1,4 @@
-"""One server with all engines for the tests, and material to send."""
+"""Servers that the tests share, and data for requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from server.running import ENDLESS, Server, running_server
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = ROOT / "thirdparty" / "llama.cpp" / "models" / "templates" / "Qwen-Qwen2.5-7B-Instruct.jinja"
-KEY = "a key that nobody knows"
+KEY = "test-key"
 
 CONFIG = f"""
 api_keys = ["{KEY}"]
@@ -26,7 +26,7 @@ audio_seconds = 600
 audio_queue = 8
 image_queue = 8
 
-# prompts leave little behind ("cache-ram", in MiB), so that memory is soon steady
+# a small prompt cache ("cache-ram", in MiB), so that the memory of the server settles quickly
 [models.smol]
 model = "smollm2-135m-instruct"
 aliases = ["gpt-4o-mini"]
@@ -41,7 +41,7 @@ n_ctx = 4096
 n_parallel = 2
 options = {{ "chat-template-file" = "{TEMPLATE}", "cache-ram" = 8 }}
 
-# each slot with its own cache: what others left in a shared one moves the last bits
+# a KV cache for each slot: in a shared one, the position of other tokens changes the last bits
 [models.apart]
 model = "smollm2-135m-instruct"
 n_ctx = 2048
@@ -62,7 +62,7 @@ embedding = true
 model = "tiny-random-reranker"
 reranking = true
 
-[models.hearing]
+[models.speech]
 kind = "whisper"
 model = "tiny.en"
 aliases = ["whisper-1"]
@@ -75,10 +75,10 @@ model = "tiny-shapes"
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """All engines, with a key."""
+    """Start a server with all engines and an API key."""
     file = tmp_path_factory.mktemp("server") / "models.toml"
     file.write_text(CONFIG)
-    # its texts are compared
+    # texts are compared, so the number of threads must not change
     with running_server("--config", file, environment={"GGML_TEAM_FIXED": "1"}) as found:
         yield found
         assert found.process.poll() is None, "".join(found.errors)
@@ -92,14 +92,14 @@ def key() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def client(server: Server) -> Iterator[OpenAI]:
-    """The official client."""
+    """Return OpenAI's client."""
     with OpenAI(base_url=f"{server.url}/v1", api_key=KEY, max_retries=0) as found:
         yield found
 
 
 @pytest.fixture(scope="session")
 def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The configuration of a server with the smallest model, which goes on as long as it is asked to."""
+    """Return a configuration with the smallest model, which can generate without end."""
     file = tmp_path_factory.mktemp("endless") / "models.toml"
     file.write_text(ENDLESS)
     return file
@@ -107,7 +107,7 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_server(endless: Path) -> Iterator[Server]:
-    """The smallest model, and small limits."""
+    """Start a server with the smallest model and low limits."""
     limits = ["--max-text-queue", 3, "--max-header-seconds", 1, "--max-body-seconds", 2, "--max-body", "1MiB"]
     limits += ["--max-connections", 40, "--max-send-seconds", 2]
     with running_server("--config", endless, *limits) as found:
@@ -116,12 +116,12 @@ def tiny_server(endless: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def speech() -> bytes:
-    """11 seconds of John F. Kennedy."""
+    """Return a WAV file of 11 seconds of speech."""
     return JFK.read_bytes()
 
 
 def png(colour: str = "white", size: tuple[int, int] = (128, 128), mode: str = "RGB") -> bytes:
-    """A picture of one colour."""
+    """Return a PNG file of one colour."""
     file = io.BytesIO()
     Image.new(mode, size, colour).save(file, "PNG")
     return file.getvalue()

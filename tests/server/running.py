@@ -1,4 +1,4 @@
-"""A server in a process of its own, as users start it."""
+"""``cyllama serve`` in a process of its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ START_SECONDS = 120.0
 ROOT = Path(__file__).resolve().parents[2]
 
 
-# a small model that goes on for as long as it is asked to
+# a small model that can generate without end, because its context shifts
 ENDLESS = """
 [models.tiny]
 model = "tiny-random-llama"
@@ -36,7 +36,7 @@ preload = true
 
 
 class Server:
-    """A running server."""
+    """A running server and its client."""
 
     def __init__(self, process: subprocess.Popen[str], address: str, errors: list[str]) -> None:
         self.process, self.url, self.errors = process, address, errors
@@ -49,14 +49,14 @@ class Server:
         return requests.post(self.url + path, json=body, timeout=300, **more)
 
     def events(self, path: str, body: Any, **more: Any) -> list[Any]:
-        """The events of a streamed answer."""
-        with requests.post(self.url + path, json=body, timeout=300, stream=True, **more) as answer:
-            assert answer.status_code == 200, answer.text
-            lines = [line for line in answer.iter_lines() if line.startswith(b"data: ")]
+        """Return the events of a streamed response."""
+        with requests.post(self.url + path, json=body, timeout=300, stream=True, **more) as response:
+            assert response.status_code == 200, response.text
+            lines = [line for line in response.iter_lines() if line.startswith(b"data: ")]
         return [json.loads(line[6:]) for line in lines if line != b"data: [DONE]"]
 
     def metric(self, name: str, **labels: str) -> float:
-        """One figure of /metrics; 0 if it is not there."""
+        """Return a value of /metrics, or 0."""
         wanted = [f'{key}="{value}"' for key, value in labels.items()]
         for line in self.get("/metrics").text.splitlines():
             if line.startswith(name) and all(label in line for label in wanted):
@@ -64,32 +64,32 @@ class Server:
         return 0.0
 
     def connect(self) -> socket.socket:
-        """A bare connection."""
+        """Open a TCP connection."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def rss(self) -> int:
-        """Bytes of memory that it has."""
+        """Return its resident memory in bytes."""
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * 1024
-        raise AssertionError("it does not run")
+        raise AssertionError("the server does not run")
 
     def stop(self, sig: signal.Signals = signal.SIGTERM) -> int:
-        """Tell it to end, and wait; its exit code."""
+        """Send a signal, wait, and return the exit code."""
         self.process.send_signal(sig)
         return self.process.wait(timeout=60)
 
-    def wait_until(self, what: Any, seconds: float = 60.0) -> None:
-        """Wait for something to become true."""
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
+        """Wait until a condition is true."""
         end = time.monotonic() + seconds
-        while not what():
-            assert time.monotonic() < end, "it did not happen"
+        while not condition():
+            assert time.monotonic() < end, "the condition did not become true"
             time.sleep(0.02)
 
 
 @contextlib.contextmanager
 def running_server(*arguments: object, environment: dict[str, str] | None = None) -> Iterator[Server]:
-    """``cyllama serve`` on a free port, until the end of the block."""
+    """Run ``cyllama serve`` on a free port for the length of the block."""
     words = [sys.executable, "-m", "cyllama", "serve", "--port", "0", *map(str, arguments)]
     process = subprocess.Popen(
         words, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **(environment or {})}

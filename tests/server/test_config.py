@@ -1,4 +1,4 @@
-"""The configuration: from a file and from the command line; what is wrong is said by name."""
+"""The configuration of the server, from a file and from the command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cyllama.cli import main
-from cyllama.cli.serve import add_arguments, configuration
+from cyllama.cli.serve import add_arguments, build_config
 from cyllama.server import Limits, ModelEntry, ServerConfig
 from cyllama.server.config import parse_bytes
 
@@ -24,7 +24,7 @@ cors_origins = ["https://a.example"]
 body = "2M"
 steps = 30
 
-[models.talk]
+[models.chat]
 model = "chat.gguf"
 n_ctx = 2048
 aliases = ["gpt-4o"]
@@ -33,14 +33,14 @@ preload = true
 [models."tiny.en"]
 kind = "whisper"
 
-[models.draw]
+[models.images]
 kind = "sd"
 diffusion_model = "flux.gguf"
 vae = "ae.safetensors"
 """
 
 
-def of(tmp_path: Path, text: str) -> ServerConfig:
+def read(tmp_path: Path, text: str) -> ServerConfig:
     (tmp_path / "models.toml").write_text(text)
     return ServerConfig.from_file(tmp_path / "models.toml")
 
@@ -48,48 +48,49 @@ def of(tmp_path: Path, text: str) -> ServerConfig:
 def test_reads_a_file(tmp_path: Path) -> None:
     (tmp_path / "keys.txt").write_text("# a comment\nsecret\n")
     (tmp_path / "chat.gguf").write_text("")
-    config = of(tmp_path, FILE)
-    talk, hear, draw = config.models
+    config = read(tmp_path, FILE)
+    chat, speech, images = config.models
     assert (config.host, config.port, config.memory) == ("127.0.0.1", 9000, 1610612736)
     assert list(config.api_keys) == ["inline", "secret"]
-    assert (config.limits.body, config.limits.steps, config.limits.pictures) == (2 << 20, 30, Limits().pictures)
-    assert talk == ModelEntry(
-        name="talk",
+    assert (config.limits.body, config.limits.steps, config.limits.images) == (2 << 20, 30, Limits().images)
+    assert chat == ModelEntry(
+        name="chat",
         kind="llm",
         model=str(tmp_path / "chat.gguf"),  # files are found beside the configuration
         settings={"n_ctx": 2048},
         aliases=["gpt-4o"],
         preload=True,
     )
-    assert (hear.kind, hear.model, hear.task) == ("whisper", "tiny.en", "speech")
-    assert (draw.model, dict(draw.settings)) == (None, {"diffusion_model": "flux.gguf", "vae": "ae.safetensors"})
+    assert (speech.kind, speech.model, speech.task) == ("whisper", "tiny.en", "speech")
+    assert (images.model, dict(images.settings)) == (None, {"diffusion_model": "flux.gguf", "vae": "ae.safetensors"})
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("port = ", "is no TOML"),
-        ("prot = 1\n[models.a]\n", "no setting 'prot'; did you mean 'port'?"),
-        ("", "there is no model"),
-        ("models = 1", "models is no table"),
+        ("port = ", "is not valid TOML"),
+        ("prot = 1\n[models.a]\n", "unknown setting 'prot'; did you mean 'port'?"),
+        ("", "models is empty"),
+        ("models = 1", "models is 1, expected a table"),
         ("[models.a]\nkind = 'video'", "kind is 'video', expected one of llm, whisper, sd"),
-        ("[models.a]\naliases = 'b'", "aliases is 'b', expected a list of texts"),
-        ("[models.a]\naliases = ['b']\n[models.b]\n", "two models are called 'b'"),
+        ("[models.a]\naliases = 'b'", "aliases is 'b', expected a list of strings"),
+        ("[models.a]\naliases = ['b']\n[models.b]\n", "two models have the name 'b'"),
         ("port = 99999\n[models.a]\n", "port is 99999"),
-        ("api_keys = ['']\n[models.a]\n", "an API key is empty"),
+        ("api_keys = ['']\n[models.a]\n", "api_keys has an empty key"),
         ("memory = 'much'\n[models.a]\n", "memory is 'much', expected bytes"),
-        ("[limits]\nbdoy = 1\n[models.a]\n", "limits: there is no setting 'bdoy'; did you mean 'body'?"),
+        ("[limits]\nbdoy = 1\n[models.a]\n", "limits: unknown setting 'bdoy'; did you mean 'body'?"),
+        ("limits = 1\n[models.a]\n", "limits is 1, expected a table"),
         ("[limits]\nsteps = 0\n[models.a]\n", "limits: steps is 0, expected more than 0"),
         ("[limits]\nsteps = 'a'\n[models.a]\n", "limits: steps is 'a', expected a number"),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path: Path, text: str, words: str) -> None:
+def test_rejects_invalid_settings(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises((ValueError, TypeError)) as caught:
-        of(tmp_path, text)
+        read(tmp_path, text)
     assert words in str(caught.value)
 
 
-def test_bytes() -> None:
+def test_parses_bytes() -> None:
     for text, size in (("10", 10), ("2k", 2048), ("1.5 MiB", 1572864), ("8GB", 8 << 30), (7, 7)):
         assert parse_bytes(text, "x") == size
     with pytest.raises(ValueError, match="x is True"):
@@ -100,13 +101,13 @@ def test_bytes() -> None:
     ("host", "local"),
     [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False)],
 )
-def test_which_addresses_are_local(host: str, local: bool) -> None:
+def test_is_local_for_loopback_addresses(host: str, local: bool) -> None:
     config = ServerConfig(models=[ModelEntry(name="a", kind="llm", model="a")], host=host)
     assert config.is_local is local
     assert bool(config.hosts) is local
 
 
-def test_a_key_does_not_show() -> None:
+def test_repr_hides_api_keys() -> None:
     config = ServerConfig(models=[ModelEntry(name="a", kind="llm", model="a")], api_keys=["secret"])
     assert "secret" not in repr(config)
 
@@ -114,10 +115,10 @@ def test_a_key_does_not_show() -> None:
 def arguments(*words: str) -> Any:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    return configuration(parser.parse_args(words))
+    return build_config(parser.parse_args(words))
 
 
-def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CYLLAMA_API_KEY", "one,two")
     file = tmp_path / "some model.gguf"
     file.write_text("")
@@ -133,7 +134,7 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert (config.limits.body, config.limits.steps) == (1 << 20, 9)
 
 
-def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
+def test_command_line_overrides_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("port = 9000\nhost = 'localhost'\n[models.a]\n[limits]\nsteps = 5\nbody = 10\n")
     config = arguments("--config", str(tmp_path / "a.toml"), "--port", "1", "--max-body", "7", "--sd", "b", "--preload")
     assert (config.port, config.host, config.limits.steps, config.limits.body) == (1, "localhost", 5, 7)
@@ -143,13 +144,13 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "there is no model: give at least one"),
+        ([], "models is empty"),
         (["--config", "/no/such/file"], "/no/such/file"),
         (["-m", "no-such-model", "--preload"], "no such file"),
         (["-m", "tiny-random-llama", "--host", "203.0.113.7"], "assign requested address"),
     ],
 )
-def test_failures_are_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_are_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--port", "0", *words]) == 1
     errors = capsys.readouterr().err.splitlines()
     assert message in errors[-1] and errors[-1].startswith("cyllama: ")

@@ -1,4 +1,4 @@
-"""The end of the server: what runs may finish, and is cancelled when it takes too long."""
+"""Graceful shutdown: running requests finish, or are cancelled after the grace period."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
 import requests
 from server.running import Server, running_server
 
 
-def ask(server: Server, tokens: int, stream: bool) -> tuple[threading.Thread, list[Any]]:
-    """A request in a thread of its own; what comes back, or the exception."""
+def start_request(server: Server, tokens: int, stream: bool, running: int = 1) -> tuple[threading.Thread, list[Any]]:
+    """Send a request in a thread; return the thread, and a list for the response or the exception."""
     found: list[Any] = []
 
     def run() -> None:
@@ -27,51 +26,55 @@ def ask(server: Server, tokens: int, stream: bool) -> tuple[threading.Thread, li
 
     thread = threading.Thread(target=run)
     thread.start()
-    server.wait_until(lambda: any(slot["is_processing"] for slot in server.get("/slots").json()))
+    server.wait_until(lambda: sum(slot["is_processing"] for slot in server.get("/slots").json()) == running)
     return thread, found
 
 
-def test_what_runs_may_finish(endless: Path) -> None:
+def test_running_requests_finish(endless: Path) -> None:
     with running_server("--config", endless) as server:
-        thread, found = ask(server, 3000, stream=False)
+        thread, found = start_request(server, 3000, stream=False)
         assert server.stop() == 0
         thread.join()
         assert found[0].status_code == 200
         assert found[0].json()["usage"]["completion_tokens"] == 3000
 
 
-@pytest.mark.parametrize("stream", [True, False])
-def test_what_takes_too_long_is_told(endless: Path, stream: bool) -> None:
+def test_cancels_requests_after_the_grace_period(endless: Path) -> None:
     with running_server("--config", endless, "--max-grace-seconds", 0.5) as server:
-        thread, found = ask(server, 10_000_000, stream)
+        streamed, events = start_request(server, 10_000_000, stream=True)
+        plain, responses = start_request(server, 10_000_000, stream=False, running=2)
         began = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - began < 20
-        thread.join()
-        answer = found[0]
-        if stream:
-            assert answer.status_code == 200
-            last = answer.text.rstrip().rsplit("\n\n", 1)[1]
-            error = json.loads(last.removeprefix("data: "))["error"]
-        else:
-            assert answer.status_code == 503
-            error = answer.json()["error"]
-        assert error["message"] == "the server stops"
+        streamed.join()
+        plain.join()
+    assert (events[0].status_code, responses[0].status_code) == (200, 503)
+    last = events[0].text.rstrip().rsplit("\n\n", 1)[1]
+    for body in (json.loads(last.removeprefix("data: ")), responses[0].json()):
+        assert body["error"]["message"] == "the server is shutting down"
     assert not [line for line in server.errors if "Traceback" in line], server.errors
 
 
-def test_a_second_signal_does_not_wait(endless: Path) -> None:
+def test_second_signal_cancels_at_once(endless: Path) -> None:
     with running_server("--config", endless, "--max-grace-seconds", 300) as server:
-        thread, found = ask(server, 10_000_000, stream=False)
+        thread, responses = start_request(server, 10_000_000, stream=False)
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
+        server.wait_until(lambda: not accepts(server))
         assert server.process.poll() is None
         assert server.stop() == 0
         thread.join()
-        assert found[0].status_code == 503
+        assert responses[0].status_code == 503
 
 
-def test_ctrl_c() -> None:
+def accepts(server: Server) -> bool:
+    try:
+        server.connect().close()
+    except ConnectionError:
+        return False
+    return True
+
+
+def test_ctrl_c_exits_with_130() -> None:
     with running_server("-m", "tiny-random-llama") as server:
         assert server.get("/health").status_code == 200
         assert server.stop(signal.SIGINT) == 130

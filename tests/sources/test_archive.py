@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sources.small_engine import MAIN_C, Place, Repository, sha256, sources, tarball
 
-from cyllama.models.unpack import top_folder
+from cyllama.models._archive import top_folder
 
 Sentence = Callable[[], str]
 
@@ -60,7 +60,7 @@ def test_reads_commit_of_archives_made_by_git(format: str, place: Place, reposit
     assert place.engine().commit == repository.second
 
 
-def test_takes_commit_and_version_that_are_given(place: Place) -> None:
+def test_accepts_given_commit_and_version(place: Place) -> None:
     path = archive(place, "eng.zip")
     assert place.update("--archive", str(path), "--commit", "1234567", "--upstream-version", "b5") == 0
     assert (place.engine().commit, place.engine().upstream_version) == ("1234567", "b5")

@@ -60,7 +60,7 @@ def test_excludes_changes_that_are_not_committed(place: Place, repository: Repos
     assert not (place.tree / "untracked.c").exists()
 
 
-def test_keeps_bytes_whatever_the_attributes(place: Place, repository: Repository) -> None:
+def test_ignores_git_attributes(place: Place, repository: Repository) -> None:
     files = {".gitattributes": "*.c export-ignore\n*.h text eol=crlf\nid.txt export-subst ident\n"}
     repository.commit({**files, "a.h": "one\n", "id.txt": "$Format:%H$ $Id$\n"})
     assert move(place, repository, "main") == 0
@@ -68,7 +68,7 @@ def test_keeps_bytes_whatever_the_attributes(place: Place, repository: Repositor
     assert place.read("id.txt") == "$Format:%H$ $Id$\n" and place.read("src/main.c") == MAIN_C
 
 
-def test_fetches_all_branches_where_the_server_allows_no_commit(
+def test_fetches_all_branches_if_the_server_rejects_commits(
     place: Place, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number, (key, value) in enumerate({"protocol.version": "0"}.items()):
@@ -139,7 +139,7 @@ def test_names_missing_git(place: Place, sentence: Sentence, monkeypatch: pytest
     assert place.state() == before
 
 
-def test_calls_from_a_hook_do_not_touch_its_repository(
+def test_calls_from_a_hook_do_not_change_its_repository(
     place: Place, repository: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     subprocess.run(["git", "init", "--quiet", str(tmp_path / "mine")], check=True)

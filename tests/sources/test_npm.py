@@ -99,7 +99,7 @@ def test_rejects_wrong_hash(is_update: bool, npm: Registry, place: Place, senten
     assert (place.state(), place.cached()) == (before, set())
 
 
-def test_checks_sha1_where_there_is_no_other_hash(npm: Registry, place: Place, sentence: Sentence) -> None:
+def test_checks_sha1_if_there_is_no_other_hash(npm: Registry, place: Place, sentence: Sentence) -> None:
     content = npm.publish(sources("3.1"))
     npm.publish(sources("3.1"), integrity="", shasum=hashlib.sha1(content + b"x").hexdigest())
     assert place.update(*MOVE) == 1
@@ -150,7 +150,7 @@ def test_rejects_patch_that_does_not_apply(npm: Registry, place: Place, sentence
     ("arguments", "metadata"),
     [(("--version", "9.9.9"), None), ((), b"{}"), ((), b"<html>"), ((), b'{"versions": {"3.1.0": 7}}')],
 )
-def test_names_version_that_cannot_be_had(
+def test_error_names_missing_version(
     arguments: tuple[str, ...], metadata: bytes | None, npm: Registry, place: Place, sentence: Sentence
 ) -> None:
     if metadata is not None:

@@ -89,7 +89,7 @@ def test_rejects_lock_that_cannot_be_edited(place: Place, sentence: Sentence) ->
     assert place.state() == before
 
 
-def test_given_upstream_version_and_commit_go_before_what_is_read(place: Place) -> None:
+def test_given_version_and_commit_override_those_of_the_archive(place: Place) -> None:
     sdist(place.links, "2.0")
     assert place.update("--version", "2.0", "--upstream-version", "b11549", "--commit", "1234567") == 0
     assert (place.engine().upstream_version, place.engine().commit) == ("b11549", "1234567")
@@ -179,7 +179,7 @@ def test_prints_what_changed_in_the_headers(
     assert "whisper_second" in capfd.readouterr().out
 
 
-def test_make_hands_on_the_variables_of_the_command_line_alone(tmp_path: Path) -> None:
+def test_make_passes_only_variables_of_the_command_line(tmp_path: Path) -> None:
     (tmp_path / ".group-build").touch()
     given = ["ENGINE=sd", "GIT=../a folder", "REF=v1", "UPSTREAM_VERSION=1.2"]
     command = ["make", "--dry-run", "--no-print-directory", "--old-file", f"{tmp_path}/.group-build", "update"]

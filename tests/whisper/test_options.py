@@ -1,4 +1,4 @@
-"""Options of a transcription: names from other projects, what is refused, and what the engine is told."""
+"""Options of a transcription: aliases, invalid values, and the parameters of the engine."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from cyllama._params import aliases_of
 from cyllama.errors import UnsupportedError
-from cyllama.whisper.options import ALIASES, UNSUPPORTED, TranscribeOptions, VadOptions, options_from
+from cyllama.whisper.options import UNSUPPORTED, TranscribeOptions, VadOptions, options_from
 
 
-@pytest.mark.parametrize(("alias", "name"), ALIASES.items())
-def test_names_of_others(alias: str, name: str) -> None:
+@pytest.mark.parametrize(("alias", "name"), aliases_of(TranscribeOptions).items())
+def test_accepts_aliases(alias: str, name: str) -> None:
     values: dict[str, Any] = {"n_threads": 2, "max_segment_chars": 9, "max_new_tokens": 9, "initial_prompt": "x"}
     default = getattr(TranscribeOptions(), name)
     value = values.get(name, not default if isinstance(default, bool) else 0.5)
@@ -28,7 +29,7 @@ def test_translate_and_no_context() -> None:
 
 
 @pytest.mark.parametrize("name", UNSUPPORTED)
-def test_what_the_engine_has_not(name: str) -> None:
+def test_rejects_unsupported_option(name: str) -> None:
     with pytest.raises(UnsupportedError, match=name):
         options_from({name: 5})
     assert options_from({name: None}) == TranscribeOptions()
@@ -38,12 +39,12 @@ def test_what_the_engine_has_not(name: str) -> None:
     ("given", "near"),
     [({"langage": "en"}, "language"), ({"beamsize": 5}, "beam_size"), ({"initial_promt": ""}, "initial_prompt")],
 )
-def test_an_unknown_name(given: dict[str, Any], near: str) -> None:
+def test_rejects_unknown_option(given: dict[str, Any], near: str) -> None:
     with pytest.raises(TypeError, match=f"did you mean '{near}'"):
         options_from(given)
 
 
-def test_an_unknown_name_of_vad() -> None:
+def test_rejects_unknown_vad_option() -> None:
     with pytest.raises(TypeError, match="did you mean 'threshold'"):
         options_from({"vad_filter": True, "vad_parameters": {"treshold": 0.5}})
 
@@ -63,7 +64,7 @@ def test_an_unknown_name_of_vad() -> None:
         {"vad_parameters": {"threshold": 0.5}},
     ],
 )
-def test_values_that_are_refused(given: dict[str, Any]) -> None:
+def test_rejects_invalid_value(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(given))):
         options_from(given)
 
@@ -78,12 +79,12 @@ def test_values_that_are_refused(given: dict[str, Any]) -> None:
         ([0.2, 0.7], (0.2, 0.5)),
     ],
 )
-def test_temperatures(temperature: Any, expected: tuple[float | None, float | None]) -> None:
+def test_converts_temperatures_to_first_and_step(temperature: Any, expected: tuple[float | None, float | None]) -> None:
     first, step = options_from({"temperature": temperature}).temperatures()
     assert (first, step) == (expected[0], pytest.approx(expected[1]))
 
 
-def test_what_the_engine_is_told() -> None:
+def test_engine_fields() -> None:
     plain = TranscribeOptions().engine_fields()
     assert plain["strategy"] == "greedy" and plain["translate"] is False and plain["n_max_text_ctx"] is None
     fields = options_from({"beam_size": 5, "task": "translate", "condition_on_previous_text": False}).engine_fields()

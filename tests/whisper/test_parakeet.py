@@ -1,4 +1,4 @@
-"""Parakeet models through `Whisper`, `transcribe`, the command line and the server: the text of parakeet-cli."""
+"""Parakeet models with `Whisper`, `transcribe`, the command line and the server, compared with parakeet-cli."""
 
 from __future__ import annotations
 
@@ -31,21 +31,20 @@ from cyllama.whisper import (
     Segment,
     StreamingTranscriber,
     TranscribeOptions,
-    Transcription,
     Whisper,
     load_audio,
     quantize,
     transcribe,
 )
-from cyllama.whisper.parakeet import NEUTRAL, SUPPORTED, is_parakeet
-from cyllama.whisper.pieces import Part, Piece, limit_pieces
+from cyllama.whisper._chunking import Chunk, Span, limit_chunks
+from cyllama.whisper._parakeet_decoder import NEUTRAL, SUPPORTED, is_parakeet
 
 SPACE = "\u2581"
-# Words with spaces and punctuation instead of letters.
+# A vocabulary with spaces and punctuation instead of letters.
 PUNCTUATED = ["<unk>", "<s>", "</s>", f"{SPACE}one", ".", f"{SPACE}two", ",", "s", f"{SPACE}four", "?"]
 NAMES = ["jfk", "busy-en", "espeak-door", "new-user-fr"]
 # A value other than the default for each option that Parakeet models do not support.
-REFUSED: dict[str, Any] = {
+UNSUPPORTED: dict[str, Any] = {
     "language": "en",
     "task": "translate",
     "initial_prompt": "a name",
@@ -88,25 +87,25 @@ def punctuated(path: Path) -> Whisper:
 
 
 @pytest.fixture(scope="module")
-def sounds(tmp_path_factory: pytest.TempPathFactory, speeches: dict[str, Speech]) -> dict[str, Path]:
-    """The recordings as parakeet-cli is to read them: its own resampler is another one."""
-    folder = tmp_path_factory.mktemp("sounds")
+def wav_files(tmp_path_factory: pytest.TempPathFactory, speeches: dict[str, Speech]) -> dict[str, Path]:
+    """The recordings at 16,000 Hz: parakeet-cli has another resampler."""
+    folder = tmp_path_factory.mktemp("wav")
     for name in NAMES:
         soundfile.write(folder / f"{name}.wav", load_audio(speeches[name].path), 16_000, subtype="FLOAT")
     return {name: folder / f"{name}.wav" for name in NAMES}
 
 
 @pytest.fixture(scope="module")
-def native(bin_dir: Path, path: Path, sounds: dict[str, Path]) -> dict[str, subprocess.CompletedProcess[str]]:
-    """The output of parakeet-cli for each recording: text on stdout, tokens with times on stderr."""
+def native(bin_dir: Path, path: Path, wav_files: dict[str, Path]) -> dict[str, subprocess.CompletedProcess[str]]:
+    """The output of parakeet-cli for each recording: text on stdout, tokens and times on stderr."""
     return {
         name: subprocess.run(
-            [bin_dir / "parakeet-cli", "-m", path, "-f", sound, "-t", "1", "-ps", "-np", "-ng"],
+            [bin_dir / "parakeet-cli", "-m", path, "-f", audio, "-t", "1", "-ps", "-np", "-ng"],
             check=True,
             capture_output=True,
             text=True,
         )
-        for name, sound in sounds.items()
+        for name, audio in wav_files.items()
     }
 
 
@@ -117,7 +116,7 @@ def native_text(done: subprocess.CompletedProcess[str]) -> str:
 # ---------------------------------------------------------------------------------------- detection
 
 
-def test_model_files_are_told_apart(path: Path) -> None:
+def test_is_parakeet_detects_the_architecture(path: Path) -> None:
     assert is_parakeet(path.read_bytes()[:128])
     for name in ("tiny.en", "vocab-whisper", "vocab-whisper-en", "silero-vad"):
         assert not is_parakeet(models.get(name).read_bytes()[:128])
@@ -125,7 +124,7 @@ def test_model_files_are_told_apart(path: Path) -> None:
         assert not is_parakeet(other)
 
 
-def test_a_damaged_header_is_still_a_parakeet_model(path: Path) -> None:
+def test_is_parakeet_detects_damaged_headers(path: Path) -> None:
     head = path.read_bytes()[:128]
     for at in range(4, 72):
         assert is_parakeet(head[:at] + bytes([head[at] ^ 0x55]) + head[at + 1 :])
@@ -146,36 +145,38 @@ def test_loads_from(path: Path, way: str) -> None:
         assert other.architecture == "whisper"
 
 
-def test_a_damaged_file_is_named(path: Path, tmp_path: Path) -> None:
+def test_load_error_names_the_file(path: Path, tmp_path: Path) -> None:
     bad = tmp_path / "broken.bin"
     bad.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(ModelLoadError, match=r"broken\.bin.*truncated"):
         Whisper(bad)
 
 
-# ------------------------------------------------------------------------------- as parakeet-cli does
+# ------------------------------------------------------------------- comparison with parakeet-cli
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_text_equals_parakeet_cli(whisper: Whisper, sounds: dict[str, Path], native: dict[str, Any], name: str) -> None:
+def test_text_equals_parakeet_cli(
+    whisper: Whisper, wav_files: dict[str, Path], native: dict[str, Any], name: str
+) -> None:
     text = native_text(native[name])
     assert len(text) > 5
-    assert whisper(sounds[name], n_threads=1).text == text
-    assert transcribe(sounds[name], parakeet_model(), n_threads=1).text == text
-    segments, _ = whisper.transcribe(sounds[name], n_threads=1)
+    assert whisper(wav_files[name], n_threads=1).text == text
+    assert transcribe(wav_files[name], parakeet_model(), n_threads=1).text == text
+    segments, _ = whisper.transcribe(wav_files[name], n_threads=1)
     assert "".join(segment.text for segment in segments) == text
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_tokens_and_times_equal_parakeet_cli(
-    whisper: Whisper, sounds: dict[str, Path], native: dict[str, Any], name: str
+    whisper: Whisper, wav_files: dict[str, Path], native: dict[str, Any], name: str
 ) -> None:
     wanted = [
         (int(id), float(p), int(t0) / 100, int(t1) / 100)
         for id, p, t0, t1 in TOKEN.findall(native[name].stderr)
         if int(id) > 2  # without control tokens
     ]
-    result = whisper(sounds[name], n_threads=1, word_timestamps=True)
+    result = whisper(wav_files[name], n_threads=1, word_timestamps=True)
     found = [token for segment in result.segments for token in segment.tokens]
     assert [token.id for token in found] == [id for id, _, _, _ in wanted]
     assert [token.probability for token in found] == pytest.approx([p for _, p, _, _ in wanted], abs=1e-4)
@@ -188,9 +189,9 @@ def test_tokens_and_times_equal_parakeet_cli(
 
 
 def test_command_line(
-    path: Path, sounds: dict[str, Path], native: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    path: Path, wav_files: dict[str, Path], native: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files = [str(sounds[name]) for name in NAMES]
+    files = [str(wav_files[name]) for name in NAMES]
     options = ["--n-threads", "1", "--format", "txt,srt,json", "--output-dir", str(tmp_path)]
     assert main(["transcribe", *files, "--model", str(path), *options]) == 0
     shown = capsys.readouterr().out
@@ -210,11 +211,11 @@ def server(path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         yield found
 
 
-def test_server_route(server: Server, sounds: dict[str, Path], native: dict[str, Any]) -> None:
+def test_server_route(server: Server, wav_files: dict[str, Path], native: dict[str, Any]) -> None:
     def post(name: str, **fields: Any) -> requests.Response:
         return requests.post(
             f"{server.url}/v1/audio/transcriptions",
-            files={"file": (f"{name}.wav", sounds[name].read_bytes())},
+            files={"file": (f"{name}.wav", wav_files[name].read_bytes())},
             data={"model": "parakeet", **fields},
             timeout=60,
         )
@@ -225,13 +226,13 @@ def test_server_route(server: Server, sounds: dict[str, Path], native: dict[str,
     assert whole["language"] == "und" and "".join(word["word"] for word in whole["words"]) == whole["text"]
     assert native_text(native["jfk"]) in post("jfk", response_format="srt").text
     assert "transcript.text.delta" in post("jfk", stream="true").text
-    refused = post("jfk", language="en")
-    assert refused.status_code == 400 and "language" in refused.json()["error"]["message"]
+    rejected = post("jfk", language="en")
+    assert rejected.status_code == 400 and "language" in rejected.json()["error"]["message"]
     assert post("jfk", temperature="0").status_code == 200
 
 
-def test_weights_in_16_bits(path: Path, bin_dir: Path, tmp_path: Path) -> None:
-    """A file as upstream's converter writes it."""
+def test_converted_model_equals_parakeet_cli(path: Path, bin_dir: Path, tmp_path: Path) -> None:
+    """The file has 16-bit weights, as upstream's converter writes it."""
     half = tmp_path / "half.bin"
     half.write_bytes(converted(path.read_bytes()))
     command = [bin_dir / "parakeet-cli", "-m", half, "-f", JFK, "-t", "1", "-np", "-ng"]
@@ -242,14 +243,14 @@ def test_weights_in_16_bits(path: Path, bin_dir: Path, tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------- options
 
 
-def test_every_option_is_supported_or_refused() -> None:
-    assert SUPPORTED | REFUSED.keys() == {field.name for field in dataclasses.fields(TranscribeOptions)}
-    assert not SUPPORTED & REFUSED.keys()
+def test_every_option_is_supported_or_rejected() -> None:
+    assert SUPPORTED | UNSUPPORTED.keys() == {field.name for field in dataclasses.fields(TranscribeOptions)}
+    assert not SUPPORTED & UNSUPPORTED.keys()
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_refuses_option_by_name(whisper: Whisper, name: str) -> None:
-    options = {name: REFUSED[name]}
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_rejects_unsupported_option(whisper: Whisper, name: str) -> None:
+    options = {name: UNSUPPORTED[name]}
     for call in (whisper, whisper.transcribe):
         with pytest.raises(UnsupportedError, match=f"^{name} is "):
             call(JFK, **options)
@@ -258,7 +259,7 @@ def test_refuses_option_by_name(whisper: Whisper, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NEUTRAL)
-def test_takes_values_that_the_engine_has_anyway(whisper: Whisper, name: str) -> None:
+def test_accepts_values_equal_to_the_behaviour(whisper: Whisper, name: str) -> None:
     assert whisper(JFK, **{name: NEUTRAL[name]}, n_threads=1).text == whisper(JFK, n_threads=1).text
 
 
@@ -280,7 +281,7 @@ def test_takes_values_that_the_engine_has_anyway(whisper: Whisper, name: str) ->
     ],
     ids=str,
 )
-def test_refuses_wrong_values(whisper: Whisper, options: dict[str, Any], error: type[Exception], name: str) -> None:
+def test_rejects_invalid_value(whisper: Whisper, options: dict[str, Any], error: type[Exception], name: str) -> None:
     with pytest.raises(error, match=name):
         whisper(JFK, **options)
 
@@ -295,13 +296,15 @@ def test_refuses_wrong_values(whisper: Whisper, options: dict[str, Any], error: 
         ({"gpu_device": -1}, ValueError, "gpu_device"),
     ],
 )
-def test_refuses_parameters_of_loading(path: Path, options: dict[str, Any], error: type[Exception], name: str) -> None:
+def test_rejects_unsupported_loading_parameter(
+    path: Path, options: dict[str, Any], error: type[Exception], name: str
+) -> None:
     with pytest.raises(error, match=name):
         Whisper(path, **options)
     Whisper(path, use_gpu=False, flash_attn=None).close()
 
 
-def test_refuses_what_needs_a_whisper_model(whisper: Whisper, path: Path, tmp_path: Path) -> None:
+def test_rejects_functions_for_whisper_models(whisper: Whisper, path: Path, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="detect_language"):
         whisper.detect_language(JFK)
     with pytest.raises(UnsupportedError, match="Parakeet"):
@@ -338,36 +341,36 @@ def test_segments_of_limited_length(punctuated: Whisper) -> None:
 
 
 @pytest.mark.parametrize("format", ["txt", "srt", "vtt", "tsv", "csv", "json", "json-full", "lrc"])
-def test_formats(punctuated: Whisper, format: str) -> None:
+def test_all_formats_have_the_text(punctuated: Whisper, format: str) -> None:
     result = punctuated(JFK, word_timestamps=True, n_threads=1)
     assert result.segments[0].text.split()[0] in result.to_text(format)
     assert "NaN" not in result.to_text(format)
 
 
-# ------------------------------------------------------------------------------------- parts and length
+# ------------------------------------------------------------------------------------- chunks
 
 
-def test_pieces_are_cut_at_quiet_moments() -> None:
+def test_limit_chunks_cuts_at_quiet_moments() -> None:
     samples = np.random.default_rng(0).uniform(-1, 1, 100 * 16_000).astype(np.float32)
     samples[25 * 16_000 : 26 * 16_000] = 0
-    parts = (Part(0.0, 40.0, 5.0), Part(40.1, 100.0, 60.0))
-    pieces = list(limit_pieces([Piece(samples, parts)], 30.0))
-    assert np.array_equal(np.concatenate([piece.samples for piece in pieces]), samples)
-    assert all(len(piece.samples) <= 30 * 16_000 for piece in pieces)
-    assert 25 <= len(pieces[0].samples) / 16_000 <= 26
-    assert pieces[0].start == 5.0 and pieces[-1].end == pytest.approx(60.0 + 59.9)
-    for before, after in itertools.pairwise(pieces):
+    spans = (Span(0.0, 40.0, 5.0), Span(40.1, 100.0, 60.0))
+    chunks = list(limit_chunks([Chunk(samples, spans)], 30.0))
+    assert np.array_equal(np.concatenate([chunk.samples for chunk in chunks]), samples)
+    assert all(len(chunk.samples) <= 30 * 16_000 for chunk in chunks)
+    assert 25 <= len(chunks[0].samples) / 16_000 <= 26
+    assert chunks[0].start == 5.0 and chunks[-1].end == pytest.approx(60.0 + 59.9)
+    for before, after in itertools.pairwise(chunks):
         assert before.end <= after.start + 1e-9
-    short = Piece(samples[:16_000], (Part(0.0, 1.0, 0.0),))
-    assert list(limit_pieces([short], 30.0)) == [short]
+    short = Chunk(samples[:16_000], (Span(0.0, 1.0, 0.0),))
+    assert list(limit_chunks([short], 30.0)) == [short]
 
 
-def test_ten_minutes(whisper: Whisper) -> None:
-    """Longer audio than the engine takes at once is cut, so that memory does not grow with its length."""
-    sound = np.tile(jfk_int16(), 55)[: 600 * 16_000]
-    whisper(sound[: 40 * 16_000], n_threads=1)
+def test_long_audio_is_split_into_chunks(whisper: Whisper) -> None:
+    """Memory does not grow with the length of the audio."""
+    audio = np.tile(jfk_int16(), 55)[: 600 * 16_000]
+    whisper(audio[: 40 * 16_000], n_threads=1)
     before, progress = resident_bytes(), list[float]()
-    result = whisper(sound, n_threads=1, on_progress=progress.append)
+    result = whisper(audio, n_threads=1, on_progress=progress.append)
     assert resident_bytes() - before < 300e6
     assert result.duration == 600.0 and len(result.segments) >= 19
     starts = [segment.start for segment in result.segments]
@@ -375,22 +378,21 @@ def test_ten_minutes(whisper: Whisper) -> None:
     assert progress == sorted(progress) and len(progress) > 15 and progress[-1] == 1.0
 
 
-def test_audio_ctx_is_the_length_of_a_part(whisper: Whisper) -> None:
+def test_audio_ctx_limits_the_chunks(whisper: Whisper) -> None:
     result = whisper(JFK, audio_ctx=150, n_threads=1)  # 3 s
     assert len(result.segments) >= 4
     assert all(segment.end - segment.start <= 3.0 for segment in result.segments)
 
 
-def test_context_of_the_part_before(whisper: Whisper) -> None:
-    """The first part is the same; without the context, the others are too when they are transcribed alone."""
-    sound = jfk_float32()
-    apart = whisper(sound, audio_ctx=250, condition_on_previous_text=False, n_threads=1)
-    together = whisper(sound, audio_ctx=250, n_threads=1)
+def test_context_of_the_previous_chunk_changes_the_text(whisper: Whisper) -> None:
+    audio = jfk_float32()
+    apart = whisper(audio, audio_ctx=250, condition_on_previous_text=False, n_threads=1)
+    together = whisper(audio, audio_ctx=250, n_threads=1)
     assert apart.segments[0].text == together.segments[0].text
     assert apart.text != together.text
 
 
-def test_clips(whisper: Whisper) -> None:
+def test_clips_are_transcribed_alone(whisper: Whisper) -> None:
     result = whisper(JFK, clip_timestamps="2,5,7,9", n_threads=1)
     assert len(result.segments) == 2
     assert all(2 <= token.start <= 9 and not 5 < token.start < 7 for s in result.segments for token in s.tokens)
@@ -398,35 +400,36 @@ def test_clips(whisper: Whisper) -> None:
     assert result.segments[0].text == part.segments[0].text
 
 
-def test_voice_activity_detection(whisper: Whisper) -> None:
+def test_vad_filter_keeps_times_of_the_audio(whisper: Whisper) -> None:
     quiet = np.zeros(10 * 16_000, np.float32)
-    sound = np.concatenate([quiet, jfk_float32(), quiet])
-    result = whisper(sound, vad_filter=True, word_timestamps=True, n_threads=1)
+    audio = np.concatenate([quiet, jfk_float32(), quiet])
+    result = whisper(audio, vad_filter=True, word_timestamps=True, n_threads=1)
     assert result.info.duration_after_vad < 12 < result.duration
     assert result.words and all(9.5 <= word.start <= word.end <= 21.5 for word in result.words)
     assert whisper(quiet, vad_filter=True).text == ""
 
 
-def test_parts_at_the_same_time(whisper: Whisper) -> None:
-    sound = np.tile(jfk_float32(), 4)
-    result = whisper(sound, batch_size=3, n_threads=1)
-    alone = whisper(sound, batch_size=2, n_threads=1)
+def test_batch_size_does_not_change_the_text(whisper: Whisper) -> None:
+    audio = np.tile(jfk_float32(), 4)
+    result = whisper(audio, batch_size=3, n_threads=1)
+    alone = whisper(audio, batch_size=2, n_threads=1)
     assert result.text == alone.text and result.segments[-1].end > 35
 
 
 def test_empty_and_short_audio(whisper: Whisper) -> None:
     assert whisper(np.zeros(0, np.float32)).segments == ()
     for n in (1, 100, 400, 2000):
-        assert isinstance(whisper(np.full(n, 0.1, np.float32)), Transcription)
+        result = whisper(np.full(n, 0.1, np.float32))
+        assert result.duration == n / 16_000 and all(segment.end <= result.duration for segment in result.segments)
 
 
 # ------------------------------------------------------------------------- streaming, cancelling, threads
 
 
-def test_live_audio(punctuated: Whisper) -> None:
+def test_streaming_returns_provisional_and_final_segments(punctuated: Whisper) -> None:
     stream = StreamingTranscriber(punctuated, step=2.0, n_threads=1)
-    sound = np.tile(jfk_float32(), 3)
-    found = [part for i in range(0, len(sound), 8000) for part in stream.feed(sound[i : i + 8000])]
+    audio = np.tile(jfk_float32(), 3)
+    found = [part for i in range(0, len(audio), 8000) for part in stream.feed(audio[i : i + 8000])]
     found += stream.flush()
     final = [part.segment for part in found if part.final]
     assert any(not part.final for part in found) and len(final) > 3
@@ -434,11 +437,11 @@ def test_live_audio(punctuated: Whisper) -> None:
     assert all(a.start <= b.start for a, b in itertools.pairwise(final)) and final[-1].end <= 33.0
 
 
-def test_iterating_stops_the_engine(punctuated: Whisper) -> None:
+def test_closing_the_iterator_stops_the_transcription(punctuated: Whisper) -> None:
     segments, info = punctuated.transcribe(np.tile(jfk_float32(), 20), n_threads=1)
     assert info.language == "und" and info.duration == 220.0
     assert isinstance(next(segments), Segment)
-    segments.close()  # type: ignore[attr-defined]
+    segments.close()
 
 
 @pytest.mark.parametrize("how", ["segment", "progress", "before"])
@@ -462,30 +465,30 @@ def test_exception_of_a_callback_is_raised(whisper: Whisper) -> None:
         whisper(JFK, on_segment=lambda segment: {}[segment.text])
 
 
-def test_many_threads(whisper: Whisper, sounds: dict[str, Path], native: dict[str, Any]) -> None:
+def test_many_threads(whisper: Whisper, wav_files: dict[str, Path], native: dict[str, Any]) -> None:
     with ThreadPoolExecutor(4) as workers:
-        found = list(workers.map(lambda name: whisper(sounds[name], n_threads=1).text, NAMES * 3))
+        found = list(workers.map(lambda name: whisper(wav_files[name], n_threads=1).text, NAMES * 3))
     assert found == [native_text(native[name]) for name in NAMES] * 3
 
 
-def test_closing_during_a_call_is_refused(path: Path) -> None:
+def test_rejects_closing_during_a_call(path: Path) -> None:
     whisper = Whisper(path)
-    refused: list[int] = []
+    rejected: list[int] = []
 
     def close(segment: Segment) -> None:
         with pytest.raises(InUseError):
             whisper.close()
-        refused.append(1)
+        rejected.append(1)
 
     whisper(JFK, on_segment=close)
-    assert refused
+    assert rejected
     whisper.close()
     with pytest.raises(ValueError, match="closed"):
         whisper(JFK)
 
 
 @pytest.mark.parametrize("end", ["", "del thing", "raise SystemExit(0)"])
-def test_a_model_left_open_at_exit(path: Path, end: str) -> None:
+def test_open_model_at_exit(path: Path, end: str) -> None:
     code = f"from cyllama.whisper import Whisper\nthing = Whisper({str(path)!r})\nthing({str(JFK)!r})\n{end}\n"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120, check=False

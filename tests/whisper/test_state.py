@@ -1,4 +1,4 @@
-"""States: step by step and as a whole, callbacks, cancelling, many at once, what is refused."""
+"""WhisperState: transcription, single steps, callbacks, cancelling, threads, and invalid arguments."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 from data.process import heartbeat, resident_bytes
-from data.sounds import JFK, jfk_float32, jfk_int16
+from data.sounds import jfk_float32, jfk_int16
 from data.speech import Speech
+from whisper.short import SHORT_CTX, SHORT_TEXT, transcribe_short
 
 from cyllama import models
 from cyllama.errors import CancelledError, ClosedError, DecodeError, GrammarError, InUseError
@@ -35,7 +37,7 @@ TEXT = " And so my fellow Americans ask not what your country can do for you ask
 
 
 @pytest.fixture(scope="module")
-def sound() -> np.ndarray:
+def audio() -> np.ndarray:
     return jfk_float32()
 
 
@@ -44,15 +46,23 @@ def state(tiny_en: WhisperContext) -> WhisperState:
     return WhisperState(tiny_en)
 
 
+@pytest.fixture(scope="module")
+def used_state(tiny_en: WhisperContext, short: np.ndarray) -> WhisperState:
+    """A state with the results of a call."""
+    state = WhisperState(tiny_en)
+    transcribe_short(state, short)
+    return state
+
+
 def text(state: WhisperState) -> str:
     return "".join(state.get_segment_text(i) for i in range(state.n_segments))
 
 
-# ---------------------------------------------------------------------------------------- as a whole
+# ------------------------------------------------------------------------------------ transcription
 
 
-def test_full(state: WhisperState, sound: np.ndarray) -> None:
-    state.full(sound)
+def test_full_returns_text_tokens_and_timings(state: WhisperState, audio: np.ndarray) -> None:
+    state.full(audio)
     assert text(state) == TEXT and state.lang_id == 0
     assert state.get_segment_t0(0) == 0 and state.get_segment_t1(state.n_segments - 1) == 1100
     assert 0 <= state.get_segment_no_speech_prob(0) < 0.1 and state.get_segment_speaker_turn_next(0) is False
@@ -66,15 +76,15 @@ def test_full(state: WhisperState, sound: np.ndarray) -> None:
     assert state.timings.encode_ms == 0
 
 
-def test_any_array(state: WhisperState, sound: np.ndarray) -> None:
-    strided = np.zeros((len(sound), 3), np.float32)
-    strided[:, 1] = sound
-    for samples in (jfk_int16(), jfk_int16().astype(">i2"), strided[:, 1], sound.astype(np.float64), memoryview(sound)):
-        state.full(samples)
-        assert text(state) == TEXT
+def test_accepts_arrays_of_any_type_and_layout(state: WhisperState, short: np.ndarray) -> None:
+    integers = jfk_int16()[: len(short)]
+    strided = np.zeros((len(short), 3), np.float32)
+    strided[:, 1] = short
+    for samples in (integers, integers.astype(">i2"), strided[:, 1], short.astype(np.float64), memoryview(short)):
+        assert transcribe_short(state, samples) == SHORT_TEXT
 
 
-def test_segments_while_it_runs(state: WhisperState, sound: np.ndarray) -> None:
+def test_callback_reads_segments_during_the_call(state: WhisperState, audio: np.ndarray) -> None:
     seen: list[str] = []
     progress: list[float] = []
 
@@ -83,57 +93,60 @@ def test_segments_while_it_runs(state: WhisperState, sound: np.ndarray) -> None:
         seen.extend(state.get_segment_text(i) for i in range(first, last))
         assert state.get_tokens(first)
 
-    state.full(sound, WhisperFullParams(new_segment_callback=new_segment, progress_callback=progress.append))
+    state.full(audio, WhisperFullParams(new_segment_callback=new_segment, progress_callback=progress.append))
     assert "".join(seen) == TEXT
     assert progress[-1] == 1.0 and progress == sorted(progress)
 
 
-def test_parameters_that_change_the_result(state: WhisperState, sound: np.ndarray) -> None:
+def test_parameters_have_effect(state: WhisperState, audio: np.ndarray, short: np.ndarray) -> None:
     def run(**values: Any) -> str:
-        state.full(sound, WhisperFullParams(**values))
-        return text(state)
+        return transcribe_short(state, short, temperature_inc=0.0, **values)
 
-    assert run(strategy="beam_search", beam_size=5).lower().startswith(" and so my fellow americans")
-    assert run(offset_ms=8000) != TEXT and "country" in run(offset_ms=8000)
-    assert run(duration_ms=3000).startswith(" And so my fellow Americans") and run(duration_ms=3000) != TEXT
+    assert run(strategy="beam_search", beam_size=3).startswith(" And so my fellow Americans")
+    assert "And so" not in run(offset_ms=1500)
+    state.full(audio, WhisperFullParams(duration_ms=3000))
+    early = text(state)
+    assert early.startswith(" And so my fellow Americans") and early != TEXT
     assert "Americans" not in run(suppress_regex=" Americans?")
-    assert "country" not in run(suppress_tokens=[1499])
+    assert "fellow" not in run(suppress_tokens=[5891])
     assert "[_BEG_]" in run(print_special=True)
-    run(max_len=20, split_on_word=True)
-    assert state.n_segments > 4 and max(len(state.get_segment_text(i)) for i in range(state.n_segments)) <= 25
+    assert run(max_len=10, split_on_word=True) and state.n_segments >= 3
+    assert max(len(state.get_segment_text(i)) for i in range(state.n_segments)) <= 12
     run(token_timestamps=True)
     times = [token.t0 for i in range(state.n_segments) for token in state.get_tokens(i) if token.id < 50256]
-    assert times == sorted(times) and times[-1] > 900
-    assert len(run(max_tokens=3)) < len(TEXT)
-    assert run(audio_ctx=768)[:20] == TEXT[:20]
+    assert times == sorted(times) and 100 < times[-1] <= 400
+    assert len(run(max_tokens=3)) < len(SHORT_TEXT)
+    state.full(short, WhisperFullParams(audio_ctx=SHORT_CTX - 64, temperature_inc=0.0, max_tokens=12))
+    assert text(state) != SHORT_TEXT
 
 
-def test_a_smaller_audio_context_leaves_no_trace(
-    state: WhisperState, tiny_en: WhisperContext, sound: np.ndarray, speeches: dict[str, Speech]
+def test_audio_ctx_does_not_affect_the_next_call(
+    state: WhisperState, tiny_en: WhisperContext, audio: np.ndarray, speeches: dict[str, Speech]
 ) -> None:
     other = load_audio(speeches["busy-en"].path)
     with WhisperState(tiny_en) as fresh:
         fresh.full(other)
         wanted = [(fresh.get_segment_t1(i), fresh.get_tokens(i)) for i in range(fresh.n_segments)]
-    state.full(sound, WhisperFullParams(audio_ctx=768))
+    state.full(audio[:64_000], WhisperFullParams(audio_ctx=SHORT_CTX))
     state.full(other)
     assert [(state.get_segment_t1(i), state.get_tokens(i)) for i in range(state.n_segments)] == wanted
 
 
-def test_dtw(tiny_en_path: Any, sound: np.ndarray) -> None:
+def test_dtw_times_are_ordered_and_within_the_audio(tiny_en_path: Any, audio: np.ndarray) -> None:
     params = WhisperContextParams(dtw_token_timestamps=True, dtw_aheads_preset="tiny.en")
     with WhisperContext(tiny_en_path, params) as context, WhisperState(context) as state:
-        state.full(sound, WhisperFullParams(token_timestamps=True))
+        state.full(audio, WhisperFullParams(token_timestamps=True))
         times = [token.t_dtw for i in range(state.n_segments) for token in state.get_tokens(i) if token.id < 50256]
     assert all(0 <= time <= 1100 for time in times) and times == sorted(times) and times[-1] > 900
 
 
-def test_grammar(state: WhisperState, sound: np.ndarray) -> None:
-    grammar = WhisperGrammar('root ::= " And so my fellow " ("citizens" | "Americans") rest\nrest ::= [a-zA-Z ,.]*')
-    state.full(sound, WhisperFullParams(grammar_rules=grammar, grammar_penalty=100.0, strategy="beam_search"))
-    assert text(state).startswith(" And so my fellow Americans")
-    state.full(sound, WhisperFullParams(grammar_rules='start ::= " " [a-z ]+', i_start_rule="start"))
-    assert text(state)
+def test_grammar_constrains_the_text(state: WhisperState, short: np.ndarray) -> None:
+    grammar = WhisperGrammar('root ::= " And so my fellow"')
+    assert transcribe_short(state, short, grammar_rules=grammar, grammar_penalty=100.0) == " And so my fellow"
+    found = transcribe_short(
+        state, short, grammar_rules='start ::= " " [a-z ]+', i_start_rule="start", grammar_penalty=100.0
+    )
+    assert found.strip() and found == found.lower()
 
 
 @pytest.mark.parametrize(
@@ -152,29 +165,27 @@ def test_grammar(state: WhisperState, sound: np.ndarray) -> None:
         "root ::= " + "(" * 5000 + '"a"' + ")" * 5000,
     ],
 )
-def test_bad_grammars(bad: str) -> None:
+def test_rejects_invalid_grammar(bad: str) -> None:
     with pytest.raises(GrammarError):
         WhisperGrammar(bad)
 
 
-def test_logits_filter(state: WhisperState, sound: np.ndarray, tiny_en: WhisperContext) -> None:
+def test_logits_filter_changes_the_text(state: WhisperState, short: np.ndarray, tiny_en: WhisperContext) -> None:
     sizes: list[int] = []
 
-    def only_silence(tokens: list[int], logits: np.ndarray) -> None:
+    def only_special_tokens(tokens: list[int], logits: np.ndarray) -> None:
         sizes.append(len(tokens))
         logits[: tiny_en.token_eot] = -np.inf
 
-    params = WhisperFullParams(logits_filter_callback=only_silence, temperature_inc=0.0)
-    state.full(sound, params)
-    assert sizes and not text(state).strip()
+    found = transcribe_short(state, short, logits_filter_callback=only_special_tokens, temperature_inc=0.0)
+    assert sizes and not found.strip()
 
 
-# --------------------------------------------------------------------------------------- step by step
+# --------------------------------------------------------------------------------------- single steps
 
 
-def test_by_hand(state: WhisperState, sound: np.ndarray, tiny_en: WhisperContext) -> None:
-    """Greedy decoding written in Python gives the text of `full`."""
-    state.pcm_to_mel(sound)
+def test_greedy_decoding_with_single_steps(state: WhisperState, audio: np.ndarray, tiny_en: WhisperContext) -> None:
+    state.pcm_to_mel(audio)
     assert 1098 <= state.n_len <= 1101
     state.encode()
     tokens = [tiny_en.token_sot, tiny_en.token_not]
@@ -189,7 +200,7 @@ def test_by_hand(state: WhisperState, sound: np.ndarray, tiny_en: WhisperContext
     assert "my fellow Americans" in "".join(map(tiny_en.token_to_str, found))
 
 
-def test_mel_from_outside(state: WhisperState) -> None:
+def test_set_mel_checks_shape_and_values(state: WhisperState) -> None:
     state.set_mel(np.zeros((80, 3000), np.float32))
     assert state.n_len == 3000
     state.encode(0)
@@ -198,11 +209,11 @@ def test_mel_from_outside(state: WhisperState) -> None:
             state.set_mel(bad)
 
 
-def test_order_of_steps(state: WhisperState, sound: np.ndarray) -> None:
+def test_rejects_steps_in_wrong_order(state: WhisperState, audio: np.ndarray) -> None:
     for step in (state.encode, state.get_logits, lambda: state.decode([1]), state.lang_auto_detect):
         with pytest.raises(DecodeError):
             step()
-    state.pcm_to_mel(sound)
+    state.pcm_to_mel(audio)
     with pytest.raises(ValueError, match="English only"):
         state.lang_auto_detect()
     for offset in (-1, 10**6):
@@ -219,19 +230,19 @@ def test_order_of_steps(state: WhisperState, sound: np.ndarray) -> None:
             state.decode(tokens, n_past)
 
 
-def test_language(base: Whisper, speeches: dict[str, Speech]) -> None:
-    context = WhisperContext(models.get("base"))
-    with context, WhisperState(context) as state:
-        for name in ("busy-fr", "jfk", "espeak-park"):
+def test_detects_language(base: Whisper, speeches: dict[str, Speech]) -> None:
+    context = base._whisper
+    with WhisperState(context) as state:
+        for name in ("busy-fr", "espeak-park"):
             state.pcm_to_mel(load_audio(speeches[name].path))
             code, found = state.lang_auto_detect()
             assert code == speeches[name].language and len(found) == 99 and abs(sum(found.values()) - 1) < 1e-6
             assert found[code] == max(found.values())
-        with pytest.raises(ValueError, match="99 languages without it"):
-            context.language_code("cantonese")
+    with pytest.raises(ValueError, match="cantonese"):
+        context.language_code("cantonese")
 
 
-# ----------------------------------------------------------------------------------------- refused
+# ------------------------------------------------------------------------------- invalid arguments
 
 
 @pytest.mark.parametrize(
@@ -249,17 +260,18 @@ def test_language(base: Whisper, speeches: dict[str, Speech]) -> None:
         (None, TypeError),
     ],
 )
-def test_samples_that_are_no_sound(state: WhisperState, sound: np.ndarray, samples: Any, error: type) -> None:
+def test_rejects_invalid_samples(state: WhisperState, samples: Any, error: type) -> None:
     for use in (state.full, state.pcm_to_mel):
         with pytest.raises(error):
             use(samples)
-    state.full(sound[:16_000])
 
 
 @pytest.mark.parametrize("n", [1, 2, 160, 399, 1599, 3200])
-def test_very_short_sounds(state: WhisperState, n: int) -> None:
-    state.full(np.full(n, 0.01, np.float32))
-    assert state.n_segments >= 0
+def test_very_short_audio(state: WhisperState, short: np.ndarray, n: int) -> None:
+    """The engine ignores audio below 0.1 s; the state stays usable."""
+    state.full(np.full(n, 0.01, np.float32), WhisperFullParams(audio_ctx=SHORT_CTX))
+    assert state.n_segments == 0 or n >= 1600
+    assert transcribe_short(state, short) == SHORT_TEXT
 
 
 @pytest.mark.parametrize(
@@ -291,50 +303,51 @@ def test_very_short_sounds(state: WhisperState, n: int) -> None:
         ({"split_on_word": True}, ValueError),
     ],
 )
-def test_parameters_that_are_refused(
-    state: WhisperState, sound: np.ndarray, values: dict[str, Any], error: type
+def test_rejects_invalid_parameters_before_computing(
+    used_state: WhisperState, short: np.ndarray, values: dict[str, Any], error: type
 ) -> None:
     with pytest.raises(error):
-        state.full(sound, WhisperFullParams(**values))
-    assert state.n_segments == 0
+        used_state.full(short, WhisperFullParams(**values))
+    assert text(used_state) == SHORT_TEXT  # the result of the call before
 
 
-def test_an_unknown_parameter() -> None:
+def test_rejects_unknown_parameter() -> None:
     with pytest.raises(TypeError, match="did you mean 'beam_size'"):
         WhisperFullParams(beamsize=5)
 
 
-def test_results_out_of_range(state: WhisperState) -> None:
+def test_rejects_index_out_of_range(state: WhisperState) -> None:
     for use in (state.get_segment_text, state.get_tokens, state.get_segment_t0, state.n_tokens):
         for bad, error in ((0, IndexError), (-1, IndexError), ("a", TypeError), (True, TypeError)):
             with pytest.raises(error):
                 use(bad)
 
 
-# ---------------------------------------------------------------------------- threads and stopping
+# ----------------------------------------------------------------------- threads and cancelling
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, CancelledError])
 @pytest.mark.parametrize("name", ["new_segment", "progress", "encoder_begin", "logits_filter"])
-def test_callbacks_that_raise(state: WhisperState, sound: np.ndarray, name: str, error: type[BaseException]) -> None:
+def test_exception_in_a_callback_is_raised(
+    state: WhisperState, short: np.ndarray, name: str, error: type[BaseException]
+) -> None:
     def fail(*_: object) -> None:
         raise error("mine")
 
     with pytest.raises(error, match="mine"):
-        state.full(sound, WhisperFullParams(**{f"{name}_callback": fail}))
-    state.full(sound)
-    assert text(state) == TEXT
+        transcribe_short(state, short, **{f"{name}_callback": fail})
+    assert transcribe_short(state, short) == SHORT_TEXT
 
 
-def test_callbacks_that_stop(state: WhisperState, sound: np.ndarray) -> None:
+def test_callback_that_returns_false_stops_the_call(state: WhisperState, short: np.ndarray) -> None:
     with pytest.raises(CancelledError):
-        state.full(sound, WhisperFullParams(progress_callback=lambda part: False))
-    state.full(sound, WhisperFullParams(encoder_begin_callback=lambda: False))
-    assert state.n_segments == 0  # what there was until then
+        transcribe_short(state, short, progress_callback=lambda part: False)
+    assert transcribe_short(state, short) == SHORT_TEXT
+    assert transcribe_short(state, short, encoder_begin_callback=lambda: False) == ""
 
 
 class After:
-    """Set after a time."""
+    """An event that is set after some seconds."""
 
     def __init__(self, seconds: float) -> None:
         self.until = time.monotonic() + seconds
@@ -343,17 +356,15 @@ class After:
         return time.monotonic() >= self.until
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.02, 0.1, 0.3, 0.6, 1.0])
-def test_cancel_at_any_time(state: WhisperState, sound: np.ndarray, seconds: float) -> None:
-    long = np.tile(sound, 12)
-    cancel = After(seconds)
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.3, 1.0])
+def test_cancel_at_any_time(state: WhisperState, audio: np.ndarray, short: np.ndarray, seconds: float) -> None:
+    long = np.tile(audio, 12)
     with pytest.raises(CancelledError):
-        state.full(long, WhisperFullParams(strategy="beam_search", beam_size=5), cancel=cancel)
-    state.full(sound)
-    assert text(state) == TEXT
+        state.full(long, WhisperFullParams(strategy="beam_search", beam_size=5), cancel=After(seconds))
+    assert transcribe_short(state, short) == SHORT_TEXT
 
 
-def test_cancel_of_the_mel_spectrogram_and_of_vad(state: WhisperState) -> None:
+def test_cancels_mel_spectrogram_and_vad(state: WhisperState) -> None:
     hour = np.zeros(16_000 * 3600, np.float32)
     with pytest.raises(CancelledError):
         state.pcm_to_mel(hour, cancel=After(0.2))
@@ -361,51 +372,42 @@ def test_cancel_of_the_mel_spectrogram_and_of_vad(state: WhisperState) -> None:
         vad.segments(hour, cancel=After(0.2))
 
 
-def test_ctrl_c(state: WhisperState, sound: np.ndarray) -> None:
+def test_ctrl_c(state: WhisperState, audio: np.ndarray, short: np.ndarray) -> None:
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        state.full(np.tile(sound, 20))
+        state.full(np.tile(audio, 20))
     timer.join()
-    state.full(sound)
-    assert text(state) == TEXT
+    assert transcribe_short(state, short) == SHORT_TEXT
 
 
-def test_the_interpreter_is_free(state: WhisperState, sound: np.ndarray) -> None:
+def test_full_releases_the_gil(state: WhisperState, audio: np.ndarray) -> None:
     with heartbeat() as heart:
-        state.full(sound)
-    assert heart.beats > 50
+        state.full(audio)
+    assert heart.beats > 20
 
 
-def test_states_in_many_threads(tiny_en: WhisperContext, sound: np.ndarray) -> None:
-    found: list[str] = []
-
-    def work() -> None:
+def test_states_in_many_threads(tiny_en: WhisperContext, short: np.ndarray) -> None:
+    def work(_: int) -> list[str]:
         with WhisperState(tiny_en) as state:
-            for _ in range(2):
-                state.full(sound)
-                found.append(text(state))
+            return [transcribe_short(state, short) for _ in range(2)]
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == [TEXT] * 8
+    with ThreadPoolExecutor(4) as workers:
+        assert list(workers.map(work, range(4))) == [[SHORT_TEXT] * 2] * 4
 
 
-def test_one_state_serves_one_thread(state: WhisperState, sound: np.ndarray) -> None:
+def test_running_state_rejects_other_calls(state: WhisperState, short: np.ndarray) -> None:
     inside, leave = threading.Event(), threading.Event()
 
     def wait(*_: int) -> None:
         inside.set()
         leave.wait(30)
 
-    thread = threading.Thread(target=lambda: state.full(sound, WhisperFullParams(new_segment_callback=wait)))
+    thread = threading.Thread(target=lambda: transcribe_short(state, short, new_segment_callback=wait))
     thread.start()
     assert inside.wait(60)
     uses: list[Callable[[], object]] = [
-        lambda: state.full(sound), state.close, lambda: state.n_segments, lambda: state.encode(), state.reset_timings,
+        lambda: state.full(short), state.close, lambda: state.n_segments, lambda: state.encode(), state.reset_timings,
     ]  # fmt: skip
     for use in uses:
         with pytest.raises((InUseError, DecodeError)):
@@ -414,22 +416,22 @@ def test_one_state_serves_one_thread(state: WhisperState, sound: np.ndarray) -> 
     thread.join()
     state.close()
     with pytest.raises(ClosedError):
-        state.full(sound)
+        state.full(short)
 
 
-def test_memory_stays(tiny_en: WhisperContext, sound: np.ndarray) -> None:
+def test_memory_does_not_grow_with_calls(tiny_en: WhisperContext, short: np.ndarray) -> None:
     def run(times: int) -> int:
         for _ in range(times):
             with WhisperState(tiny_en) as state:
-                state.full(sound[:32_000], WhisperFullParams(audio_ctx=256))
+                transcribe_short(state, short)
         gc.collect()
         return resident_bytes()
 
-    before = run(5)
-    assert run(15) - before < 4e6
+    before = run(4)
+    assert run(10) - before < 4e6
 
 
-def test_fork(tiny_en: WhisperContext) -> None:
+def test_rejects_use_after_fork() -> None:
     code = (
         "import os, sys, numpy as np\n"
         "from cyllama import models\n"
@@ -443,4 +445,3 @@ def test_fork(tiny_en: WhisperContext) -> None:
         "sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 7
-    assert JFK.exists()

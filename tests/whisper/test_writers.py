@@ -1,4 +1,4 @@
-"""Each format is read back by somebody else's parser; files appear whole or not at all."""
+"""Formats are read back by other parsers; files are written atomically."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from cyllama.whisper import writers
 from cyllama.whisper.results import Segment, Token, Transcription
-from cyllama.whisper.writers import FORMATS, LINE_FORMATS, SegmentWriter, render, save, timestamp
+from cyllama.whisper.writers import FORMATS, LINE_FORMATS, SegmentWriter, timestamp
 
 NASTY = [
     " Plain text.",
@@ -44,7 +44,7 @@ def nasty() -> Transcription:
 
 
 def flat(text: str) -> str:
-    """A text without what no line can hold."""
+    """Return a text on one line, without null characters."""
     return " ".join(line.strip() for line in text.replace("\0", "").splitlines() if line.strip())
 
 
@@ -59,14 +59,14 @@ def flat(text: str) -> str:
         (3661.5, "01:01:01.500"), (36_000.25, "10:00:00.250"), (359_999.999, "99:59:59.999"), (360_000, "100:00:00.000"),
     ],
 )  # fmt: skip
-def test_times(seconds: float, expected: str) -> None:
+def test_timestamp_format(seconds: float, expected: str) -> None:
     assert timestamp(seconds) == expected
     assert timestamp(seconds, comma=True) == expected.replace(".", ",")
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf")])
-def test_a_time_that_is_none(seconds: float) -> None:
-    with pytest.raises(ValueError, match=f"a time is {seconds}"):
+def test_rejects_times_that_are_not_finite(seconds: float) -> None:
+    with pytest.raises(ValueError, match=f"seconds is {seconds}"):
         timestamp(seconds)
 
 
@@ -79,12 +79,12 @@ def test_times_are_rounded_to_milliseconds(seconds: float) -> None:
 
 def test_long_recordings_in_each_format() -> None:
     late = Transcription((segment(0, 36_000.9995, 36_061.5, " late"),), INFO)
-    assert srt.parse(render(late, "srt")).__next__().start == timedelta(seconds=36_001)
-    assert webvtt.from_string(render(late, "vtt"))[0].start == "10:00:01.000"
-    assert render(late, "tsv").splitlines()[1] == "36001000\t36061500\tlate"
-    assert render(late, "csv").splitlines()[1] == '36001000,36061500,"late"'
-    assert render(late, "lrc").splitlines()[1] == "[600:01.00]late"
-    assert json.loads(render(late, "json-full"))["transcription"][0]["offsets"] == {
+    assert srt.parse(late.to_text("srt")).__next__().start == timedelta(seconds=36_001)
+    assert webvtt.from_string(late.to_text("vtt"))[0].start == "10:00:01.000"
+    assert late.to_text("tsv").splitlines()[1] == "36001000\t36061500\tlate"
+    assert late.to_text("csv").splitlines()[1] == '36001000,36061500,"late"'
+    assert late.to_text("lrc").splitlines()[1] == "[600:01.00]late"
+    assert json.loads(late.to_text("json-full"))["transcription"][0]["offsets"] == {
         "from": 36_001_000,
         "to": 36_061_500,
     }
@@ -94,7 +94,7 @@ def test_long_recordings_in_each_format() -> None:
 
 
 def test_srt() -> None:
-    found = list(srt.parse(render(nasty(), "srt")))
+    found = list(srt.parse(nasty().to_text("srt")))
     assert [cue.index for cue in found] == list(range(1, len(NASTY) + 1))
     for i, (cue, text) in enumerate(zip(found, NASTY, strict=True)):
         assert (cue.start.total_seconds(), cue.end.total_seconds()) == (i * 2, i * 2 + 1.5)
@@ -103,25 +103,25 @@ def test_srt() -> None:
 
 
 def test_vtt() -> None:
-    text = render(nasty(), "vtt")
+    text = nasty().to_text("vtt")
     assert text.startswith("WEBVTT\n\n") and text.count("-->") == len(NASTY)
     found = webvtt.from_string(text).captions
     assert len(found) == len(NASTY)
     for i, (cue, said) in enumerate(zip(found, NASTY, strict=True)):
         assert (cue.start_in_seconds, cue.end_in_seconds) == (i * 2, i * 2 + 1)
         assert flat(html.unescape(cue.raw_text)) == flat(said)
-    zero = render(Transcription((segment(0, 1, 1, "a"),), INFO), "vtt")
+    zero = Transcription((segment(0, 1, 1, "a"),), INFO).to_text("vtt")
     assert "00:00:01.000 --> 00:00:01.001" in zero
 
 
 def test_tsv() -> None:
-    rows = list(csv.reader(io.StringIO(render(nasty(), "tsv")), delimiter="\t", quoting=csv.QUOTE_NONE))
+    rows = list(csv.reader(io.StringIO(nasty().to_text("tsv")), delimiter="\t", quoting=csv.QUOTE_NONE))
     assert rows[0] == ["start", "end", "text"]
     assert rows[1:] == [[str(i * 2000), str(i * 2000 + 1500), flat(t).replace("\t", " ")] for i, t in enumerate(NASTY)]
 
 
 def test_csv() -> None:
-    rows = list(csv.DictReader(io.StringIO(render(nasty(), "csv"), newline=""), strict=True))
+    rows = list(csv.DictReader(io.StringIO(nasty().to_text("csv"), newline=""), strict=True))
     assert [(int(row["start"]), int(row["end"])) for row in rows] == [
         (i * 2000, i * 2000 + 1500) for i in range(len(NASTY))
     ]
@@ -130,28 +130,28 @@ def test_csv() -> None:
 
 
 def test_lrc() -> None:
-    lyrics = pylrc.parse(render(nasty(), "lrc"))
+    lyrics = pylrc.parse(nasty().to_text("lrc"))
     assert lyrics.editor == "cyllama"
     timed = [line for line in lyrics if line.text]
     assert [line.time for line in timed] == [i * 2.0 for i in range(len(NASTY))]
     assert [flat(line.text) for line in timed] == [flat(text) for text in NASTY]
     nearly = Transcription((segment(0, 59.9951, 61, "a"),), INFO)
-    assert render(nearly, "lrc").endswith("[01:00.00]a\n")
+    assert nearly.to_text("lrc").endswith("[01:00.00]a\n")
 
 
 def test_txt() -> None:
-    assert render(nasty(), "txt").split("\n")[:-1] == [flat(text) for text in NASTY]
+    assert nasty().to_text("txt").split("\n")[:-1] == [flat(text) for text in NASTY]
 
 
 def test_json() -> None:
-    found = json.loads(render(nasty(), "json"))
+    found = json.loads(nasty().to_text("json"))
     assert found == nasty().to_dict()
     assert [part["text"] for part in found["segments"]] == NASTY
-    assert "日本語" in render(nasty(), "json")
+    assert "日本語" in nasty().to_text("json")
 
 
 def test_json_full() -> None:
-    found = json.loads(render(talk(), "json-full"))
+    found = json.loads(talk().to_text("json-full"))
     assert found["params"] == {"language": "en", "translate": False} and found["result"]["language"] == "en"
     first, second = found["transcription"]
     assert first["timestamps"] == {"from": "00:00:00,000", "to": "00:00:01,500"}
@@ -165,77 +165,77 @@ def test_json_full() -> None:
     assert [word["word"] for word in second["words"]] == [" friends", " &", " <others>."]
 
 
-def test_tokens_that_share_a_character() -> None:
+def test_json_full_groups_tokens_of_a_character() -> None:
     raw = "日é!".encode()
     tokens = [Token(i, raw[i : i + 1], 0.5, -0.7, i / 10, (i + 1) / 10) for i in range(len(raw))]
     bad = Token(99, b"\xff", 0.1, float("-inf"))
     talk = Transcription((segment(0, 0, 1, "日é!", tokens=(*tokens, bad, Token(100, b"\xe6", 0.1, -1))),), INFO)
-    found = json.loads(render(talk, "json-full"))["transcription"][0]["tokens"]
+    found = json.loads(talk.to_text("json-full"))["transcription"][0]["tokens"]
     assert [token["text"] for token in found] == ["日", "é", "!", "\ufffd", "\ufffd"]
     assert [token["id"] for token in found] == [0, 3, 5, 99, 100]
     assert found[0]["offsets"] == {"from": 0, "to": 300} and "offsets" not in found[3] and found[3]["plog"] is None
 
 
-def test_empty_segments_are_no_subtitles() -> None:
+def test_subtitles_skip_empty_segments() -> None:
     given = [segment(0, 0, 1, " a"), segment(1, 1, 2, "  "), segment(2, 2, 3, " b")]
     assert [cue.index for cue in srt.parse(writers.srt(given))] == [1, 2]
     assert len(webvtt.from_string(writers.vtt(given)).captions) == 2
     assert writers.lrc(given).count("[00:") == 2
     assert writers.tsv(given).count("\n") == 4 and writers.csv(given).count("\n") == 4
     for name in LINE_FORMATS:
-        assert isinstance(render(Transcription((), INFO), name), str)
+        assert isinstance(Transcription((), INFO).to_text(name), str)
     assert not list(srt.parse(writers.srt([]))) and writers.txt(iter([])) == ""
 
 
 @hypothesis.given(st.lists(st.text(st.characters(codec="utf-8"), max_size=40), max_size=5))
-def test_any_text(texts: list[str]) -> None:
+def test_formats_keep_any_text(texts: list[str]) -> None:
     given = [segment(i, i, i + 0.5, text) for i, text in enumerate(texts)]
     talk = Transcription(tuple(given), INFO)
     shown = [flat(text) for text in texts if flat(text)]
-    assert len(list(srt.parse(render(talk, "srt")))) == len(shown)
-    assert len(webvtt.from_string(render(talk, "vtt")).captions) == len(shown)
-    assert len(render(talk, "txt").split("\n")) == len(texts) + 1
-    rows = list(csv.reader(io.StringIO(render(talk, "csv"), newline=""), strict=True))
+    assert len(list(srt.parse(talk.to_text("srt")))) == len(shown)
+    assert len(webvtt.from_string(talk.to_text("vtt")).captions) == len(shown)
+    assert len(talk.to_text("txt").split("\n")) == len(texts) + 1
+    rows = list(csv.reader(io.StringIO(talk.to_text("csv"), newline=""), strict=True))
     assert [flat(row[2]) for row in rows[1:]] == [flat(text) for text in texts]
-    assert all(line.count("\t") == 2 for line in render(talk, "tsv").split("\n")[:-1])
-    assert [part["text"] for part in json.loads(render(talk, "json"))["segments"]] == texts
-    json.loads(render(talk, "json-full"))
+    assert all(line.count("\t") == 2 for line in talk.to_text("tsv").split("\n")[:-1])
+    assert [part["text"] for part in json.loads(talk.to_text("json"))["segments"]] == texts
+    json.loads(talk.to_text("json-full"))
 
 
 # ---------------------------------------------------------------------------------------------- files
 
 
 @pytest.mark.parametrize("ending", ["txt", "srt", "vtt", "tsv", "csv", "json", "lrc", "SRT"])
-def test_the_ending_says_the_format(tmp_path: Path, ending: str) -> None:
+def test_extension_is_the_format(tmp_path: Path, ending: str) -> None:
     path = talk().save(tmp_path / f"talk.{ending}")
-    assert path.read_bytes().decode("utf-8") == render(talk(), ending.lower()) == talk().to_text(ending)
+    assert path.read_bytes().decode("utf-8") == talk().to_text(ending.lower()) == talk().to_text(ending)
     assert os.listdir(tmp_path) == [path.name]
 
 
-def test_a_format_beside_the_name(tmp_path: Path) -> None:
+def test_format_overrides_the_extension(tmp_path: Path) -> None:
     found = talk().save(str(tmp_path / "talk.json"), "json-full")
     assert "transcription" in json.loads(found.read_text(encoding="utf-8"))
-    assert save(talk(), tmp_path / "talk", ".srt").read_text().startswith("1\n")
+    assert talk().save(tmp_path / "talk", ".srt").read_text().startswith("1\n")
     assert set(FORMATS) == {"txt", "srt", "vtt", "tsv", "csv", "lrc", "json", "json-full"}
 
 
 @pytest.mark.parametrize(
     ("name", "format", "message"),
     [
-        ("talk.doc", None, "the ending of 'talk.doc' says no format, expected .txt"),
-        ("talk", None, "the ending of 'talk' says no format"),
+        ("talk.doc", None, "path is 'talk.doc', expected the extension .txt"),
+        ("talk", None, "path is 'talk', expected the extension"),
         ("talk.srt", "jsn", "format is 'jsn'; did you mean 'json'?"),
         ("talk.srt", "pdf-x-1", "format is 'pdf-x-1'; expected one of txt, srt"),
         ("talk.srt", 3, "format is 3; expected one of"),
     ],
 )
-def test_unknown_formats(tmp_path: Path, name: str, format: object, message: str) -> None:
+def test_rejects_unknown_format(tmp_path: Path, name: str, format: object, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         talk().save(tmp_path / name, format)  # type: ignore[arg-type]
     assert not os.listdir(tmp_path)
 
 
-def test_where_no_file_can_be(tmp_path: Path) -> None:
+def test_rejects_invalid_path(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
         talk().save(tmp_path / "nowhere" / "talk.srt")
     (tmp_path / "folder.srt").mkdir()
@@ -244,7 +244,7 @@ def test_where_no_file_can_be(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["folder.srt"]
 
 
-def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_save_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "talk.srt"
     path.write_text("old")
     broken = Transcription((segment(0, 0, 1, "a\ud800b"),), INFO)  # cannot be written in UTF-8
@@ -260,7 +260,7 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mon
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["talk.srt"]
 
 
-def test_the_rights_of_a_file(tmp_path: Path) -> None:
+def test_keeps_the_permissions_of_a_file(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.touch()
     path = talk().save(tmp_path / "talk.srt")
@@ -270,22 +270,22 @@ def test_the_rights_of_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", LINE_FORMATS)
-def test_segments_as_they_come(tmp_path: Path, name: str) -> None:
+def test_segment_writer_writes_each_segment(tmp_path: Path, name: str) -> None:
     out, path = io.StringIO(), tmp_path / f"talk.{name}"
     with SegmentWriter(out, name) as stream, SegmentWriter(path) as file:
         for i, part in enumerate(nasty().segments):
             stream.write(part)
             file.write(part)
-            assert out.getvalue() == render(Transcription(nasty().segments[: i + 1], INFO), name)
+            assert out.getvalue() == Transcription(nasty().segments[: i + 1], INFO).to_text(name)
             assert not path.exists()
-    assert path.read_bytes().decode() == out.getvalue() == render(nasty(), name)
+    assert path.read_bytes().decode() == out.getvalue() == nasty().to_text(name)
     assert os.listdir(tmp_path) == [path.name] and not out.closed
     file.close()
     with pytest.raises(ValueError, match="the writer is closed"):
         file.write(nasty().segments[0])
 
 
-def test_a_failed_run_leaves_no_file(tmp_path: Path) -> None:
+def test_segment_writer_discards_the_file_of_a_failed_block(tmp_path: Path) -> None:
     def failing() -> Iterator[Segment]:
         yield segment(0, 0, 1, "a")
         raise KeyboardInterrupt
@@ -296,12 +296,12 @@ def test_a_failed_run_leaves_no_file(tmp_path: Path) -> None:
     assert not os.listdir(tmp_path)
 
 
-def test_what_cannot_be_written_by_segments(tmp_path: Path) -> None:
+def test_segment_writer_rejects_other_formats(tmp_path: Path) -> None:
     for target, format, message in (
-        (tmp_path / "a.json", None, "format is 'json', which is written as a whole"),
-        (io.StringIO(), "json-full", "written as a whole"),
-        (io.StringIO(), None, "format is None, expected one of txt, srt"),
-        (tmp_path / "a.doc", None, "says no format"),
+        (tmp_path / "a.json", None, "format is 'json', expected one of txt"),
+        (io.StringIO(), "json-full", "format is 'json-full', expected one of txt"),
+        (io.StringIO(), None, "format is None"),
+        (tmp_path / "a.doc", None, "path is 'a.doc'"),
     ):
         with pytest.raises(ValueError, match=message):
             SegmentWriter(target, format)

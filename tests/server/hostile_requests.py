@@ -1,4 +1,4 @@
-"""Requests that mean no good, or that are simply wrong: what each is, and the statuses that are right for it."""
+"""Hostile and invalid requests, each with the statuses that are right for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MANY = 100_000
 
 @dataclass(frozen=True)
 class Post:
-    """A body of JSON, or bytes in its place."""
+    """A request with a JSON body, or with bytes."""
 
     path: str
     body: Any
@@ -30,7 +30,7 @@ class Post:
 
 @dataclass(frozen=True)
 class Form:
-    """A form."""
+    """A request with a multipart form."""
 
     path: str
     parts: list[tuple[str, str | None, bytes]]
@@ -39,12 +39,12 @@ class Form:
 
 @dataclass(frozen=True)
 class Raw:
-    """Bytes on the wire; no answer is right as well if the server may just close."""
+    """Bytes on a connection; with `may_close` the server may close it without a response."""
 
     data: bytes
     statuses: tuple[int, ...] = (400,)
     may_close: bool = False
-    leave_after: float | None = None
+    disconnect_after: float | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -52,7 +52,7 @@ def user(content: Any) -> dict[str, Any]:
     return {"model": "smol", "max_tokens": 2, "messages": [{"role": "user", "content": content}]}
 
 
-def picture(url: str) -> dict[str, Any]:
+def image_message(url: str) -> dict[str, Any]:
     return user([{"type": "text", "text": "what?"}, {"type": "image_url", "image_url": {"url": url}}])
 
 
@@ -61,7 +61,7 @@ def nested(depth: int) -> bytes:
 
 
 def huge_png(width: int = 60_000, height: int = 60_000) -> bytes:
-    """A few kilobytes that claim billions of pixels."""
+    """Return a PNG file of a few kilobytes whose header has billions of pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -71,8 +71,8 @@ def huge_png(width: int = 60_000, height: int = 60_000) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-def endless_wav(seconds: int) -> bytes:
-    """A FLAC would be smaller still: silence of many hours in a few megabytes."""
+def long_wav(seconds: int) -> bytes:
+    """Return silence of many hours in a few megabytes."""
     file = io.BytesIO()
     frames = seconds * 100
     file.write(
@@ -94,7 +94,7 @@ ENGINE_FIELDS: dict[str, Any] = {
 
 
 def chain(length: int) -> dict[str, Any]:
-    """A schema in which each definition refers to the next."""
+    """Return a schema in which each definition refers to the next."""
     links: dict[str, Any] = {f"a{i}": {"type": "array", "items": {"$ref": f"#/$defs/a{i + 1}"}} for i in range(length)}
     return {"$ref": "#/$defs/a0", "$defs": {**links, f"a{length}": {"type": "null"}}}
 
@@ -103,10 +103,11 @@ def wide(properties: int) -> dict[str, Any]:
     return {"type": "object", "properties": {f"p{i}": {"type": "null"} for i in range(properties)}}
 
 
-def wanted(schema: dict[str, Any]) -> dict[str, Any]:
+def response_format(schema: dict[str, Any]) -> dict[str, Any]:
     return {"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}
 
 
+WIDE = "json_schema with 2,000 properties"
 ABOVE_LIMITS: dict[str, dict[str, Any]] = {
     "penalties of 2**31": {"repeat_last_n": 2**31 - 1, "repeat_penalty": 1.1},
     "DRY of 2**31": {"dry_penalty_last_n": 2**31 - 1, "dry_multiplier": 0.8},
@@ -114,25 +115,25 @@ ABOVE_LIMITS: dict[str, dict[str, Any]] = {
     "a million samplers": {"samplers": "t" * 1_000_000},
     "half a million biases": {"logit_bias": [[5, 0.0]] * 500_000},
     "100,000 stops": {"stop": [f"xyzzy{i}" for i in range(100_000)]},
-    "a chain of 5,000 references": wanted(chain(5_000)),
-    "2,000 properties": wanted(wide(2_000)),
-    "a schema of its own": {"json_schema": wide(2_000)},
-    "a pattern of 100,000 brackets": wanted(
+    "a chain of 5,000 references": response_format(chain(5_000)),
+    "2,000 properties": response_format(wide(2_000)),
+    WIDE: {"json_schema": wide(2_000)},
+    "a pattern of 100,000 brackets": response_format(
         {"type": "string", "pattern": "^" + "(" * 50_000 + "a" + ")" * 50_000 + "$"}
     ),
 }
 
 JSONS: dict[str, Post] = {
-    # ------------------------------------------------------------------ what is no JSON, or no request
+    # ------------------------------------------------------------------ invalid JSON
     "empty": Post(CHAT, b""),
-    "no JSON": Post(CHAT, b"{"),
+    "invalid JSON": Post(CHAT, b"{"),
     "text": Post(CHAT, b"hello"),
     "a list": Post(CHAT, b"[]"),
     "a number": Post(CHAT, b"1"),
     "null": Post(CHAT, b"null"),
     "NaN": Post(CHAT, b'{"model":"smol","temperature":NaN,"messages":[]}'),
     "Infinity": Post(CHAT, b'{"model":"smol","temperature":Infinity,"messages":[]}'),
-    "no UTF-8": Post(CHAT, b'{"model":"\xff\xfe"}'),
+    "invalid UTF-8": Post(CHAT, b'{"model":"\xff\xfe"}'),
     "UTF-16": Post(CHAT, '{"model":"smol"}'.encode("utf-16")),
     "null bytes": Post(CHAT, b"\0" * 1000),
     "lone surrogate": Post(CHAT, b'{"model":"smol","max_tokens":1,"messages":[{"role":"user","content":"\\ud800"}]}'),
@@ -146,16 +147,19 @@ JSONS: dict[str, Post] = {
         + b"{}"
         + b"}" * 501,
     ),
-    # -------------------------------------------------------------- what would stop the scheduler for all
+    # -------------------------------------------------------------- fields that could block the scheduler
     **{
-        f"{name} of the engine's own": Post(path, {"model": "smol", "prompt": "x", **user("x"), name: value})
-        for path in (CHAT, "/v1/completions", "/completion", "/v1/responses", "/v1/messages")
+        f"internal field {name}": Post(CHAT, {"model": "smol", **user("x"), name: value})
         for name, value in ENGINE_FIELDS.items()
     },
     **{
-        f"{name} on {path}": Post(path, {"model": "smol", "prompt": "x", **user("x"), **fields})
-        for path in (CHAT, "/v1/completions", "/completion", "/v1/messages")
-        for name, fields in ABOVE_LIMITS.items()
+        f"internal field on {path}": Post(path, {"model": "smol", "prompt": "x", **user("x"), "chat_format": 9999})
+        for path in ("/v1/completions", "/completion", "/v1/responses", "/v1/messages")
+    },
+    **{name: Post(CHAT, {"model": "smol", **user("x"), **fields}) for name, fields in ABOVE_LIMITS.items()},
+    **{
+        f"2,000 properties on {path}": Post(path, {"model": "smol", "prompt": "x", **user("x"), **ABOVE_LIMITS[WIDE]})
+        for path in ("/v1/completions", "/completion", "/v1/messages")
     },
     "100 MB": Post(CHAT, b'{"messages":"' + b"a" * 100_000_000 + b'"}', (413,)),
     # ---------------------------------------------------------------------------------- wrong types
@@ -184,55 +188,51 @@ JSONS: dict[str, Post] = {
     "top_k is enormous": Post(CHAT, {**user("x"), "top_k": 2**62}, (200, 400)),
     "n_probs is negative": Post(CHAT, {**user("x"), "n_probs": -5}, (200, 400)),
     "logit_bias out of the vocabulary": Post(CHAT, {**user("x"), "logit_bias": {"999999999": 5}}, (200, 400)),
-    "a slot that there is not": Post(CHAT, {**user("x"), "id_slot": 99}, (200, 400)),
+    "unknown slot": Post(CHAT, {**user("x"), "id_slot": 99}, (200, 400)),
     "tools are numbers": Post(CHAT, {**user("x"), "model": "tools", "tools": [1, 2]}),
     "tools without names": Post(CHAT, {**user("x"), "model": "tools", "tools": [{"type": "function"}]}),
-    "a tool that is not there": Post(
+    "unknown tool": Post(
         CHAT,
         {**user("x"), "model": "tools", "tools": [], "tool_choice": {"type": "function", "function": {"name": "x"}}},
     ),
-    "a grammar that is none": Post(CHAT, {**user("x"), "grammar": "root ::= ((("}),
+    "invalid grammar": Post(CHAT, {**user("x"), "grammar": "root ::= ((("}),
     "a grammar without end": Post(CHAT, {**user("x"), "grammar": "root ::= root"}, (200, 400)),
-    "a schema that is none": Post(CHAT, {**user("x"), "json_schema": {"type": "nonsense"}}),
+    "invalid schema": Post(CHAT, {**user("x"), "json_schema": {"type": "nonsense"}}),
     "a schema that refers to itself": Post(
         CHAT, {**user("x"), "json_schema": {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}}, (200, 400)
     ),
-    "a schema elsewhere": Post(CHAT, {**user("x"), "json_schema": {"$ref": "http://127.0.0.1:1/schema.json"}}),
+    "schema at an address": Post(CHAT, {**user("x"), "json_schema": {"$ref": "http://127.0.0.1:1/schema.json"}}),
     "a prompt that is too long": Post(CHAT, {**user("word " * 20_000), "model": "tools"}),
-    "tokens that there are not": Post("/detokenize", {"model": "smol", "tokens": [-1, 2**40]}, (200, 400)),
+    "unknown tokens": Post("/detokenize", {"model": "smol", "tokens": [-1, 2**40]}, (200, 400)),
     "tokens as texts": Post("/detokenize", {"model": "smol", "tokens": ["a", {}]}),
-    "a prompt of tokens that there are not": Post(
-        "/v1/completions", {"model": "smol", "prompt": [999_999_999], "max_tokens": 1}
-    ),
+    "prompt of unknown tokens": Post("/v1/completions", {"model": "smol", "prompt": [999_999_999], "max_tokens": 1}),
     "a prompt that is an object": Post("/v1/completions", {"model": "smol", "prompt": {"a": 1}, "max_tokens": 1}),
     "no prompt": Post("/v1/completions", {"model": "smol"}),
-    "nothing to embed": Post("/v1/embeddings", {"model": "minilm", "input": []}),
-    "objects to embed": Post("/v1/embeddings", {"model": "minilm", "input": {"a": 1}}),
-    "too long to embed": Post("/v1/embeddings", {"model": "minilm", "input": "word " * 9000}),
+    "empty input for embeddings": Post("/v1/embeddings", {"model": "minilm", "input": []}),
+    "object as input for embeddings": Post("/v1/embeddings", {"model": "minilm", "input": {"a": 1}}),
+    "long input for embeddings": Post("/v1/embeddings", {"model": "minilm", "input": "word " * 9000}),
     "rerank without documents": Post("/v1/rerank", {"model": "reranker", "query": "x"}),
     "rerank of numbers": Post("/v1/rerank", {"model": "reranker", "query": "x", "documents": [1]}),
     # ------------------------------------------------------------------------------ paths and addresses
-    "a picture in a file": Post(CHAT, picture("file:///etc/passwd")),
-    "a picture beside us": Post(CHAT, picture("/etc/passwd")),
-    "a picture above us": Post(CHAT, picture("file://../../../etc/passwd")),
-    "a picture on this machine": Post(CHAT, picture("http://127.0.0.1:22/")),
-    "a picture of the cloud": Post(CHAT, picture("http://169.254.169.254/latest/meta-data/")),
-    "a picture over FTP": Post(CHAT, picture("ftp://127.0.0.1/x")),
-    "a picture that is no base64": Post(CHAT, picture("data:image/png;base64,%%%%")),
-    "a picture that is none": Post(CHAT, picture("data:image/png;base64,aGVsbG8=")),
-    "a picture for a model that sees none": Post(
-        CHAT, picture("data:image/png;base64," + base64.b64encode(png()).decode())
-    ),
-    "a zip bomb as a picture": Post(CHAT, picture(DATA_BOMB), (413,)),
-    "sound at an address": Post(
+    "image URL of a file": Post(CHAT, image_message("file:///etc/passwd")),
+    "image URL is a path": Post(CHAT, image_message("/etc/passwd")),
+    "image URL of a parent folder": Post(CHAT, image_message("file://../../../etc/passwd")),
+    "image URL of this machine": Post(CHAT, image_message("http://127.0.0.1:22/")),
+    "image URL of cloud metadata": Post(CHAT, image_message("http://169.254.169.254/latest/meta-data/")),
+    "image URL over FTP": Post(CHAT, image_message("ftp://127.0.0.1/x")),
+    "image is not base64": Post(CHAT, image_message("data:image/png;base64,%%%%")),
+    "invalid image": Post(CHAT, image_message("data:image/png;base64,aGVsbG8=")),
+    "image for a text model": Post(CHAT, image_message("data:image/png;base64," + base64.b64encode(png()).decode())),
+    "decompression bomb as image": Post(CHAT, image_message(DATA_BOMB), (413,)),
+    "audio at an address": Post(
         CHAT, user([{"type": "input_audio", "input_audio": {"data": "http://127.0.0.1:1/a.wav", "format": "wav"}}])
     ),
-    "a video in a file": Post(CHAT, user([{"type": "video_url", "video_url": {"url": "file:///etc/passwd"}}])),
-    "a picture of Anthropic at an address": Post(
+    "video URL of a file": Post(CHAT, user([{"type": "video_url", "video_url": {"url": "file:///etc/passwd"}}])),
+    "Anthropic image at an address": Post(
         "/v1/messages",
         {**user([{"type": "image", "source": {"type": "url", "url": "http://127.0.0.1:1/a.png"}}])},
     ),
-    "a picture of a response in a file": Post(
+    "response image of a file": Post(
         "/v1/responses",
         {
             "model": "smol",
@@ -240,92 +240,90 @@ JSONS: dict[str, Post] = {
         },
     ),
     "a video": Post(CHAT, user([{"type": "input_video", "input_video": {"data": "AAAA"}}]), (400,)),
-    "a sound that is none": Post(
+    "invalid audio": Post(
         CHAT, user([{"type": "input_audio", "input_audio": {"data": "AAAAIGZ0eXBpc29tAAAA", "format": "wav"}}]), (400,)
     ),
-    "a video beside a prompt": Post(
+    "video in multimodal_data": Post(
         "/completion", {"model": "smol", "prompt": {"prompt_string": "x", "multimodal_data": ["AAAAIGZ0eXBpc29tAAAA"]}}
     ),
-    "files beside a prompt": Post(
+    "file in multimodal_data": Post(
         "/completion", {"model": "smol", "prompt": {"prompt_string": "x", "multimodal_data": ["file:///etc/passwd"]}}
     ),
-    "a slot to a file": Post("/slots/0?action=save", {"filename": "../../x"}, (404, 405)),
-    "new adapters": Post("/lora-adapters", [{"id": 0, "scale": 1}], (404, 405)),
-    "new properties": Post("/props", {}, (404, 405)),
-    "a file of the page's folder's parent": Post("/../config.py", b"", (404, 405), "GET"),
-    "the same, encoded": Post("/%2e%2e/config.py", b"", (404,), "GET"),
-    "the same, with a null": Post("/%00", b"", (404,), "GET"),
-    # ---------------------------------------------------------------------------------------- pictures
-    "no prompt for a picture": Post("/v1/images/generations", {"model": "shapes"}),
-    "a picture without end": Post("/v1/images/generations", {"prompt": "x", "size": "99999x99999"}),
-    "a picture of no size": Post("/v1/images/generations", {"prompt": "x", "size": "0x0"}),
-    "a size in words": Post("/v1/images/generations", {"prompt": "x", "size": "large"}),
-    "a thousand pictures": Post("/v1/images/generations", {"prompt": "x", "n": 1000}),
-    "steps without end": Post("/v1/images/generations", {"prompt": "x", "steps": 10**9}),
-    "a sampler that there is not": Post("/v1/images/generations", {"prompt": "x", "sampler": "nonsense"}),
-    "an adapter from a path": Post("/v1/images/generations", {"prompt": "x <lora:../../../../etc/passwd:1>"}, (400,)),
-    "the parameters of the engine": Post("/v1/images/generations", {"prompt": "x", "control_image": "/etc/passwd"}),
-    "a seed that is a text": Post("/v1/images/generations", {"prompt": "x", "seed": "7"}),
-    "a picture to start from, at an address": Post(
-        "/sdapi/v1/img2img", {"prompt": "x", "init_images": ["http://127.0.0.1:1/a.png"]}
-    ),
-    "a picture to start from, in a file": Post("/sdapi/v1/img2img", {"prompt": "x", "init_images": ["/etc/passwd"]}),
-    "a zip bomb to start from": Post("/sdapi/v1/img2img", {"prompt": "x", "init_images": [BOMB]}, (413,)),
-    "no picture to start from": Post("/sdapi/v1/img2img", {"prompt": "x"}),
+    "save a slot to a file": Post("/slots/0?action=save", {"filename": "../../x"}, (404, 405)),
+    "set adapters": Post("/lora-adapters", [{"id": 0, "scale": 1}], (404, 405)),
+    "set properties": Post("/props", {}, (404, 405)),
+    "path traversal": Post("/../config.py", b"", (404, 405), "GET"),
+    "encoded path traversal": Post("/%2e%2e/config.py", b"", (404,), "GET"),
+    "null in the path": Post("/%00", b"", (404,), "GET"),
+    # ---------------------------------------------------------------------------------------- images
+    "image without prompt": Post("/v1/images/generations", {"model": "shapes"}),
+    "image size above the limit": Post("/v1/images/generations", {"prompt": "x", "size": "99999x99999"}),
+    "image size of zero": Post("/v1/images/generations", {"prompt": "x", "size": "0x0"}),
+    "image size in words": Post("/v1/images/generations", {"prompt": "x", "size": "large"}),
+    "1,000 images": Post("/v1/images/generations", {"prompt": "x", "n": 1000}),
+    "steps above the limit": Post("/v1/images/generations", {"prompt": "x", "steps": 10**9}),
+    "unknown sampler": Post("/v1/images/generations", {"prompt": "x", "sampler": "nonsense"}),
+    "LoRA from a path": Post("/v1/images/generations", {"prompt": "x <lora:../../../../etc/passwd:1>"}, (400,)),
+    "internal image option": Post("/v1/images/generations", {"prompt": "x", "control_image": "/etc/passwd"}),
+    "seed is a text": Post("/v1/images/generations", {"prompt": "x", "seed": "7"}),
+    "init image at an address": Post("/sdapi/v1/img2img", {"prompt": "x", "init_images": ["http://127.0.0.1:1/a.png"]}),
+    "init image of a file": Post("/sdapi/v1/img2img", {"prompt": "x", "init_images": ["/etc/passwd"]}),
+    "decompression bomb as init image": Post("/sdapi/v1/img2img", {"prompt": "x", "init_images": [BOMB]}, (413,)),
+    "no init image": Post("/sdapi/v1/img2img", {"prompt": "x"}),
     "scripts": Post(
         "/sdapi/v1/txt2img", {"prompt": "x", "script_name": "x/y", "alwayson_scripts": {"a": {"args": []}}}
     ),
     "settings": Post("/sdapi/v1/txt2img", {"prompt": "x", "override_settings": {"outdir_samples": "/tmp"}}),
-    "batches without end": Post("/sdapi/v1/txt2img", {"prompt": "x", "batch_size": 100, "n_iter": 10**9}),
+    "batch size above the limit": Post("/sdapi/v1/txt2img", {"prompt": "x", "batch_size": 100, "n_iter": 10**9}),
     # ----------------------------------------------------------------------------------- wrong methods
     "chat by GET": Post(CHAT, b"", (405,), "GET"),
     "models by POST": Post("/v1/models", {}, (405,)),
     "health by DELETE": Post("/health", b"", (405,), "DELETE"),
     "chat by PUT": Post(CHAT, {}, (405,), "PUT"),
-    "a method that there is not": Post(CHAT, b"", (405,), "BREW"),
-    "a path that there is not": Post("/v1/nothing", {}, (404, 405)),
-    "speech as JSON": Post("/v1/audio/transcriptions", {"file": "x"}, (415,)),
+    "unknown method": Post(CHAT, b"", (405,), "BREW"),
+    "unknown path": Post("/v1/nothing", {}, (404, 405)),
+    "transcription as JSON": Post("/v1/audio/transcriptions", {"file": "x"}, (415,)),
 }
 
-SOUND = ("file", "a.wav", endless_wav(1))
-PICTURE = ("image", "a.png", png())
+AUDIO = ("file", "a.wav", long_wav(1))
+IMAGE = ("image", "a.png", png())
 FORMS: dict[str, Form] = {
-    "no sound": Form("/v1/audio/transcriptions", [("model", None, b"hearing")]),
-    "an empty sound": Form("/v1/audio/transcriptions", [("file", "a.wav", b"")]),
-    "a sound that is none": Form("/v1/audio/transcriptions", [("file", "a.wav", b"hello" * 1000)]),
-    "a picture as sound": Form("/v1/audio/transcriptions", [("file", "a.wav", png())]),
-    "a playlist as sound": Form(
+    "no audio": Form("/v1/audio/transcriptions", [("model", None, b"speech")]),
+    "empty audio": Form("/v1/audio/transcriptions", [("file", "a.wav", b"")]),
+    "invalid audio": Form("/v1/audio/transcriptions", [("file", "a.wav", b"hello" * 1000)]),
+    "image as audio": Form("/v1/audio/transcriptions", [("file", "a.wav", png())]),
+    "playlist as audio": Form(
         "/v1/audio/transcriptions", [("file", "a.m3u8", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n")]
     ),
-    "a path as sound": Form("/v1/audio/transcriptions", [("file", None, b"/etc/passwd")]),
-    "two sounds": Form("/v1/audio/transcriptions", [SOUND, SOUND]),
-    "a sound of many hours": Form("/v1/audio/transcriptions", [("file", "a.wav", endless_wav(20_000))], (413,)),
-    "a sound of 100 MB": Form("/v1/audio/transcriptions", [("file", "a.wav", b"\0" * 100_000_000)], (413,)),
-    "a language that there is not": Form("/v1/audio/transcriptions", [SOUND, ("language", None, b"klingon")]),
-    "a format that there is not": Form("/v1/audio/transcriptions", [SOUND, ("response_format", None, b"exe")]),
-    "a temperature in words": Form("/v1/audio/transcriptions", [SOUND, ("temperature", None, b"hot")]),
-    "a temperature of NaN": Form("/v1/audio/transcriptions", [SOUND, ("temperature", None, b"nan")]),
-    "more beams than there are": Form("/v1/audio/transcriptions", [SOUND, ("beam_size", None, b"1000000")]),
-    "an option that names a file": Form(
-        "/v1/audio/transcriptions", [SOUND, ("vad_parameters", None, b'{"model":"/etc/passwd"}')]
+    "path as audio": Form("/v1/audio/transcriptions", [("file", None, b"/etc/passwd")]),
+    "two audio files": Form("/v1/audio/transcriptions", [AUDIO, AUDIO]),
+    "audio of many hours": Form("/v1/audio/transcriptions", [("file", "a.wav", long_wav(20_000))], (413,)),
+    "audio of 100 MB": Form("/v1/audio/transcriptions", [("file", "a.wav", b"\0" * 100_000_000)], (413,)),
+    "unknown language": Form("/v1/audio/transcriptions", [AUDIO, ("language", None, b"klingon")]),
+    "unknown format": Form("/v1/audio/transcriptions", [AUDIO, ("response_format", None, b"exe")]),
+    "a temperature in words": Form("/v1/audio/transcriptions", [AUDIO, ("temperature", None, b"hot")]),
+    "a temperature of NaN": Form("/v1/audio/transcriptions", [AUDIO, ("temperature", None, b"nan")]),
+    "beam size above the limit": Form("/v1/audio/transcriptions", [AUDIO, ("beam_size", None, b"1000000")]),
+    "option with a file name": Form(
+        "/v1/audio/transcriptions", [AUDIO, ("vad_parameters", None, b'{"model":"/etc/passwd"}')]
     ),
-    "a hundred fields": Form("/v1/audio/transcriptions", [SOUND, *[("prompt", None, b"x")] * 100]),
-    "a hundred files": Form("/v1/images/edits", [PICTURE] * 100),
-    "no picture": Form("/v1/images/edits", [("prompt", None, b"x")]),
-    "a picture that is a text": Form("/v1/images/edits", [("prompt", None, b"x"), ("image", None, b"/etc/passwd")]),
-    "a picture that is none, in a form": Form(
-        "/v1/images/edits", [("prompt", None, b"x"), ("image", "a.png", b"hello")]
+    "a hundred fields": Form("/v1/audio/transcriptions", [AUDIO, *[("prompt", None, b"x")] * 100]),
+    "a hundred files": Form("/v1/images/edits", [IMAGE] * 100),
+    "no image": Form("/v1/images/edits", [("prompt", None, b"x")]),
+    "image is a text": Form("/v1/images/edits", [("prompt", None, b"x"), ("image", None, b"/etc/passwd")]),
+    "invalid image file": Form("/v1/images/edits", [("prompt", None, b"x"), ("image", "a.png", b"hello")]),
+    "decompression bomb as image file": Form(
+        "/v1/images/edits", [("prompt", None, b"x"), ("image", "a.png", huge_png())], (413,)
     ),
-    "a zip bomb in a form": Form("/v1/images/edits", [("prompt", None, b"x"), ("image", "a.png", huge_png())], (413,)),
-    "a zip bomb as a mask": Form(
-        "/v1/images/edits", [("prompt", None, b"x"), PICTURE, ("mask", "m.png", huge_png())], (413,)
+    "decompression bomb as mask": Form(
+        "/v1/images/edits", [("prompt", None, b"x"), IMAGE, ("mask", "m.png", huge_png())], (413,)
     ),
-    "half a picture": Form("/v1/images/edits", [("prompt", None, b"x"), ("image", "a.png", png()[:-30])]),
+    "truncated image": Form("/v1/images/edits", [("prompt", None, b"x"), ("image", "a.png", png()[:-30])]),
 }
 
 
 def multipart(parts: list[tuple[str, str | None, bytes]], boundary: str) -> bytes:
-    """The body of a form."""
+    """Return the body of a multipart form."""
     found = []
     for name, filename, data in parts:
         extra = "" if filename is None else f'; filename="{filename}"'
@@ -346,12 +344,12 @@ def with_length(head: str, body: bytes) -> bytes:
 HOST = "Host: localhost\nAuthorization: Bearer KEY\n"
 TRANSCRIBE = f"POST /v1/audio/transcriptions HTTP/1.1\n{HOST}"
 CHAT_HEAD = f"POST {CHAT} HTTP/1.1\n{HOST}"
-STRANGE = TRANSCRIBE + "Connection: close\nContent-Type: multipart/form-data; boundary=x; charset=hex\n"
+HEX_FORM = TRANSCRIBE + "Connection: close\nContent-Type: multipart/form-data; boundary=x; charset=hex\n"
 BODY = json.dumps(user("hello") | {"stream": True, "max_tokens": 400}).encode()
 
 RAW: dict[str, Raw] = {
-    "no HTTP": Raw(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20),
-    "a line without end": Raw(b"GET /" + b"a" * 200_000, (400, 414, 431), may_close=True),
+    "TLS handshake": Raw(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20),
+    "long request line": Raw(b"GET /" + b"a" * 200_000, (400, 414, 431), may_close=True),
     "ten thousand headers": Raw(
         request("GET /health HTTP/1.1\nHost: localhost\nConnection: close\n" + "X-A: b\n" * 10_000 + "\n"),
         (400, 431),
@@ -367,7 +365,7 @@ RAW: dict[str, Raw] = {
     "length and chunks": Raw(
         request(CHAT_HEAD + "Connection: close\nContent-Length: 5\nTransfer-Encoding: chunked\n\n", b"0\r\n\r\n")
     ),
-    "chunks that are none": Raw(request(CHAT_HEAD + "Transfer-Encoding: chunked\n\n", b"zz\r\nhello\r\n")),
+    "invalid chunks": Raw(request(CHAT_HEAD + "Transfer-Encoding: chunked\n\n", b"zz\r\nhello\r\n")),
     "a promised 100 GB": Raw(request(CHAT_HEAD + "Connection: close\nContent-Length: 107374182400\n\n"), (413,)),
     "an upgrade": Raw(
         request(f"GET / HTTP/1.1\n{HOST}Connection: upgrade, close\nUpgrade: websocket\n\n"), (200, 400, 404, 426)
@@ -377,32 +375,34 @@ RAW: dict[str, Raw] = {
     "no boundary": Raw(
         request(TRANSCRIBE + "Connection: close\nContent-Type: multipart/form-data\nContent-Length: 5\n\n", b"hello")
     ),
-    "a form that is none": Raw(
+    "invalid form": Raw(
         request(
             TRANSCRIBE + "Connection: close\nContent-Type: multipart/form-data; boundary=x\nContent-Length: 5\n\n",
             b"hello",
         )
     ),
-    "a form without end": Raw(
-        with_length(STRANGE, b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc')
+    "form without end": Raw(
+        with_length(HEX_FORM, b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc')
     ),
-    "a form of a strange alphabet": Raw(
-        with_length(STRANGE, b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n')
+    "form with an unknown charset": Raw(
+        with_length(HEX_FORM, b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n')
     ),
-    "gone before the head ends": Raw(b"POST /v1/chat", leave_after=0.05),
-    "gone before the body": Raw(request(CHAT_HEAD + "Content-Length: 1000\n\n"), leave_after=0.05),
-    "gone in the middle of the body": Raw(
-        request(CHAT_HEAD + "Content-Length: 1000\n\n", b'{"messages"'), leave_after=0.05
+    "disconnect in the head": Raw(b"POST /v1/chat", disconnect_after=0.05),
+    "disconnect before the body": Raw(request(CHAT_HEAD + "Content-Length: 1000\n\n"), disconnect_after=0.05),
+    "disconnect in the body": Raw(
+        request(CHAT_HEAD + "Content-Length: 1000\n\n", b'{"messages"'), disconnect_after=0.05
     ),
-    "gone before the answer": Raw(request(CHAT_HEAD + f"Content-Length: {len(BODY)}\n\n", BODY), leave_after=0.0),
-    "gone in the middle of the answer": Raw(
-        request(CHAT_HEAD + f"Content-Length: {len(BODY)}\n\n", BODY), leave_after=0.3
+    "disconnect before the response": Raw(
+        request(CHAT_HEAD + f"Content-Length: {len(BODY)}\n\n", BODY), disconnect_after=0.0
     ),
-    "gone in the middle of a form": Raw(
+    "disconnect in the response": Raw(
+        request(CHAT_HEAD + f"Content-Length: {len(BODY)}\n\n", BODY), disconnect_after=0.3
+    ),
+    "disconnect in a form": Raw(
         request(
             TRANSCRIBE + "Content-Type: multipart/form-data; boundary=x\nContent-Length: 5000\n\n",
             b"--x\r\nContent-Disp",
         ),
-        leave_after=0.05,
+        disconnect_after=0.05,
     ),
 }

@@ -1,10 +1,11 @@
-"""The commands that make pictures: flags out of the dataclasses, files, and what they print."""
+"""The commands that generate images and videos: their flags, files and output."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,7 @@ from PIL import Image
 
 from cyllama import sd
 from cyllama.cli import main
-from cyllama.cli._pictures import LEFT_OUT
-from cyllama.cli._terminal import Screen, drawn
+from cyllama.cli._terminal import Preview, image_lines
 
 MODEL = ("-m", "tiny-flux-random")
 SMALL = (*MODEL, "-W", "64", "-H", "64", "--steps", "2", "-s", "5")
@@ -27,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def picture(folder: Path) -> str:
+def image_file(folder: Path) -> str:
     y, x = np.mgrid[:64, :64]
     pixels = np.stack([x * 4, y * 4, (x > 31) * 255], axis=2).astype(np.uint8)
     Image.fromarray(pixels).save(folder / "in.png")
@@ -49,7 +49,7 @@ def failed(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 1) -
     return capsys.readouterr().err
 
 
-def test_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+def test_txt2img_writes_images(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed(capsys, "txt2img", "a circle", *SMALL) == ["txt2img-5.png"]
     with sd.StableDiffusion("tiny-flux-random") as model:
         expected = model.txt2img("a circle", width=64, height=64, steps=2, seed=5, output_type="np")[0]
@@ -57,45 +57,45 @@ def test_pictures(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed(capsys, "txt2img", "x", *SMALL, "-b", "2", "-o", "a.jpg") == ["a-1.jpg", "a-2.jpg"]
 
 
-def test_options_arrive(capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_reach_the_parameters(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ("--sampler", "Heun", "--guidance", "2", "--sigmas", "1,0.5,0", "-n", "blue", "--cfg-scale", "2")
     printed(capsys, "txt2img", "x", *SMALL, *flags, "-o", "a.png", "--n-threads", "1", "--vae-tiling")
     found = json.loads("\n".join(printed(capsys, "sd", "info", "--json", "a.png")))
     assert (found["sampler"], found["guidance"], found["negative_prompt"], found["seed"]) == ("Heun", 2.0, "blue", 5)
-    assert "scheduler" not in found  # the noise was given itself
+    assert "scheduler" not in found  # --sigmas replaces it
 
 
-def test_from_pictures(capsys: pytest.CaptureFixture[str], picture: str) -> None:
+def test_commands_with_input_images(capsys: pytest.CaptureFixture[str], image_file: str) -> None:
     options = (*MODEL, "--steps", "2", "-s", "5")
-    assert printed(capsys, "img2img", "x", "--image", picture, *options) == ["img2img-5.png"]
+    assert printed(capsys, "img2img", "x", "--image", image_file, *options) == ["img2img-5.png"]
     assert pixels("img2img-5.png").shape == (64, 64, 3)
     mask = np.zeros((64, 64), np.uint8)
     mask[:, :32] = 255
     Image.fromarray(mask).save("mask.png")
-    printed(capsys, "inpaint", "x", "--image", picture, "--mask-image", "mask.png", *options, "-o", "b.png")
-    np.testing.assert_array_equal(pixels("b.png")[:, 32:], pixels(picture)[:, 32:])
-    assert (pixels("b.png")[:, :32] != pixels(picture)[:, :32]).any()
-    printed(capsys, "edit", "x", "--images", picture, picture, *SMALL, "-o", "c.png")
+    printed(capsys, "inpaint", "x", "--image", image_file, "--mask-image", "mask.png", *options, "-o", "b.png")
+    np.testing.assert_array_equal(pixels("b.png")[:, 32:], pixels(image_file)[:, 32:])
+    assert (pixels("b.png")[:, :32] != pixels(image_file)[:, :32]).any()
+    printed(capsys, "edit", "x", "--images", image_file, image_file, *SMALL, "-o", "c.png")
     assert pixels("c.png").shape == (64, 64, 3)
 
 
-def test_info(capsys: pytest.CaptureFixture[str], picture: str) -> None:
+def test_sd_info_prints_parameters(capsys: pytest.CaptureFixture[str], image_file: str) -> None:
     printed(capsys, "txt2img", "a, b", *SMALL, "-o", "a.png")
     lines = dict(line.split(":", 1) for line in printed(capsys, "sd", "info", "a.png"))
     assert lines["prompt"].strip() == "a, b" and lines["seed"].strip() == "5" and lines["steps"].strip() == "2"
     lines = dict(line.split(":", 1) for line in printed(capsys, "sd", "info", "tiny-flux-random"))
     assert lines["family"].strip() == "Flux" and lines["guidance"].strip() == "3.5"
-    assert "carries no parameters" in failed(capsys, "sd", "info", picture)
+    assert "has no parameters" in failed(capsys, "sd", "info", image_file)
     assert "no such file" in failed(capsys, "sd", "info", "none.gguf").casefold()
     Path("a.gguf").write_bytes(b"nonsense")
-    assert "no diffusion model" in failed(capsys, "sd", "info", "a.gguf")
+    assert "a.gguf" in failed(capsys, "sd", "info", "a.gguf")
 
 
-def test_tools(capsys: pytest.CaptureFixture[str], picture: str) -> None:
-    assert printed(capsys, "canny", picture, "--inverse") == ["in-edges.png"]
+def test_canny_upscale_and_convert(capsys: pytest.CaptureFixture[str], image_file: str) -> None:
+    assert printed(capsys, "canny", image_file, "--inverse") == ["in-edges.png"]
     assert pixels("in-edges.png").max() == 255
     network = ("-m", "realesrgan-x4plus-anime", "--tile-size", "0")
-    assert printed(capsys, "upscale", picture, *network, "--factor", "2") == ["in-large.png"]
+    assert printed(capsys, "upscale", image_file, *network, "--factor", "2") == ["in-large.png"]
     assert pixels("in-large.png").shape == (128, 128, 3)
     target = "a.safetensors"
     assert printed(capsys, "convert", "realesrgan-x4plus-anime", target, "--type", "f32") == [target]
@@ -114,7 +114,7 @@ def test_tools(capsys: pytest.CaptureFixture[str], picture: str) -> None:
         (("txt2img", "x", *MODEL, "--lora", "a:b"), 1, "FILE:WEIGHT"),
         (("txt2img", "x", *MODEL, "--lora", "none.safetensors:2"), 1, "none.safetensors"),
         (("txt2img", "x", *MODEL, "--preview", "proj"), 1, "needs a terminal"),
-        (("txt2vid", "x", *MODEL), 1, "does not make videos"),
+        (("txt2vid", "x", *MODEL), 1, "does not generate videos"),
         (("img2vid", "x", "--image", "in.png", *MODEL), 1, "in.png"),
         (("img2img", "x", *MODEL), 2, "--image"),
         (("upscale", "none.png"), 1, "none.png"),
@@ -122,7 +122,9 @@ def test_tools(capsys: pytest.CaptureFixture[str], picture: str) -> None:
         (("convert", "none.gguf", "a.gguf"), 1, "none.gguf"),
     ],
 )
-def test_failures(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, message: str) -> None:
+def test_error_message_and_exit_code(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, message: str
+) -> None:
     assert message in failed(capsys, *arguments, code=code)
 
 
@@ -131,7 +133,7 @@ def test_every_option_has_a_flag(capsys: pytest.CaptureFixture[str], name: str, 
     assert main([name, "--help"]) == 0
     shown = capsys.readouterr().out
     for field in dataclasses.fields(kind):
-        if field.name not in LEFT_OUT and field.metadata["kind"] is not None:
+        if field.metadata["flag"] and field.name != "pm_params":
             assert f"--{field.name.replace('_', '-')}" in shown
     for field in dataclasses.fields(sd.SDContextParams):
         name = "embedding" if field.name == "embeddings" else field.name.removesuffix("_path")
@@ -152,7 +154,7 @@ def test_every_parameter_of_an_option_has_a_flag(
         assert field.name in own or f"--{option}-{field.name.lower().replace('_', '-')}" in shown
 
 
-def test_parameters_of_options_arrive(capsys: pytest.CaptureFixture[str]) -> None:
+def test_parameters_of_options_reach_the_call(capsys: pytest.CaptureFixture[str]) -> None:
     more = ("--hires", "1.5", "--hires-upscaler", "lanczos", "--hires-steps", "2", "--cache", "dbcache",
             "--cache-max-warmup-steps", "1", "--vae-tiling-tile-size-x", "4")  # fmt: skip
     printed(capsys, "txt2img", "x", *SMALL, *more, "-o", "a.png")
@@ -166,8 +168,8 @@ def test_parameters_of_options_arrive(capsys: pytest.CaptureFixture[str]) -> Non
         capsys, "txt2img", "x", *SMALL, "--cache", "spectrum", "--cache-spectrum-m", "99"
     )
     assert "without photo_maker" in failed(capsys, "txt2img", "x", *SMALL, "--pm-id-images", "a.png", "b.png")
-    assert "takes none" in failed(capsys, "txt2img", "x", *SMALL, "--embedding", "word=a.png")
-    assert "no WORD=FILE" in failed(capsys, "txt2img", "x", *SMALL, "--embedding", "word", code=2)
+    assert "does not support it" in failed(capsys, "txt2img", "x", *SMALL, "--embedding", "word=a.png")
+    assert "is not WORD=FILE" in failed(capsys, "txt2img", "x", *SMALL, "--embedding", "word", code=2)
 
 
 @pytest.mark.parametrize(
@@ -179,17 +181,17 @@ def test_parameters_of_options_arrive(capsys: pytest.CaptureFixture[str]) -> Non
         ("txt2vid", "a.avi", "path ends in '.avi'"),
     ],
 )
-def test_names_of_files_are_checked_first(
+def test_checks_output_path_before_loading(
     capsys: pytest.CaptureFixture[str], command: str, target: str, message: str
 ) -> None:
-    """This model cannot be loaded: nothing was computed when the name was refused."""
+    """The model file is damaged, so an error about the path shows that the path was checked first."""
     Path("broken.gguf").write_bytes(b"GGUF")
     assert message in failed(capsys, command, "x", "-m", "broken.gguf", "-o", target)
 
 
-def test_names_of_files_of_tools(capsys: pytest.CaptureFixture[str], picture: str) -> None:
+def test_tools_reject_unknown_extension(capsys: pytest.CaptureFixture[str], image_file: str) -> None:
     for command in ("upscale", "canny"):
-        assert "has the ending '.xyz'" in failed(capsys, command, picture, "-o", "a.xyz")
+        assert "has the ending '.xyz'" in failed(capsys, command, image_file, "-o", "a.xyz")
 
 
 # ------------------------------------------------------------------------------------------- terminal
@@ -200,30 +202,27 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_pictures_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preview_prints_images_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     red = Image.new("RGB", (20, 10), (255, 0, 0))
-    lines = drawn(red, 8)
+    lines = image_lines(red, 8)
     assert len(lines) == 2 and all(line.count("\x1b[38;2;255;0;0m") == 8 and line.endswith("\x1b[0m") for line in lines)
     out = Terminal()
-    screen = Screen(out)
-    screen.show(red, 1)
-    screen.show([red, red], 2)
+    preview = Preview(out)
+    preview.show(red, 1)
+    preview.show([red, red], 2)
     rows = out.getvalue().count("\n") // 2
     assert f"\x1b[{rows}A" in out.getvalue()
-    for value in ("dumb",):
-        monkeypatch.setenv("TERM", value)
-        with pytest.raises(ValueError, match="terminal"):
-            Screen(out)
+    monkeypatch.setenv("TERM", "dumb")
+    with pytest.raises(ValueError, match="terminal"):
+        Preview(out)
 
 
-def test_previews_and_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prints_previews_and_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr("sys.stderr", Terminal())
-    import sys
-
     assert main(["txt2img", "x", *SMALL, "--preview", "proj"]) == 0
     shown = sys.stderr.getvalue()
     assert "2/2" in shown and "\x1b[38;2;" in shown

@@ -1,4 +1,4 @@
-"""The families that hear; see projectors.py. Each is made for two seconds of sound."""
+"""The audio families; see projectors.py. Each is made for two seconds of audio."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def glma(m: Maker) -> None:
 
 
 def _conv2d(m: Maker) -> None:
-    """Three halvings of time and frequency."""
+    """Add three layers that each halve time and frequency."""
     for i in (1, 2, 3):
         m.conv(f"a.conv2d.{i}", CHANNELS, 1 if i == 1 else CHANNELS, 3, 3)
     m.linear("a.conv_out", WIDTH, CHANNELS * MELS // 8, bias=False)
@@ -94,7 +94,7 @@ def dots3note_a(m: Maker) -> None:
 
 
 def _conformer(m: Maker, *, bias: bool, kernel: int, attention_bias: bool | None = None) -> None:
-    """Blocks of a conformer: half a feed-forward part, attention, a convolution, the other half."""
+    """Add the blocks of a conformer: half a feed-forward part, attention, a convolution, the other half."""
     attention_bias = bias if attention_bias is None else attention_bias
     m.layers(bias=attention_bias)
     for i in range(LAYERS):
@@ -110,7 +110,7 @@ def _conformer(m: Maker, *, bias: bool, kernel: int, attention_bias: bool | None
 
 
 def _subsampling(m: Maker) -> None:
-    """Three halvings, by convolutions of which two work channel by channel."""
+    """Add three layers that each halve the time; two of them are depthwise convolutions."""
     for i, columns, side in ((0, 1, 3), (2, 1, 3), (3, CHANNELS, 1), (5, 1, 3), (6, CHANNELS, 1)):
         m.tensor(f"a.conv1d.{i}.weight", CHANNELS, columns, side, side)
         m.tensor(f"a.conv1d.{i}.bias", CHANNELS, 1, 1)
@@ -151,7 +151,7 @@ def parakeet(m: Maker) -> None:
         m.tensors[f"a.blk.{i}.conv_norm_var"] = np.full(WIDTH, 0.5, np.float32)
     m.norm("mm.a.norm_pre", bias=False)
     _mlp(m, WIDTH, bias=False)
-    for i in (0, 1, 3):  # asked for, and not used
+    for i in (0, 1, 3):  # required, but not used
         m.tensor(f"mm.model.mlp.{i}.weight", 1, 32)
 
 
@@ -286,7 +286,7 @@ def pockettts_spkenc(m: Maker) -> None:
 
 
 def pockettts_gen(m: Maker) -> None:
-    """The voice of Pocket TTS, with the encoder of speakers: a file without an encoder is refused."""
+    """Pocket TTS with its speaker encoder: mtmd rejects a file without an encoder."""
     latent, inner, width = 16, 32, 32
     pockettts_spkenc(m)
     m.keys |= {"clip.audio.projector_type": "pockettts_spkenc", "clip.gen.audio.projector_type": "pockettts_gen"}
@@ -324,7 +324,7 @@ def pockettts_gen(m: Maker) -> None:
 
 
 def qwen25o(m: Maker) -> None:
-    """Qwen 2.5 Omni: one file that sees as Qwen 2.5 VL and hears as Qwen 2 Audio."""
+    """Qwen 2.5 Omni: one file with the image encoder of Qwen 2.5 VL and the audio encoder of Qwen 2 Audio."""
     m.prefix = "v"
     projectors_vit.qwen25vl(m)
     m.prefix = "a"
@@ -332,7 +332,7 @@ def qwen25o(m: Maker) -> None:
     m.keys["clip.use_silu"] = True
 
 
-SOUNDS = {
+AUDIO = {
     "ultravox": Family(ultravox, FRAMES // 2 // STACK, prefix="a"),
     "qwen2a": Family(qwen2a, FRAMES // 4, prefix="a"),
     "qwen3a": Family(qwen3a, 3 * 13, prefix="a"),
