@@ -1,7 +1,7 @@
 """Comparisons of the package with the engines' native programs (make bench).
 
 One module for each benchmark, with ``measure(rounds)`` and ``section(figures, charts)``; `measure.py` runs
-processes, `show.py` draws tables and charts, `report.py` writes docs/benchmarks.md.
+processes, `show.py` makes tables and charts, `report.py` writes docs/benchmarks.md.
 """
 
 NAMES = (
@@ -19,4 +19,4 @@ NAMES = (
     "together",
     "engines",
 )
-ON_REQUEST = ("engines",)  # needs another checkout, so it runs only where it is named
+ON_REQUEST = ("engines",)  # needs another checkout, so it runs only when named

@@ -1,4 +1,4 @@
-"""Words that Whisper gets wrong, by model, for the recordings of the tests; and what whisper-cli gets wrong."""
+"""Word error rates of Whisper models on the recordings of the tests, compared with whisper-cli."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODELS |= {"base, f16": ("base", None), "base, q8_0": ("base", "q8_0")}
 
 
 def native(path: str, sound: Path, language: str, folder: Path) -> str:
-    """Return the text of whisper-cli for the same samples: mono, 16 kHz, resampled by us."""
+    """Return the text of whisper-cli for the same samples: mono, 16 kHz, resampled by cyllama."""
     import soundfile
 
     from cyllama.media.audio import SAMPLE_RATE, load_audio
@@ -31,7 +31,7 @@ def native(path: str, sound: Path, language: str, folder: Path) -> str:
 
 
 def measure(rounds: Rounds) -> Figures:
-    """Transcribe all recordings with all models; the result does not depend on the number of rounds."""
+    """Transcribe all recordings with all models, once: the results are deterministic."""
     sys.path.insert(0, str(ROOT / "tests"))
     from data import speech
 
@@ -60,7 +60,7 @@ def measure(rounds: Rounds) -> Figures:
 
 
 def rate(rows: dict[str, Any], key: str, language: str) -> str:
-    """Return errors for each word of a language, in per cent."""
+    """Return the word error rate of a language, in per cent."""
     chosen = [row for row in rows.values() if language in ("", row["language"])]
     total = sum(row["words"] for row in chosen)
     return f"{100 * sum(row[key] for row in chosen) / total:.1f}% of {total}" if total else ""
@@ -70,8 +70,8 @@ def section(figures: Figures, charts: Path) -> list[str]:
     """Return the part of the page."""
     languages = {"en": "English", "fr": "French", "de": "German"}
     return [
-        "Words wrong, missing or too many, of those that were said: recordings of speakers, of a telephone (8 kHz) and "
-        "of a synthesizer (espeak-ng), as in tests/data/speech.py; greedy, without timestamps. *cli* is whisper-cli "
+        "Word error rates (substitutions, deletions and insertions) for speakers, a telephone recording (8 kHz) and "
+        "a synthesizer (espeak-ng), see tests/data/speech.py; greedy, without timestamps. *cli* is whisper-cli "
         "with the same settings and samples.",
         "",
         *show.table(

@@ -1,4 +1,4 @@
-"""A neighbour: one process that keeps N threads busy until it is killed.
+"""A competing process that keeps N threads busy until it is killed.
 
 usage: python -m benchmarks.busy N
 """
@@ -11,13 +11,13 @@ import threading
 
 
 def work() -> None:
-    """Compute outside of the interpreter's lock, so that the threads run at once."""
+    """Compute without the GIL, so that the threads run in parallel."""
     while True:
         hashlib.pbkdf2_hmac("sha256", b"password", b"salt", 500_000)
 
 
 def main(n_threads: int) -> None:
-    """Start the threads, and say so."""
+    """Start the threads, and print a line."""
     print("busy", flush=True)
     for _ in range(n_threads - 1):
         threading.Thread(target=work, daemon=True).start()

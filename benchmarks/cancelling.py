@@ -1,4 +1,4 @@
-"""How soon a cancelled call ends, and whether the next answer is right: a hundred times for each kind."""
+"""Time until a cancelled call returns, and correctness of the next response: a hundred runs of each kind."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 from benchmarks import command, show
 from benchmarks.measure import Figures, Missing, Rounds, Spread, model
 
-TITLE = "Cancelling text"
+TITLE = "Cancellation"
 LONG = "The quick brown fox jumps over the lazy dog. " * 600
 QUESTION, ANSWER = "What is the capital of France? Answer with one word.", "Paris"
 
 
 def after(seconds: float, call: Callable[[], None], work: Callable[[], object], ends: type[BaseException]) -> float:
-    """Milliseconds from `call`, which happens after so many seconds, to the end of `work`."""
+    """Return the milliseconds from `call`, which runs after `seconds`, to the end of `work`."""
     moment = 0.0
 
     def stop() -> None:
@@ -38,11 +38,11 @@ def after(seconds: float, call: Callable[[], None], work: Callable[[], object], 
     finally:
         timer.cancel()
         timer.join()
-    raise Missing("a call came to its end before it was cancelled")
+    raise Missing("a call ended before it was cancelled")
 
 
 def kinds(llm: Any) -> dict[str, Callable[[float], float]]:
-    """What is cancelled, each as a function of the seconds before."""
+    """Return the kinds of cancellation, each as a function of the delay in seconds."""
     from cyllama import LLM
     from cyllama.errors import CancelledError
 
@@ -63,7 +63,7 @@ def kinds(llm: Any) -> dict[str, Callable[[float], float]]:
                 await job
             except asyncio.CancelledError:
                 return 1000 * (time.perf_counter() - start)
-            raise Missing("a task came to its end before it was cancelled")
+            raise Missing("a task ended before it was cancelled")
 
         return asyncio.run(talk())
 
@@ -84,17 +84,17 @@ def kinds(llm: Any) -> dict[str, Callable[[float], float]]:
         "while generating": lambda s: flagged(s, lambda stop: ask("A story.", cancel=stop)),
         "a task, in a prompt": functools.partial(task, prompt=LONG),
         "a task, generating": functools.partial(task, prompt="A story."),
-        "an iterator that is dropped": dropped,
+        "a stream that is deleted": dropped,
         "Ctrl-C in a prompt": functools.partial(interrupted, prompt=LONG),
         "Ctrl-C, generating": functools.partial(interrupted, prompt="A story."),
     }
 
 
 def measure(rounds: Rounds) -> Figures:
-    """Each kind a hundred times, at other moments; after each the next answer is looked at and timed."""
+    """Measure each kind a hundred times with varying delays; check and time the response that follows."""
     from cyllama import LLM
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for background jobs
     found: Figures = {"times": rounds.pick(100, 5), "kinds": {}}
     with LLM(model(), n_ctx=8192, n_parallel=2) as llm:
         for name, cancel in kinds(llm).items():
@@ -103,7 +103,7 @@ def measure(rounds: Rounds) -> Figures:
                 ends.append(cancel(0.05 + 0.002 * i))
                 start = time.perf_counter()
                 if ANSWER not in llm.chat(QUESTION, temperature=0, max_tokens=8).text:
-                    raise Missing(f"after cancelling ({name}) the next answer was wrong")
+                    raise Missing(f"after cancelling ({name}) the next response was wrong")
                 nexts.append(1000 * (time.perf_counter() - start))
             found["kinds"][name] = {"end": Spread(tuple(ends)), "next": Spread(tuple(nexts))}
             print(f"   {name}: {found['kinds'][name]['end']} ms", flush=True)
@@ -113,11 +113,11 @@ def measure(rounds: Rounds) -> Figures:
 def section(figures: Figures, charts: Path) -> list[str]:
     """Return the part of the page."""
     return [
-        "Milliseconds from the moment of cancelling to the end of the call, and of the next answer, which was right "
+        "Milliseconds from the cancellation to the end of the call, and of the next response, which was correct "
         f"each time: median, lowest and highest of {figures['times']}.",
         "",
         *show.table(
-            ("cancelled", "the call ends", "the next answer takes"),
+            ("cancelled", "end of the call", "next response"),
             [(name, row["end"], row["next"]) for name, row in figures["kinds"].items()],
         ),
     ]

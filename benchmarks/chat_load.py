@@ -1,4 +1,4 @@
-"""Chats at once and one after the other, through `cyllama.LLM` or a server; prints JSON: tokens per second.
+"""Parallel and sequential chats, through `cyllama.LLM` or a server; prints JSON: tokens per second.
 
 usage: python -m benchmarks.chat_load cyllama|URL MODEL [--chats N] [--tokens N] [--threads N]
 """
@@ -18,7 +18,7 @@ Ask = Callable[[str, int], int]
 
 
 def main() -> None:
-    """Measure one of them."""
+    """Measure one target."""
     parser = argparse.ArgumentParser()
     parser.add_argument("target")
     parser.add_argument("model")
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def over_http(url: str) -> Ask:
-    """The same request, sent to a server."""
+    """Return a function that sends the same request to a server."""
     place = urllib.parse.urlsplit(url)
 
     def ask(prompt: str, tokens: int) -> int:
@@ -58,7 +58,7 @@ def over_http(url: str) -> Ask:
 
 
 def measure(ask: Ask, chats: int, tokens: int) -> dict[str, float]:
-    """Tokens per second of all chats together, at once and in sequence, after one that is not counted."""
+    """Return tokens per second of all chats, in parallel and in sequence, after a warm-up."""
     prompts = [f"Tell me about {TOPICS[i % len(TOPICS)]}." for i in range(chats)]
     ask(prompts[0], 4)
     with ThreadPoolExecutor(chats) as pool:

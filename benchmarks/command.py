@@ -1,4 +1,4 @@
-"""The command line: measure what is asked for, keep the figures, write the page."""
+"""The command line: measure, store the figures, write the page."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from benchmarks.measure import ROOT, Missing, Others, Rounds, save
 
 USAGE = """python -m benchmarks [NAME ...] [--quick] [--runs N] [--output FOLDER] [--report-only]
 
-Measure side by side, keep the figures in build/benchmarks/, and write FOLDER/benchmarks.md with its charts."""
+Measure side by side, store the figures in build/benchmarks/, and write FOLDER/benchmarks.md with its charts."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmarks that are named, or all; 1 if one could not be measured."""
+    """Run the named benchmarks, or all; return 1 if one could not be measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", usage=USAGE)
     default = f"default: all but {', '.join(ON_REQUEST)}"
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; {default}")
-    parser.add_argument("--quick", action="store_true", help="two short rounds, to see that all works")
-    parser.add_argument("--runs", type=int, help="rounds that count, after one that does not (default: 5)")
+    parser.add_argument("--quick", action="store_true", help="two short rounds, as a test")
+    parser.add_argument("--runs", type=int, help="rounds after the warm-up (default: 5)")
     parser.add_argument("--output", type=Path, default=ROOT / "docs", metavar="FOLDER", help="default: docs")
     parser.add_argument(
-        "--report-only", action="store_true", help="only write the page, from the figures that were kept"
+        "--report-only", action="store_true", help="write the page from the stored figures, without measuring"
     )
     chosen = parser.parse_args(argv)
     for name in chosen.names:
         if name not in NAMES:
-            parser.error(f"no benchmark is called {name!r}; there are {', '.join(NAMES)}")
+            parser.error(f"NAME is {name!r}, expected one of {', '.join(NAMES)}")
     if chosen.runs is not None and chosen.runs < 1:
         parser.error(f"--runs is {chosen.runs}, expected 1 or more")
     rounds = Rounds(chosen.runs or (2 if chosen.quick else 5), chosen.quick)
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure_all(names: Sequence[str], rounds: Rounds) -> bool:
-    """Measure and keep the figures; a benchmark that lacks something says so, and the others go on."""
+    """Measure and store the figures. A benchmark with a missing requirement is skipped with a message."""
     complete = True
     for name in names:
         start, others = time.monotonic(), Others()
@@ -62,5 +62,5 @@ def measure_all(names: Sequence[str], rounds: Rounds) -> bool:
         save(name, figures, rounds, busy)
         print(f"   {time.monotonic() - start:.0f} s", flush=True)
         if busy > report.QUIET:
-            print(f"   note: other processes kept {busy:.2f} cores busy; these figures are not worth much")
+            print(f"   note: other processes kept {busy:.2f} cores busy; these figures are unreliable")
     return complete

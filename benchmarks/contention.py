@@ -1,7 +1,7 @@
-"""Beside busy neighbours: upstream's fixed team that spins, against the team that follows the free cores.
+"""Generation and transcription next to competing processes: fixed spinning thread team, and adaptive team.
 
 Generation through Python and whisper's decoder (native whisper-cli), idle, beside one busy thread, and beside a
-busy process with as many threads as cores; and how soon the team grows back when the neighbour leaves.
+busy process with as many threads as cores; and how soon the team recovers when it ends.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from benchmarks.measure import (
     Rounds,
     Spread,
     clean,
+    competing_process,
     figures_of,
     in_turn,
     model,
-    neighbour,
     program,
     python,
     run,
@@ -36,8 +36,8 @@ from benchmarks.measure import (
     threads,
 )
 
-TITLE = "Beside busy processes"
-# A fixed team, and a barrier that spins for ever: what upstream does.
+TITLE = "Contention"
+# Upstream's behaviour: a fixed team, and a barrier that spins.
 WHEN: dict[str, Environment] = {"before": {"GGML_TEAM_FIXED": "1", "GGML_BARRIER_SPINS": "-1"}, "after": {}}
 N_CORES = len(os.sched_getaffinity(0))
 SITUATIONS = {"idle": 0, "one busy thread": 1, f"{N_CORES} busy threads": N_CORES}
@@ -47,20 +47,20 @@ BACK = 0.8  # of the final speed
 
 
 def generation_command(rounds: Rounds) -> list[str]:
-    """Generate 128 tokens, or as many as come within a few seconds."""
+    """Return the command that generates 128 tokens, or for a few seconds."""
     n_generate, seconds = rounds.pick(128, 32), rounds.pick(4, 1)
     return python("decode_loop", "--generate", n_generate, "--seconds", seconds, "--threads", threads())
 
 
 def whisper_command() -> list[str]:
-    """Transcribe 11 seconds of speech, greedy, without a second try."""
+    """Return the command that transcribes 11 seconds of speech, greedy, without fallback."""
     speech = ROOT / "tests" / "data" / "recordings" / "jfk.wav"
     chosen = ["-t", str(threads()), "-bs", "1", "-bo", "1", "-nf", "-nt"]
     return [program("whisper-cli"), "-m", model("whisper-tiny.en"), "-f", str(speech), *chosen]
 
 
 def whisper_times(words: list[str], environment: Environment) -> dict[str, float]:
-    """Milliseconds per token of the decoder, and of the encoder, as whisper-cli prints them."""
+    """Return milliseconds per token of the decoder and of the encoder, as whisper-cli prints them."""
     text = run(words, environment).stderr
     found = {}
     for part in ("decode", "encode"):
@@ -72,7 +72,7 @@ def whisper_times(words: list[str], environment: Environment) -> dict[str, float
 
 
 def measure(rounds: Rounds) -> Figures:
-    """Measure all situations in turn, then what the cure costs when idle, then how the team grows back."""
+    """Measure all situations in turn, the cost on an idle machine, and the recovery after a competing process ends."""
     model()
     generate, transcribe = generation_command(rounds), whisper_command()
 
@@ -98,12 +98,12 @@ def measure(rounds: Rounds) -> Figures:
 def beside(rounds: Rounds, once: Callable[[str], dict[str, float]]) -> Figures:
     """Measure `once` before and after in each situation; figures by situation and when."""
 
-    def with_neighbour(n_threads: int, when: str) -> dict[str, float]:
-        with neighbour(n_threads):
+    def with_competitor(n_threads: int, when: str) -> dict[str, float]:
+        with competing_process(n_threads):
             return once(when)
 
     measurements = {
-        f"{situation}/{when}": functools.partial(with_neighbour, n_threads, when)
+        f"{situation}/{when}": functools.partial(with_competitor, n_threads, when)
         for situation, n_threads in SITUATIONS.items()
         for when in WHEN
     }
@@ -111,11 +111,11 @@ def beside(rounds: Rounds, once: Callable[[str], dict[str, float]]) -> Figures:
     return {situation: {when: found[f"{situation}/{when}"] for when in WHEN} for situation in SITUATIONS}
 
 
-# ------------------------------------------------------------------------------------- growing back
+# ------------------------------------------------------------------------------------- recovery
 
 
 def growth(rounds: Rounds) -> Figures:
-    """Return speed around the moment when the neighbour leaves, and when the team and the speed are back."""
+    """Return the speed before and after the competing process ends, and the recovery times of team and speed."""
     starts = windows(-1.0, AFTER_LEAVING - 2 * WINDOW, WINDOW)
     speeds: dict[str, list[list[float]]] = {when: [] for when in WHEN}
     seconds: dict[str, list[float]] = {"team": [], "speed": []}
@@ -137,9 +137,9 @@ def growth(rounds: Rounds) -> Figures:
 
 
 def trace_leaving(environment: Environment) -> list[tuple[float, int]]:
-    """Return (seconds since a neighbour on all cores left, threads of the team) of each token."""
+    """Return (seconds since the competing process ended, threads of the team) of each token."""
     words = python("decode_trace", BEFORE_LEAVING + AFTER_LEAVING)
-    with neighbour(N_CORES):
+    with competing_process(N_CORES):
         process = subprocess.Popen(words, cwd=ROOT, env=clean(environment), stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         process.stdout.readline()
@@ -157,18 +157,18 @@ def windows(begin: float, end: float, step: float) -> list[float]:
 
 
 def speed(trace: list[tuple[float, int]], start: float) -> float:
-    """Tokens per second in the window that begins at `start`."""
+    """Return tokens per second in the window that begins at `start`."""
     return sum(start <= stamp < start + WINDOW for stamp, _ in trace) / WINDOW
 
 
 def team_is_back(trace: list[tuple[float, int]]) -> float:
-    """Seconds until the team has its full size; the end of the trace if it never has."""
+    """Return the seconds until the team has its full size, or the end of the trace."""
     full = threads()
     return next((stamp for stamp, n_threads in trace if stamp > 0 and n_threads >= full), trace[-1][0])
 
 
 def speed_is_back(trace: list[tuple[float, int]]) -> float:
-    """Seconds until a window has most of the speed of the last second; the end of the trace if none has."""
+    """Return the seconds until a window reaches `BACK` of the last second's speed, or the end of the trace."""
     end = trace[-1][0]
     final = sum(stamp >= end - 1 for stamp, _ in trace)
     starts = windows(0, end - WINDOW, STEP)

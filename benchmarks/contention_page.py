@@ -1,4 +1,4 @@
-"""Tables, charts and reading of `contention.py`."""
+"""Tables, charts and text of `contention.py`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def section(figures: Figures, charts: Path) -> list[str]:
     return [
         "*Before* is a team of fixed size whose threads spin at every barrier, as upstream's do "
         "(`GGML_TEAM_FIXED=1 GGML_BARRIER_SPINS=-1`); *after* is the package as it is: the team follows the cores "
-        "that are free, and a thread that waits sleeps soon ([how](dev/threads.md)). The neighbour is one process "
-        "that computes without pause. All situations are measured in turn; *kept* is the share of the idle speed, "
+        "that are free, and waiting threads sleep ([Threads](dev/threads.md)). The competing process "
+        "computes without pause. All situations are measured in turn; *kept* is the share of the idle speed, "
         "and the last column is after / before, both pair by pair.",
         "",
         *show.commands(figures["commands"]),
@@ -69,35 +69,35 @@ def part(situations: list[str], shown: dict[str, Any], speed: dict[str, dict[str
 
 
 def chart(path: Path, situations: list[str], speed: dict[str, dict[str, Spread]], unit: str) -> list[str]:
-    """Draw the speeds of one engine."""
+    """Make the chart of one engine."""
     show.bars(path, situations, {when: [speed[name][when].median for name in situations] for when in WHEN}, unit)
     return show.image(path, "Tokens per second in each situation, before and after")
 
 
 def reading(what: str, situations: list[str], speed: dict[str, dict[str, Spread]]) -> str:
-    """Say what a table shows."""
+    """Return a summary of a table."""
     parts = []
     for situation in situations[1:]:
         kept = {when: show.percent((speed[situation][when] / speed[situations[0]][when]).median) for when in WHEN}
         gain = digits((speed[situation]["after"] / speed[situation]["before"]).median)
         parts.append(
-            f"Beside {situation}, {what} keeps {kept['after']} of its idle speed, before {kept['before']}: "
+            f"With {situation}, {what} keeps {kept['after']} of its idle speed, before {kept['before']}: "
             f"it is {gain} times as fast."
         )
     return " ".join(parts)
 
 
 def idle(found: dict[str, Any]) -> list[str]:
-    """Return what the cure costs when nobody is there."""
+    """Return the cost on an idle machine."""
     ratios = {}
     for what, columns in found.items():
         ratios[what] = speed_of(columns["after"]) / speed_of(columns["before"])
     rows = [(name, ratio) for name, ratio in ratios.items()]
     worst = min(ratios.values(), key=lambda ratio: ratio.median)
     return [
-        "### What it costs when idle",
+        "### Cost on an idle machine",
         "",
-        "Speed after / before without a neighbour, in pairs run one after the other.",
+        "Speed after / before without a competing process, in pairs run one after the other.",
         "",
         *show.table(("", "after / before"), rows),
         f"A ratio of 1 means no cost; the lower of the two medians is {worst.median:.3f}, and pairs on this machine "
@@ -107,10 +107,10 @@ def idle(found: dict[str, Any]) -> list[str]:
 
 
 def growth(found: dict[str, Any], charts: Path) -> list[str]:
-    """Return how soon the team is back when the neighbour leaves."""
+    """Return the recovery times."""
     path = charts / "contention-growth.svg"
     middles = [start + found["window"] / 2 for start in found["starts"]]
-    show.lines(path, middles, found["speed"], "seconds since the neighbour left", "tokens/s", "the neighbour leaves")
+    show.lines(path, middles, found["speed"], "seconds since the competing process ended", "tokens/s", "process ends")
     seconds = found["seconds"]
     milliseconds = {name: Spread(tuple(1000 * value for value in seconds[name].values)) for name in seconds}
     rows = [
@@ -118,15 +118,16 @@ def growth(found: dict[str, Any], charts: Path) -> list[str]:
         (f"a window of 0.1 s has {show.percent(found['back'])} of the final speed", milliseconds["speed"]),
     ]
     return [
-        "### When the neighbour leaves",
+        "### Recovery",
         "",
-        "Generation beside a neighbour on every core, which ends at 0; speed in windows of 0.1 s, and milliseconds "
-        "until all is as if it had not been there.",
+        "Generation next to a competing process on every core, which ends at 0; speed in windows of 0.1 s, and "
+        "milliseconds until team and speed have recovered.",
         "",
         *show.commands([found["command"]]),
-        *show.table(("", "ms after the neighbour left"), rows),
-        *show.image(path, "Tokens per second around the moment when the neighbour leaves"),
-        "The load is looked at ten times a second, so the team cannot be back before the next look; it is after "
+        *show.table(("", "ms after the competing process ended"), rows),
+        *show.image(path, "Tokens per second before and after the competing process ends"),
+        "The load is measured ten times a second, so the team cannot recover before the next measurement; it does so "
+        "after "
         f"{digits(milliseconds['team'].median)} ms.",
         "",
     ]

@@ -1,4 +1,4 @@
-"""One process that reads prompts and generates through the low-level API; prints tokens per second as JSON.
+"""One process that decodes prompts and generates through the low-level API; prints tokens per second as JSON.
 
 It does what llama-bench does: one test at a time, in a context of the size of the test, after a warm-up, and
 nothing is printed inside of the timed loop. Beside that it picks each token (greedy), as a program would.
@@ -15,11 +15,11 @@ import time
 import cyllama
 from cyllama.llama import LlamaBatch, LlamaContext, LlamaContextParams, LlamaModel, LlamaSampler
 
-SETTLE = 0.3  # seconds of warm-up of a generation with a limit of time: the thread team finds its size
+SETTLE = 0.3  # seconds of warm-up, in which the thread team adapts its size
 
 
 def read_prompt(model: LlamaModel, n_prompt: int, n_threads: int | None) -> float:
-    """Tokens per second of one batch."""
+    """Return tokens per second of one batch."""
     params = LlamaContextParams(n_ctx=n_prompt, n_threads=n_threads, n_threads_batch=n_threads)
     with LlamaContext(model, params) as ctx:
         batch = LlamaBatch.from_tokens([(1 + 7919 * i) % model.n_vocab for i in range(n_prompt)])
@@ -31,7 +31,7 @@ def read_prompt(model: LlamaModel, n_prompt: int, n_threads: int | None) -> floa
 
 
 def generate(model: LlamaModel, n_generate: int, n_threads: int | None, limit: float | None) -> float:
-    """Tokens per second, each decoded and then sampled; with `limit` at most so many seconds."""
+    """Return tokens per second of decoding and sampling, for at most `limit` seconds."""
     params = LlamaContextParams(n_ctx=n_generate, n_threads=n_threads, n_threads_batch=n_threads)
     with LlamaContext(model, params) as ctx:
         sampler = LlamaSampler()
@@ -57,7 +57,7 @@ def generate(model: LlamaModel, n_generate: int, n_threads: int | None, limit: f
 
 
 def main() -> None:
-    """Print the figures that were asked for."""
+    """Print the requested figures."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--prompt", type=int, default=0)
     parser.add_argument("--generate", type=int, default=0)

@@ -1,4 +1,4 @@
-"""One process that generates without end for a while; prints when each token came and how large the team was.
+"""One process that generates for some seconds; prints the time and the team size of each token.
 
 usage: python -m benchmarks.decode_trace SECONDS
 It prints "ready" when the model is loaded, and at the end JSON: [seconds of the monotonic clock, threads] for
@@ -15,11 +15,11 @@ import cyllama
 from cyllama._native import threads_available
 from cyllama.llama import LlamaBatch, LlamaContext, LlamaContextParams, LlamaModel, LlamaSampler
 
-N_POSITIONS = 128  # then from the beginning, so that the speed does not sink with the length
+N_POSITIONS = 128  # then restart, so that the speed does not fall with the length
 
 
 def main(seconds: float) -> None:
-    """Generate and note the times."""
+    """Generate and record the times."""
     model = LlamaModel(cyllama.models.get("smollm2-135m-instruct"))
     ctx = LlamaContext(model, LlamaContextParams(n_ctx=N_POSITIONS))
     sampler = LlamaSampler()

@@ -1,4 +1,4 @@
-"""Pictures: seconds of a step against sd-cli and stable-diffusion-cpp-python, and what images in and out cost."""
+"""Images: seconds of a step against sd-cli and stable-diffusion-cpp-python, and what images in and out cost."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from benchmarks.measure import (
     threads,
 )
 
-TITLE = "Pictures, against sd-cli and stable-diffusion-cpp-python"
+TITLE = "Images, against sd-cli and stable-diffusion-cpp-python"
 PEER = RESULTS / "diffusion-peer"  # a virtual environment of its own
 PACKAGE = "stable-diffusion-cpp-python==0.4.7"
 MODEL = "tiny-flux-random"
@@ -37,7 +37,7 @@ PIXELS = 1024
 
 
 def peer() -> str | None:
-    """Return the other package's Python, built from source on first use; None if that fails."""
+    """Return the Python with the other package, built from source on first use; None if that fails."""
     python = PEER / "bin" / "python"
     if not (PEER / "ready").exists():
         print(f"   building {PACKAGE}", flush=True)
@@ -52,7 +52,7 @@ def peer() -> str | None:
 
 
 def native(words: list[str]) -> dict[str, float]:
-    """Seconds of a step of sd-cli and of all that follows the loading, as it prints them."""
+    """Return seconds of a step of sd-cli and of all that follows the loading, as it prints them."""
     text = run(words).stdout
     sampling = re.search(r"sampling completed, taking ([\d.]+)s", text)
     total = re.search(r"generate_image completed in ([\d.]+)s", text)
@@ -62,7 +62,7 @@ def native(words: list[str]) -> dict[str, float]:
 
 
 def package(words: list[str]) -> dict[str, float]:
-    """Seconds of a step and of the call of a package."""
+    """Return seconds of a step and of the call of a package."""
     found = figures_of(words)
     return {"step": found["step"], "total": found["total"]}
 
@@ -72,12 +72,12 @@ def measure(rounds: Rounds) -> Figures:
     path, n = model(MODEL), str(threads())
     side = str(rounds.pick(512, 128))
     once = str(ROOT / "benchmarks" / "generate_once.py")
-    picture = str(RESULTS / "picture.png")
+    image = str(RESULTS / "image.png")
     arguments = [path, "--side", side, "--steps", str(STEPS), "--threads", n]
     words = {
         "cyllama": [sys.executable, "-P", once, "cyllama", *arguments],
         "sd-cli": [program("sd-cli"), "-m", path, "--taesd", path, "-p", "a red circle", "-W", side, "-H", side,
-                   "-t", n, "--steps", str(STEPS), "--cfg-scale", "1", "-s", "1", "-o", picture, "-v"],
+                   "-t", n, "--steps", str(STEPS), "--cfg-scale", "1", "-s", "1", "-o", image, "-v"],
     }  # fmt: skip
     other = peer()
     if other is not None:
@@ -95,16 +95,16 @@ def measure(rounds: Rounds) -> Figures:
 
 
 def conversions(count: int) -> dict[str, Spread]:
-    """Milliseconds of one image of 1024x1024, in each form that comes in, and out."""
+    """Return milliseconds of one image of 1024x1024, for each type of input and output."""
     import numpy as np
     from PIL import Image
 
     from cyllama.media.image import to_pil, to_pixels
 
     pixels = np.random.default_rng(0).integers(0, 256, (PIXELS, PIXELS, 3), np.uint8)
-    picture = Image.fromarray(pixels)
+    image = Image.fromarray(pixels)
     forms: dict[str, Callable[[], Any]] = {
-        "Pillow image in": functools.partial(to_pixels, picture),
+        "Pillow image in": functools.partial(to_pixels, image),
         "uint8 array in": functools.partial(to_pixels, pixels),
         "channels first, uint8, in": functools.partial(to_pixels, np.ascontiguousarray(pixels.transpose(2, 0, 1))),
         "float32 array in": functools.partial(to_pixels, pixels.astype(np.float32) / 255),

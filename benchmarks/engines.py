@@ -1,4 +1,4 @@
-"""This build against another checkout's, such as one with the engines before an update.
+"""This build, compared with another checkout, such as the one before an update of the engines.
 
 CYLLAMA_BASELINE=/path/to/other/checkout python -m benchmarks engines
 """
@@ -25,7 +25,7 @@ from benchmarks.measure import (
     threads,
 )
 
-TITLE = "This build, against the engines before it"
+TITLE = "Engine update"
 SPEECH = ROOT / "tests" / "data" / "recordings" / "jfk.wav"
 LABELS = {
     "prompt": "prompt of 256 tokens, tokens/s",
@@ -37,10 +37,10 @@ VERSIONS = "from benchmarks.measure import machine; print(machine()['versions'])
 
 
 def baseline() -> str:
-    """Return the Python of the other checkout."""
+    """Return the interpreter of the other checkout."""
     folder = os.environ.get("CYLLAMA_BASELINE")
     if not folder:
-        raise Missing("set CYLLAMA_BASELINE to another checkout that is built")
+        raise Missing("set CYLLAMA_BASELINE to another, built checkout")
     found = Path(folder) / ".venv" / "bin" / "python"
     if not found.exists():
         raise Missing(f"{found} is missing; build that checkout with: make")
@@ -97,5 +97,5 @@ def section(figures: Figures, charts: Path) -> list[str]:
         "",
         *show.commands(figures["commands"]),
         *show.table(("", "now", "before", "now / before"), rows),
-        *show.image(charts / "engines.svg", "Speed of this build as a part of the speed of the one before"),
+        *show.image(charts / "engines.svg", "Speed of this build relative to the one before"),
     ]

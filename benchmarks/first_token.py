@@ -1,4 +1,4 @@
-"""One process that loads a model and decodes a prompt; prints how long the parts took, in milliseconds, as JSON.
+"""One process that loads a model and decodes a prompt; prints the milliseconds of each part as JSON.
 
 usage: python -m benchmarks.first_token PROMPT
 """

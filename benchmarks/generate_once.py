@@ -1,4 +1,4 @@
-"""Pictures by one of several packages; prints JSON: seconds of loading, seconds of a step, seconds of the whole call.
+"""Image generation with one of several packages; prints the seconds of loading, step and call as JSON.
 
 usage: python -m benchmarks.generate_once PACKAGE MODEL [--side N] [--steps N] [--threads N]
 
@@ -16,13 +16,13 @@ PROMPT = "a red circle"
 
 
 class Clock:
-    """When the first and the last step were done."""
+    """Record the times of the first and the last step."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
 
     def __call__(self, step: int, total: int, seconds: float) -> None:
-        """Note the time of a step; the step 0 is the beginning."""
+        """Record the time of a step; step 0 is the start."""
         self.times.append(time.perf_counter())
 
     def step(self, steps: int) -> float:
@@ -31,7 +31,7 @@ class Clock:
 
 
 def cyllama(options: argparse.Namespace, clock: Clock) -> tuple[float, float]:
-    """Draw with this package."""
+    """Generate with this package."""
     from cyllama.sd import StableDiffusion
 
     start = time.perf_counter()
@@ -43,7 +43,7 @@ def cyllama(options: argparse.Namespace, clock: Clock) -> tuple[float, float]:
 
 
 def stable_diffusion_cpp_python(options: argparse.Namespace, clock: Clock) -> tuple[float, float]:
-    """Draw with stable-diffusion-cpp-python."""
+    """Generate with stable-diffusion-cpp-python."""
     from stable_diffusion_cpp import StableDiffusion
 
     start = time.perf_counter()
@@ -59,9 +59,9 @@ def stable_diffusion_cpp_python(options: argparse.Namespace, clock: Clock) -> tu
         prompt=PROMPT,
         width=options.side,
         height=options.side,
-        sample_steps=options.steps,
+        steps=options.steps,
         cfg_scale=1.0,
-        sample_method="euler",
+        sampler="euler",
         seed=1,
         progress_callback=clock,
     )

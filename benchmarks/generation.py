@@ -25,7 +25,7 @@ from benchmarks.measure import (
     threads,
 )
 
-TITLE = "Generation and prompts, against llama-bench"
+TITLE = "Text generation, against llama-bench"
 EXAMPLE = ROOT / "tests" / "simple.py"
 EXAMPLE_PROMPT = "Once upon a time"
 BEST_OF = 4  # runs for each value
@@ -41,19 +41,19 @@ def native(
 
 
 def native_speed(words: list[str]) -> float:
-    """Tokens per second that llama-bench measured; the median of its repetitions."""
+    """Return tokens per second of llama-bench; the median of its repetitions."""
     out = run(words).stdout
     samples: list[float] = json.loads(out[out.index("[") :])[0]["samples_ts"]
     return statistics.median(samples)
 
 
 def example_speed(words: list[str]) -> float:
-    """What tests/simple.py says of itself in its last line."""
+    """Return the tokens per second that tests/simple.py prints."""
     return float(re.findall(r"speed: ([\d.]+) t/s", run(words).stdout)[-1])
 
 
 def measure(rounds: Rounds) -> Figures:
-    """Measure ours, native and the example in turn."""
+    """Measure cyllama, llama-bench and the example in turn."""
     n_prompt, n_generate = rounds.pick(256, 64), rounds.pick(128, 24)
     model()
     ours = {
@@ -107,8 +107,8 @@ def section(figures: Figures, charts: Path) -> list[str]:
     ratios = [ours / theirs for _, ours, theirs in rows]
     medians = [digits(ratio.median) for ratio in ratios]
     return [
-        "SmolLM2 135M (Q4_1), tokens per second. Each run is a process of its own; the programs run in turn, and each "
-        f"value is the best of {figures['best_of']} runs: what else the machine does can only slow one down.",
+        "SmolLM2 135M (Q4_1), tokens per second. Each run is a process; the programs run in turn, and each "
+        f"value is the best of {figures['best_of']} runs, because other load can only reduce it.",
         "",
         *show.commands(figures["commands"]),
         *show.table(
@@ -116,7 +116,7 @@ def section(figures: Figures, charts: Path) -> list[str]:
             [(*row, ratio) for row, ratio in zip(rows, ratios, strict=True)],
         ),
         *show.image(charts / "generation.svg", "Tokens per second of cyllama and llama-bench"),
-        f"The Python loop generates at {medians[1]} and reads prompts at {medians[0]} of the native program's speed; "
+        f"The Python loop has {medians[1]} of the native program's speed for generation and {medians[0]} for prompts; "
         f"`tests/simple.py` at {medians[2]}. The Python loop also picks each token (greedy) and the example prints it "
         "as well; llama-bench does neither, it decodes random tokens.",
         "",

@@ -1,4 +1,4 @@
-"""The server under the load of 64 clients: all engines at once, and chats beside the native server."""
+"""The server with 64 clients: all engines at once, and chats compared with the native server."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from benchmarks import command, show
 from benchmarks.measure import ROOT, Figures, Missing, Rounds, figures_of, in_turn, model, python, threads
 from benchmarks.serving import server as native_server
 
-TITLE = "The server under load"
+TITLE = "Server load"
 CLIENTS = 64
 SLOTS = 64
 SPEECH = ROOT / "tests" / "data" / "recordings" / "jfk.wav"
-CACHE_MIB = 64  # of computed prompts: filled before memory is looked at for the first time
-WARM = 1 / 3  # of the time, before memory is looked at for the first time
+CACHE_MIB = 64  # size of the prompt cache: full before the first measurement of memory
+WARM = 1 / 3  # of the time, before the first measurement of memory
 MIB = 1 << 20
 
 CONFIG = """
@@ -63,7 +63,7 @@ preload = true
 
 @contextlib.contextmanager
 def ours(*, alone: bool) -> Iterator[tuple[str, int]]:
-    """Our server with the chat model alone or with all engines; its address and process."""
+    """Run cyllama's server with the chat model alone or with all engines; its address and process."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "models.toml"
         text = CONFIG.format(smol=model(), n_ctx=512 * SLOTS, slots=SLOTS, threads=threads(), cache=CACHE_MIB)
@@ -86,12 +86,12 @@ def ours(*, alone: bool) -> Iterator[tuple[str, int]]:
 
 
 def clients_of(url: str, kind: str, seconds: float, *more: object) -> list[str]:
-    """The command of the clients."""
+    """Return the command of the clients."""
     return python("load_clients", url, kind, "--clients", CLIENTS, "--seconds", seconds, *more)
 
 
 def chats(seconds: float, tokens: int, *, native: bool) -> dict[str, float]:
-    """Tokens per second of chats alone."""
+    """Return tokens per second of chats only."""
     with native_server(SLOTS) if native else ours(alone=True) as found:
         url = found if isinstance(found, str) else found[0]
         figures: dict[str, Any] = figures_of(clients_of(url, "chat", seconds, "--tokens", tokens))
@@ -101,7 +101,7 @@ def chats(seconds: float, tokens: int, *, native: bool) -> dict[str, float]:
 
 
 def mixture(seconds: float) -> dict[str, Any]:
-    """What came back from all engines, and how memory grew."""
+    """Return the responses of all engines, and the growth of memory."""
     with ours(alone=False) as (url, pid):
         sizes: list[int] = []
         done = threading.Event()
@@ -124,7 +124,7 @@ def mixture(seconds: float) -> dict[str, Any]:
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory that a process has."""
+    """Return the resident bytes of a process."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
@@ -151,12 +151,11 @@ def section(figures: Figures, charts: Path) -> list[str]:
     later = sum(count for name, count in mixed["statuses"].items() if name.endswith(" 429"))
     lines = [
         f"{CLIENTS} clients for {figures['seconds']} s, on the machine of the server: chats, completions, embeddings, "
-        f"reranking, tokens, speech and pictures. {total:,} answers, of them {later:,} the announced 429; "
+        f"reranking, tokens, audio and images. {total:,} responses, of which {later:,} with status 429; "
         f"{mixed['n_errors']} errors. `/health`: median {health['p50']:.1f} ms, 99% within {health['p99']:.1f} ms. "
         f"Memory from the first third after the start to the last: {sizes[0]:.0f} to {sizes[1]:.0f} MiB.",
         "",
-        f"Chats alone, {CLIENTS} clients, half of them streaming, {figures['chat seconds']} s and what had begun, "
-        "tokens per second:",
+        f"Chats only, {CLIENTS} clients, half of them streaming, {figures['chat seconds']} s, tokens per second:",
         "",
     ]
     chat = {name: row["tokens per second"] for name, row in figures["chats"].items()}

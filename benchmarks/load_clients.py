@@ -1,4 +1,4 @@
-"""Many clients of a server at once, for so many seconds; prints JSON: what came back, how fast.
+"""Many clients of a server for some seconds; prints the counts and times of responses as JSON.
 
 usage: python -m benchmarks.load_clients URL mixed|chat [--clients N] [--seconds N] [--sound FILE] [--tokens N]
 
@@ -21,14 +21,14 @@ from typing import Any
 
 TOPICS = ("the sea", "a castle", "old trains", "the moon", "bread", "a garden", "winter", "music")
 BOUNDARY = "a-boundary-of-the-clients"
-LONGEST_PAUSE = 1.0  # seconds; of what Retry-After asks for
-PROBES = 20  # questions to /health in a second
+LONGEST_PAUSE = 1.0  # seconds; upper limit for Retry-After
+PROBES = 20  # requests to /health per second
 RIGHT = (200, 429)
 
 
 @dataclass
 class Figures:
-    """What came back."""
+    """Counts and times of the responses."""
 
     statuses: collections.Counter[str] = field(default_factory=collections.Counter)
     errors: list[str] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Figures:
     seconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return the figures for JSON."""
         ordered = sorted(self.health) or [0.0]
         return {
             "statuses": dict(sorted(self.statuses.items())),
@@ -55,7 +55,7 @@ class Figures:
 
 
 class Client:
-    """One connection that is kept."""
+    """One persistent connection."""
 
     def __init__(self, url: str) -> None:
         place = urllib.parse.urlsplit(url)
@@ -64,7 +64,7 @@ class Client:
         self.writer: asyncio.StreamWriter | None = None
 
     async def ask(self, method: str, path: str, body: bytes, kind: str) -> tuple[int, dict[str, str], bytes]:
-        """Send a request; status, headers and body of the answer."""
+        """Send a request; return status, headers and body of the response."""
         kept = self.writer is not None
         if self.writer is None or self.writer.is_closing():
             self.reader, self.writer = await asyncio.open_connection(self.host, self.port)
@@ -74,7 +74,7 @@ class Client:
             self.close()
             if not kept or getattr(error, "partial", b""):
                 raise
-        return await self.ask(method, path, body, kind)  # the server had closed it meanwhile, as it may
+        return await self.ask(method, path, body, kind)  # the server may close idle connections
 
     async def _ask(self, method: str, path: str, body: bytes, kind: str) -> tuple[int, dict[str, str], bytes]:
         assert self.reader is not None and self.writer is not None
@@ -100,14 +100,14 @@ class Client:
         return b"".join(parts)
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         if self.writer is not None:
             self.writer.close()
         self.reader = self.writer = None
 
 
 def posts(sound: bytes | None, tokens: int) -> list[tuple[str, Any]]:
-    """What is asked of all engines: path and body; heavy things are rarer."""
+    """Return the requests to all engines: path and body; expensive ones are rarer."""
     messages = [{"role": "user", "content": "Tell me about bread."}]
     chat = {"messages": messages, "max_tokens": tokens, "temperature": 0.8}
     text: list[tuple[str, Any]] = [
@@ -132,7 +132,7 @@ GETS = ("/v1/models", "/metrics", "/props", "/slots", "/sdapi/v1/progress?skip_c
 
 
 def encoded(body: Any) -> tuple[bytes, str]:
-    """Bytes and their kind."""
+    """Return the body and its content type."""
     if not isinstance(body, bytes):
         return json.dumps(body).encode(), "application/json"
     head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
@@ -140,7 +140,7 @@ def encoded(body: Any) -> tuple[bytes, str]:
 
 
 def tokens_of(path: str, data: bytes) -> int:
-    """How many tokens an answer of a chat took."""
+    """Return the number of tokens of a chat response."""
     if data.startswith(b"data: "):
         lines = [line for line in data.split(b"\n\n") if line.startswith(b"data: {")]
         return int(json.loads(lines[-1][6:]).get("timings", {}).get("predicted_n", 0))
@@ -148,7 +148,7 @@ def tokens_of(path: str, data: bytes) -> int:
 
 
 async def mixed(i: int, url: str, end: float, found: Figures, sound: bytes | None, tokens: int) -> None:
-    """One client of all engines."""
+    """Run one client of all engines."""
     choice, client = random.Random(i), Client(url)
     every = posts(sound, tokens)
     while time.monotonic() < end:
@@ -159,7 +159,7 @@ async def mixed(i: int, url: str, end: float, found: Figures, sound: bytes | Non
 
 
 async def chat(i: int, url: str, end: float, found: Figures, sound: bytes | None, tokens: int) -> None:
-    """One client that chats."""
+    """Run one client that chats."""
     choice, client = random.Random(i), Client(url)
     while time.monotonic() < end:
         messages = [{"role": "user", "content": f"Tell me about {choice.choice(TOPICS)}."}]
@@ -173,7 +173,7 @@ async def chat(i: int, url: str, end: float, found: Figures, sound: bytes | None
 
 
 async def once(client: Client, method: str, path: str, raw: bytes, kind: str, found: Figures) -> bytes | None:
-    """One request; the body of its answer if it was right."""
+    """Send one request; return the body of a successful response."""
     route = path.split("?")[0]
     try:
         status, headers, data = await client.ask(method, path, raw, kind)
@@ -192,7 +192,7 @@ async def once(client: Client, method: str, path: str, raw: bytes, kind: str, fo
 
 
 async def probe(url: str, end: float, found: Figures) -> None:
-    """Ask for the server's health again and again, on a connection of its own."""
+    """Poll the server's health on a separate connection."""
     client = Client(url)
     while time.monotonic() < end:
         began = time.perf_counter()
@@ -203,7 +203,7 @@ async def probe(url: str, end: float, found: Figures) -> None:
 
 
 async def run(options: argparse.Namespace) -> Figures:
-    """All clients together."""
+    """Run all clients."""
     found = Figures()
     sound = options.sound.read_bytes() if options.sound else None
     kind = {"mixed": mixed, "chat": chat}[options.kind]
@@ -212,7 +212,7 @@ async def run(options: argparse.Namespace) -> Figures:
     clients = [kind(i, options.url, end, found, sound, options.tokens) for i in range(options.clients)]
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.gather(*clients, probe(options.url, end, found))
-    found.seconds = time.monotonic() - began  # what had begun is counted to its end
+    found.seconds = time.monotonic() - began  # started requests are counted
     return found
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: processes side by side, neighbours, medians, and figures that are kept."""
+"""Shared code of the benchmarks: processes, competing load, medians, stored figures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RESULTS = ROOT / "build" / "benchmarks"
 MODEL = "smollm2-135m-instruct"
 TINY_MODEL = "tiny-random-llama"
 TIMEOUT = 600.0
-# What would change the measurement if it stood in the caller's environment.
+# Variables that would change the measurement if the caller had set them.
 OURS = ("GGML_TEAM_FIXED", "GGML_BARRIER_SPINS", "CYLLAMA_CPU_VARIANT", "LLAMA_ARG_THREADS")
 
 Environment = Mapping[str, str]
@@ -35,12 +35,12 @@ Figures = dict[str, Any]
 
 
 class Missing(Exception):
-    """Something that a benchmark needs is not there, in one sentence."""
+    """A requirement of a benchmark is missing."""
 
 
 @dataclass(frozen=True)
 class Rounds:
-    """How often to measure."""
+    """Number of rounds."""
 
     count: int
     quick: bool
@@ -58,7 +58,7 @@ class Spread:
 
     @property
     def median(self) -> float:
-        """The middle value."""
+        """Return the median."""
         return statistics.median(self.values)
 
     def __str__(self) -> str:
@@ -74,7 +74,7 @@ class Spread:
 
 
 def digits(value: float) -> str:
-    """Return a number with as many digits as mean something."""
+    """Return a number with its significant digits."""
     if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
     if abs(value) < 0.1:
@@ -85,10 +85,10 @@ def digits(value: float) -> str:
 def in_turn(
     rounds: int, measurements: Mapping[str, Callable[[], Mapping[str, float]]], *, best_of: int = 1
 ) -> dict[str, dict[str, Spread]]:
-    """Run all measurements in turn, A B A B ..., after one round that is not counted.
+    """Run all measurements in turn, A B A B ..., after a warm-up round.
 
-    Each gives one or more figures by name; the result is the spread of each, by measurement and figure. With `best_of`
-    each value is the highest of so many rounds: what else runs on the machine can only slow a program down.
+    Each returns one or more figures by name; the result is the spread of each, by measurement and figure. With
+    `best_of`, each value is the highest of that number of rounds, because other load can only reduce it.
     """
     found: dict[str, list[Mapping[str, float]]] = {name: [] for name in measurements}
     for i in range(rounds * best_of + 1):
@@ -110,12 +110,12 @@ def in_turn(
 
 
 def threads() -> int:
-    """Return the threads of all measurements: the package's default, given to the native programs as well."""
+    """Return the number of threads of all measurements: the package's default."""
     return int(cyllama.get_threads())
 
 
 def program(name: str) -> str:
-    """Return a native program of ``make tools``."""
+    """Return the path of a native program of ``make tools``."""
     for folder in (ROOT / "bin", ROOT / "build" / "engines" / "bin"):
         if (folder / name).exists():
             return str(folder / name)
@@ -124,15 +124,15 @@ def program(name: str) -> str:
 
 @functools.cache
 def model(name: str = MODEL) -> str:
-    """Return a model by name, fetched if need be."""
+    """Return the path of a model, downloaded on first use."""
     try:
         return str(cyllama.models.get(name))
     except (cyllama.DownloadError, ValueError) as error:
-        raise Missing(f"the model {name} cannot be had: {error}") from error
+        raise Missing(f"the model {name} is not available: {error}") from error
 
 
 def quantized(name: str, kind: str) -> str:
-    """Return a Whisper model with weights of another type, made on first use."""
+    """Return a Whisper model with weights of another type, created on first use."""
     from cyllama.whisper import quantize
 
     target = RESULTS / f"{name}-{kind}.bin"
@@ -145,7 +145,7 @@ def quantized(name: str, kind: str) -> str:
 def run(command: list[str], environment: Environment | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command that must succeed.
 
-    What it writes goes to files: reading it from a pipe meanwhile would take a core from it now and then.
+    Its output goes to files, because reading a pipe would compete for a core.
     """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         try:
@@ -158,7 +158,7 @@ def run(command: list[str], environment: Environment | None = None) -> subproces
         err.seek(0)
         done = subprocess.CompletedProcess(command, code, out.read(), err.read())
     if done.returncode != 0:
-        last = (done.stderr.strip() or "it says nothing").splitlines()[-1]
+        last = (done.stderr.strip() or "no message").splitlines()[-1]
         raise Missing(f"`{spell(command, environment)}` failed ({done.returncode}): {last}")
     return done
 
@@ -175,12 +175,12 @@ def figures_of(command: list[str], environment: Environment | None = None) -> di
 
 
 def clean(environment: Environment | None = None) -> dict[str, str]:
-    """Return the caller's environment without the settings that are compared, and with those given."""
+    """Return the caller's environment without `OURS`, and with `environment`."""
     return {key: value for key, value in os.environ.items() if key not in OURS} | dict(environment or {})
 
 
 def spell(command: list[str], environment: Environment | None = None) -> str:
-    """Return a command as one would type it in the checkout, without the folders of this machine."""
+    """Return a command as typed in the checkout, without absolute paths."""
     words = [f"{key}={value}" for key, value in (environment or {}).items()]
     for word in command:
         if word == sys.executable:
@@ -193,8 +193,8 @@ def spell(command: list[str], environment: Environment | None = None) -> str:
 
 
 @contextlib.contextmanager
-def neighbour(n_threads: int) -> Iterator[None]:
-    """Have another process that keeps as many threads busy; none for 0."""
+def competing_process(n_threads: int) -> Iterator[None]:
+    """Run a competing process with `n_threads` busy threads; none for 0."""
     if n_threads == 0:
         yield
         return
@@ -202,7 +202,7 @@ def neighbour(n_threads: int) -> Iterator[None]:
     try:
         assert process.stdout is not None
         if not process.stdout.readline():
-            raise Missing("the busy neighbour did not start")
+            raise Missing("the competing process did not start")
         time.sleep(0.5)
         yield
     finally:
@@ -216,7 +216,7 @@ def neighbour(n_threads: int) -> Iterator[None]:
 
 
 def save(name: str, figures: Figures, rounds: Rounds, others: float) -> None:
-    """Keep the figures for the page."""
+    """Store the figures for the page."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     kept = {
         "machine": machine(),
@@ -231,7 +231,7 @@ def save(name: str, figures: Figures, rounds: Rounds, others: float) -> None:
 
 
 def load(name: str) -> Figures | None:
-    """Return what :func:`save` kept, or None."""
+    """Return the figures that :func:`save` stored, or None."""
 
     def spreads(value: dict[str, Any]) -> Any:
         return Spread(tuple(value["values"])) if value.keys() == {"values"} else value
@@ -244,19 +244,19 @@ def load(name: str) -> Figures | None:
 
 
 class Others:
-    """What other processes took of the processor since this was made."""
+    """Measure the processor time of other processes."""
 
     def __init__(self) -> None:
         self.start, self.busy, self.own = time.monotonic(), busy_seconds(), own_seconds()
 
     def cores(self) -> float:
-        """Return how many cores they kept busy on average (0 where that is not known)."""
+        """Return the average number of cores that they kept busy (0 if unknown)."""
         busy, own = busy_seconds() - self.busy, own_seconds() - self.own
         return max(0.0, busy - own) / (time.monotonic() - self.start)
 
 
 def busy_seconds() -> float:
-    """Return what all cores have worked since the machine started, what a hypervisor took of them included."""
+    """Return the busy seconds of all cores since boot, steal time included."""
     try:
         words = Path("/proc/stat").read_text().split("\n", 1)[0].split()
     except OSError:
@@ -266,12 +266,12 @@ def busy_seconds() -> float:
 
 
 def own_seconds() -> float:
-    """Return what this process and its children that have ended took."""
+    """Return the processor seconds of this process and its finished children."""
     return sum(os.times()[:4])
 
 
 def machine() -> dict[str, str]:
-    """Return what the figures depend on, in words."""
+    """Return the machine and the versions that the figures depend on."""
     info = cyllama.build_info()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     engines = ", ".join(f"{name} {engine_label(engine)}" for name, engine in info["engines"].items())
@@ -296,7 +296,7 @@ def processor() -> str:
 
 
 def compiler() -> str:
-    """Return what the CPU backend was compiled with, as the compiler wrote it into the file."""
+    """Return the compiler of the CPU backend, as recorded in the library."""
     for path in sorted(library_folder().glob("*ggml-cpu-*.so")):
         name = re.search(rb"GCC: \([^)\0]*\) [\d.]+|clang version [\d.]+", path.read_bytes())
         if name:
@@ -305,5 +305,5 @@ def compiler() -> str:
 
 
 def library_folder() -> Path:
-    """Return where the package's shared libraries are."""
+    """Return the folder of the package's shared libraries."""
     return Path(cyllama.__file__).parent / "lib"

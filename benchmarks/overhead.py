@@ -1,4 +1,4 @@
-"""What a call of the binding costs: microseconds of cheap calls, and a decode against llama-bench."""
+"""Overhead of a call: microseconds of cheap calls, and a decode compared with llama-bench."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks import command, generation, show
 from benchmarks.measure import TINY_MODEL, Figures, Rounds, Spread, digits, figures_of, in_turn, model, python, spell
 
-TITLE = "Cost of a call"
+TITLE = "Call overhead"
 ABOUT = {
     "ctx.n_ctx()": "one number of C",
     "batch.set_batch([token], position)": "fill a batch of one token",
@@ -51,7 +51,7 @@ def section(figures: Figures, charts: Path) -> list[str]:
     )
     step = sum(ours[name].median for name in STEP)
     return [
-        "A model of 3 MB with random weights, on one thread, so that the engine has little to do. Microseconds.",
+        "A model of 3 MB with random weights, on one thread, to keep the engine's time small. Microseconds.",
         "",
         *show.commands(figures["commands"]),
         *show.table(("call", "what it does", "microseconds"), calls),
@@ -60,8 +60,8 @@ def section(figures: Figures, charts: Path) -> list[str]:
             [("one token decoded", ours["decode"], native, ours["decode"] / native, extra)],
         ),
         *show.image(charts / "overhead.svg", "Microseconds per call"),
-        f"Filling the batch, choosing the token and turning it into bytes take about {digits(step)} microseconds of a "
-        f"Python loop for each generated token, of which choosing, nearly all in llama.cpp, is "
+        f"Filling the batch, sampling the token and detokenizing it take about {digits(step)} microseconds of a "
+        f"Python loop for each generated token, of which sampling, nearly all in llama.cpp, is "
         f"{digits(ours['sampler.sample(ctx, -1)'].median)}. Decoding differs by {digits(extra.median)} microseconds "
         "from the native program. A token of SmolLM2 135M takes thousands.",
         "",

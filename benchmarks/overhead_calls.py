@@ -19,7 +19,7 @@ TEXT = "The quick brown fox jumps over the lazy dog, twice on Sundays."
 
 
 def microseconds(call: Callable[[], object], seconds: float) -> float:
-    """Time of one call: the median of blocks of many calls."""
+    """Return the time of one call: the median of blocks of many calls."""
     call()
     start = time.perf_counter()
     call()
@@ -35,7 +35,7 @@ def microseconds(call: Callable[[], object], seconds: float) -> float:
 
 
 def decode_loop(ctx: LlamaContext, batch: LlamaBatch) -> Callable[[], None]:
-    """Return one step of a generation that starts again when the context is full."""
+    """Return one step of a generation that restarts when the context is full."""
     position = 0
 
     def step() -> None:
@@ -52,7 +52,7 @@ def decode_loop(ctx: LlamaContext, batch: LlamaBatch) -> Callable[[], None]:
 
 
 def microseconds_per_token(step: Callable[[], None], repetitions: int) -> float:
-    """Time of one step: the median of fillings of the context, as llama-bench repeats them."""
+    """Return the time of one step: the median of fillings of the context, as llama-bench repeats them."""
     fillings = []
     for _ in range(repetitions + 1):
         start = time.perf_counter()

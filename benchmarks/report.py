@@ -1,4 +1,4 @@
-"""docs/benchmarks.md and its charts, from the figures that were kept."""
+"""docs/benchmarks.md and its charts, from the stored figures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import ModuleType
 from benchmarks import NAMES
 from benchmarks.measure import Figures, Missing, load
 
-QUIET = 0.3  # cores that other processes may keep busy: the system itself takes some
+QUIET = 0.3  # cores that other processes may keep busy
 
 
 def write(folder: Path) -> Path:
@@ -23,10 +23,10 @@ def write(folder: Path) -> Path:
     lines = [
         "# Benchmarks",
         "",
-        "Written by `make bench`; the ratios are what carries over to another machine. Whole processes are run side "
-        "by side, in turn (A B A B ...), after one round that does not count. A figure is the median, with the "
-        "lowest and the highest; a ratio is that of the pairs, not of the medians. Nothing here is a test: no speed "
-        "is asserted anywhere. Each section names the machine it was measured on.",
+        "Written by `make bench`. Compare the ratios: absolute figures depend on the machine, which each section "
+        "names. Whole processes run in turn (A B A B ...), after one warm-up round. A figure is the median, with the "
+        "lowest and the highest value; a ratio is computed from pairs of runs, not from the medians. No test asserts "
+        "a speed.",
         "",
     ]
     for name in NAMES:
@@ -38,7 +38,7 @@ def write(folder: Path) -> Path:
 
 
 def body(name: str, module: ModuleType, earlier: list[str] | None, folder: Path) -> list[str]:
-    """Return a section below its title: of the figures that were kept, or as the page has it already."""
+    """Return a section below its title: from the stored figures, or from the existing page."""
     kept = load(name)
     if kept is None:
         return earlier or [f"Not measured yet: `python -m benchmarks {name}`.", ""]
@@ -51,22 +51,22 @@ def body(name: str, module: ModuleType, earlier: list[str] | None, folder: Path)
     try:
         return lines + list(module.section(kept["figures"], folder / "benchmarks"))
     except KeyError as error:
-        return [*lines, f"The figures that were kept have no {error}: measure again.", ""]
+        return [*lines, f"The stored figures have no {error}: measure again.", ""]
 
 
 def sections_of(page: str) -> dict[str, list[str]]:
-    """Return the lines below each title of an earlier page, for what is not measured anew."""
+    """Return the lines below each title of the existing page."""
     parts = page.split("\n## ")[1:]
     return {part.split("\n", 1)[0]: [*part.strip().split("\n")[2:], ""] for part in parts}
 
 
 def conditions(kept: Figures, *, timed: bool) -> str:
-    """Return when and how the figures were taken, and what speaks against them."""
+    """Return date, runs and warnings about the figures."""
     if not timed:
         return f"{kept['date']}."
     text = f"{kept['date']}, {kept['runs']} runs each"
     if kept["quick"]:
-        text += ", with `--quick`: **short runs, only to see that all works**"
+        text += ", with `--quick`: **short runs, for a test only**"
     if kept["others"] > QUIET:
         busy = f"other processes kept {kept['others']:.1f} cores busy"
         text += f". **The machine was not quiet ({busy}): do not rely on these figures**"

@@ -1,4 +1,4 @@
-"""Text: chats at once against llama-server, one stream against llama-bench, and both against other packages."""
+"""Text: parallel chats against llama-server, one stream against llama-bench, and other packages."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from benchmarks.measure import (
     Figures,
     Missing,
     Rounds,
+    competing_process,
     figures_of,
     in_turn,
     model,
-    neighbour,
     program,
     python,
     run,
@@ -33,7 +33,7 @@ from benchmarks.measure import (
     threads,
 )
 
-TITLE = "Text, against llama-server, llama-bench and other packages"
+TITLE = "Chat, against llama-server, llama-bench and other packages"
 CHATS = 8
 PEERS = RESULTS / "text-peers"  # an environment for each
 # name: (what to install, the Python it needs or None for this one)
@@ -48,7 +48,7 @@ TYPES = (CARRIED, "Q4_0", "Q8_0")  # ggml has kernels for several rows at once f
 
 
 def weights(kind: str) -> str:
-    """The model with weights of another type."""
+    """Return the model with weights of another type."""
     path = RESULTS / f"SmolLM2-135M-Instruct.{kind}.gguf"
     if kind == CARRIED:
         return model()
@@ -60,7 +60,7 @@ def weights(kind: str) -> str:
 
 @contextlib.contextmanager
 def server(chats: int, file: str) -> Iterator[str]:
-    """The native server with as many slots, until the end of the block; its address."""
+    """Run the native server with `chats` slots; yield its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -83,37 +83,37 @@ def server(chats: int, file: str) -> Iterator[str]:
 
 
 def load_of(target: str, tokens: int, file: str) -> list[str]:
-    """The command that chats through the package, or through a server."""
+    """Return the command that chats through the package, or through a server."""
     return python("chat_load", target, file, "--chats", CHATS, "--tokens", tokens, "--threads", threads())
 
 
 def native_load(tokens: int, file: str) -> dict[str, float]:
-    """The same chats, through the native server."""
+    """Run the same chats through the native server."""
     with server(CHATS, file) as url:
         return figures_of(load_of(url, tokens, file))
 
 
 def stream_of(package: str, depth: int, tokens: int, interpreter: str = sys.executable) -> list[str]:
-    """The command that streams one long answer."""
+    """Return the command that streams one long answer."""
     script = str(ROOT / "benchmarks" / "stream_once.py")
     sizes = ["--depth", str(depth), "--tokens", str(tokens), "--threads", str(threads())]
     return [interpreter, "-P", script, package, model(), *sizes]
 
 
 def bench_of(depth: int, tokens: int) -> list[str]:
-    """The command of llama-bench for as many tokens after as many others."""
+    """Return the command of llama-bench for `tokens` tokens after `depth` tokens."""
     sizes = ["-p", "0", "-n", str(tokens), "-d", str(depth), "-t", str(threads()), "-r", "1", "-o", "json"]
     return [program("llama-bench"), "-m", model(), *sizes]
 
 
 def bench_speed(words: list[str]) -> dict[str, float]:
-    """Tokens per second, as it prints them."""
+    """Return tokens per second, as llama-bench prints them."""
     out = run(words).stdout
     return {"tokens per second": float(json.loads(out[out.index("[") :])[0]["avg_ts"])}
 
 
 def peer(name: str) -> str:
-    """The Python of another package, installed on first use."""
+    """Return the interpreter of another package, installed on first use."""
     requirement, interpreter = OTHERS[name]
     folder = PEERS / name
     if not (folder / "ready").exists():
@@ -129,7 +129,7 @@ def peer(name: str) -> str:
 
 
 def interpreter_called(name: str) -> str:
-    """A Python by name, on the path or among those of pyenv."""
+    """Return an interpreter by name, from the path or pyenv."""
     found = shutil.which(name)
     if found is not None and subprocess.run([found, "-V"], capture_output=True, check=False).returncode == 0:
         return found
@@ -140,7 +140,7 @@ def interpreter_called(name: str) -> str:
 
 
 def second_turn() -> dict[str, int]:
-    """Tokens of a long chat's second turn, and how many of them were computed."""
+    """Return the tokens of a long chat's second turn, and the number computed."""
     from cyllama import LLM
 
     with LLM(model(), n_ctx=4096, n_parallel=1) as llm:
@@ -152,19 +152,19 @@ def second_turn() -> dict[str, int]:
 
 
 def peers(rounds: Rounds, tokens: int) -> Figures:
-    """One stream by each package that can be installed: alone, and beside a busy thread on every core."""
+    """Measure one stream of each package that can be installed, alone and with a busy thread on every core."""
     commands = {"cyllama": stream_of("cyllama", 100, tokens)}
     missing = []
     for name in OTHERS:
         try:
             words = stream_of(name, 100, tokens, peer(name))
-            figures_of(words)  # whether it runs here at all
+            figures_of(words)  # check that it runs
             commands[name] = words
         except Missing as error:
             missing.append(str(error))
     found: Figures = {"commands": [spell(words) for words in commands.values()], "missing": missing}
     for situation, busy in (("idle", 0), ("busy", os.cpu_count() or 1)):
-        with neighbour(busy):
+        with competing_process(busy):
             measured = in_turn(rounds.count, {name: functools.partial(figures_of, c) for name, c in commands.items()})
         found[situation] = {name: spread["tokens per second"] for name, spread in measured.items()}
     return found
@@ -213,25 +213,25 @@ def section(figures: Figures, charts: Path) -> list[str]:
         for kind, load in figures["loads"].items()
     )
     lines = [
-        f"SmolLM2 135M, tokens per second. {CHATS} chats of {figures['tokens']} tokens, at once and one after the "
-        f"other, through `LLM` and through llama-server with the same slots; with the weights that packages carry "
+        f"SmolLM2 135M, tokens per second. {CHATS} chats of {figures['tokens']} tokens, in parallel and in "
+        f"sequence, through `LLM` and through llama-server with the same slots; with the weights of the registry "
         f"({CARRIED}), and with the same requantised to types for which ggml has kernels for several rows at once:",
         "",
         *show.commands(figures["commands"]),
         *show.table(("", "cyllama", "llama-server", "ratio"), rows),
-        f"At once, compared with one after the other: {gains}. The second turn of a chat of {turn['tokens']} tokens "
+        f"In parallel, relative to in sequence: {gains}. The second turn of a chat of {turn['tokens']} tokens "
         f"computes {turn['computed']} of them.",
         "",
-        "One answer at a time, streamed to Python or given whole, against llama-bench, which samples nothing:",
+        "One response at a time, streamed or not, against llama-bench, which does not sample:",
         "",
         *show.table(
-            ("after", "streamed", "whole", "llama-bench", "streamed / it", "whole / it"),
+            ("after", "streamed", "not streamed", "llama-bench", "streamed / it", "not streamed / it"),
             [
                 (f"{depth} tokens", *row.values(), *(row[way] / row["llama-bench"] for way in ("streamed", "whole")))
                 for depth, row in figures["streams"].items()
             ],
         ),
-        "One stream, against other packages, alone and beside a process that keeps all cores busy:",
+        "One stream, against other packages, alone and with a process that keeps all cores busy:",
         "",
         *show.commands(peer_figures["commands"]),
     ]
@@ -240,7 +240,7 @@ def section(figures: Figures, charts: Path) -> list[str]:
         busy = peer_figures["busy"][name]
         ratios = [peer_figures[s]["cyllama"] / peer_figures[s][name] for s in ("idle", "busy")]
         rows.append((name, idle, busy, *("" if name == "cyllama" else ratio for ratio in ratios)))
-    lines += show.table(("", "idle", "busy", "cyllama / it, idle", "cyllama / it, busy"), rows)
+    lines += show.table(("", "idle", "busy", "cyllama / other, idle", "cyllama / other, busy"), rows)
     return [*lines, *(f"Not compared: {reason}." for reason in peer_figures["missing"]), ""]
 
 

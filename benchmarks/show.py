@@ -10,18 +10,18 @@ COLOURS = ("#3b6ea5", "#e08a3c", "#5a9367", "#9a6fb0")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Return a table in Markdown: first column to the left, figures to the right."""
+    """Return a table in Markdown: first column left-aligned, figures right-aligned."""
     lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
     return [*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows), ""]
 
 
 def commands(lines: Sequence[str]) -> list[str]:
-    """Return commands as they would be typed."""
+    """Return commands as a shell block."""
     return ["```sh", *lines, "```", ""]
 
 
 def image(path: Path, text: str) -> list[str]:
-    """Return the reference to a chart that stands in a folder beside the page."""
+    """Return the reference to a chart in a folder beside the page."""
     return [f"![{text}]({path.parent.name}/{path.name})", ""]
 
 
@@ -31,7 +31,7 @@ def percent(ratio: float) -> str:
 
 
 def bars(path: Path, labels: Sequence[str], series: Mapping[str, Sequence[float]], unit: str) -> None:
-    """Draw horizontal bars, the first label on top, with their values."""
+    """Plot horizontal bars, the first label on top, with their values."""
     pyplot = plotter()
     figure, axes = pyplot.subplots(figsize=(8, 0.9 + (0.16 + 0.2 * len(series)) * len(labels)))
     height = 0.8 / len(series)
@@ -50,7 +50,7 @@ def bars(path: Path, labels: Sequence[str], series: Mapping[str, Sequence[float]
 def lines(
     path: Path, x: Sequence[float], series: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, mark: str
 ) -> None:
-    """Draw one line for each series over the same `x`; `mark` stands at x = 0."""
+    """Plot one line for each series over the same `x`; `mark` labels x = 0."""
     pyplot = plotter()
     figure, axes = pyplot.subplots(figsize=(8, 3))
     for i, (name, values) in enumerate(series.items()):
@@ -62,7 +62,7 @@ def lines(
 
 
 def plotter() -> Any:
-    """Return pyplot, set up for files that are the same for the same figures."""
+    """Return pyplot, configured for reproducible files."""
     import matplotlib
 
     matplotlib.use("Agg")

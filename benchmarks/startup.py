@@ -1,4 +1,4 @@
-"""How long it takes to begin: importing, loading a model, and a process from its start to the first token."""
+"""Startup time: imports, loading a model, and a process up to its first token."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from benchmarks.measure import (
     spell,
 )
 
-TITLE = "Start"
+TITLE = "Startup"
 PROMPT = "The capital of France is"
 IMPORTS = {
     "python alone": "pass",
@@ -36,21 +36,21 @@ IMPORTS = {
 
 
 def wall(words: list[str]) -> dict[str, float]:
-    """Milliseconds of a whole process."""
+    """Return milliseconds of a whole process."""
     start = time.perf_counter()
     run(words)
     return {"process": 1000 * (time.perf_counter() - start)}
 
 
 def ours(words: list[str]) -> dict[str, float]:
-    """Milliseconds of the parts, and of the whole process."""
+    """Return milliseconds of the parts, and of the whole process."""
     start = time.perf_counter()
     found = figures_of(words)
     return found | {"process": 1000 * (time.perf_counter() - start)}
 
 
 def native(words: list[str]) -> dict[str, float]:
-    """Milliseconds of loading as llama-simple prints them, and of the whole process."""
+    """Return milliseconds of loading as llama-simple prints them, and of the whole process."""
     start = time.perf_counter()
     text = run(words).stderr
     process = 1000 * (time.perf_counter() - start)
@@ -61,7 +61,7 @@ def native(words: list[str]) -> dict[str, float]:
 
 
 def measure(rounds: Rounds) -> Figures:
-    """Measure imports, our start and llama-simple's, in turn."""
+    """Measure the imports, and the startup of cyllama and llama-simple, in turn."""
     imports = {name: [sys.executable, "-c", code] for name, code in IMPORTS.items()}
     first = python("first_token", PROMPT)
     simple = [program("llama-simple"), "-m", model(), "-n", "1", PROMPT]
@@ -104,14 +104,14 @@ def section(figures: Figures, charts: Path) -> list[str]:
         "",
         *show.commands(figures["commands"]),
         *show.table(
-            ("whole process", "ms", "more than Python alone"),
+            ("whole process", "ms", "more than Python only"),
             [(name, value, "" if value is bare else value - bare) for name, value in imports.items()],
         ),
         *show.table(("", "cyllama", "llama-simple", "ratio"), [(*row, row[1] / row[2]) for row in rows]),
         *show.image(charts / "startup.svg", "Milliseconds from the start of a process"),
         f"`import cyllama` adds {digits(own['import cyllama'])} ms to Python's own start; with llama's extension "
         f"modules it is {digits(own['import cyllama.llama'])} ms, of which numpy is {digits(own['import numpy'])} ms. "
-        f"Inside of the process, the imports take {digits(ours['import'].median)} ms, the model "
+        f"In the process, the imports take {digits(ours['import'].median)} ms, the model "
         f"{digits(ours['model'].median)} ms, and context, prompt and first token "
         f"{digits(ours['first token'].median)} ms. llama-simple writes its log while it loads; the package, by "
         "default, does not.",

@@ -1,4 +1,4 @@
-"""One long answer by one of several packages, token by token; prints JSON: tokens per second.
+"""One long streamed response of one of several packages; prints tokens per second as JSON.
 
 usage: python stream_once.py PACKAGE MODEL [--depth N] [--tokens N] [--threads N] [--whole]
 
@@ -27,12 +27,12 @@ def ours(options: argparse.Namespace, prompt: str, n_ctx: int) -> Iterator[Any]:
 
 
 def at_once(options: argparse.Namespace, prompt: str, n_ctx: int) -> float:
-    """Tokens per second of `cyllama.LLM` when nobody reads along."""
+    """Return tokens per second of `cyllama.LLM` without streaming."""
     from cyllama import LLM
 
     with LLM(options.model, n_ctx=n_ctx, n_parallel=1, n_threads=options.threads) as llm:
         answer = llm.complete(prompt, max_tokens=options.tokens + 1, ignore_eos=True, temperature=0)
-        timings = answer.timings  # which begin when the first token is there
+        timings = answer.timings  # they start at the first token
         return float(1000 * (timings.predicted_n - 1) / timings.predicted_ms)
 
 
@@ -53,7 +53,7 @@ def cyllama_07(options: argparse.Namespace, prompt: str, n_ctx: int) -> Iterator
 
     package = importlib.import_module(options.package.split("-")[0])
     settings: dict[str, Any] = {"n_ctx": n_ctx, "n_threads": options.threads, "n_threads_batch": options.threads}
-    known = inspect.signature(package.GenerationConfig).parameters  # one of the two cannot be told how many threads
+    known = inspect.signature(package.GenerationConfig).parameters  # one of the two has no n_threads
     settings = {name: value for name, value in settings.items() if name in known}
     llm = package.LLM(options.model, max_tokens=options.tokens + 1, temperature=0.0, **settings)
     yield from llm(prompt, stream=True)
@@ -63,7 +63,7 @@ PACKAGES = {"cyllama": ours, "llama-cpp-python": llama_cpp_python, "cyllama-0.7"
 
 
 def main() -> None:
-    """Count the parts after the first one."""
+    """Count the chunks after the first one."""
     parser = argparse.ArgumentParser()
     parser.add_argument("package", choices=PACKAGES)
     parser.add_argument("model")

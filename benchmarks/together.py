@@ -1,4 +1,4 @@
-"""Two engines of one process at the same time, against one after the other: they share one thread budget."""
+"""Two engines of one process in parallel, compared with in sequence: they share one thread limit."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from benchmarks import command, show
 from benchmarks.measure import Figures, Rounds, figures_of, in_turn, model, python, spell, threads
 from benchmarks.together_once import WORK
 
-TITLE = "Engines together"
+TITLE = "Parallel engines"
 PAIRS = (("llm", "whisper"), ("llm", "sd"), ("whisper", "sd"))
-CALLED = {"llm": "text", "whisper": "speech", "sd": "picture"}
+CALLED = {"llm": "text", "whisper": "speech", "sd": "image"}
 
 
 def command_of(pair: tuple[str, str], rounds: Rounds) -> list[str]:
-    """The command that measures two engines."""
+    """Return the command that measures two engines."""
     return python("together_once", *pair, "--seconds", rounds.pick(6, 2), "--threads", threads())
 
 
@@ -41,12 +41,12 @@ def section(figures: Figures, charts: Path) -> list[str]:
         rows.append((called, found["one after the other"], found["at once"], ratio))
     return [
         "Seconds for the same work of two engines in one process: each in turn with all threads, or both at once in "
-        "two Python threads. An engine that begins while another computes takes the threads that are left, at least "
-        "one, and more when it is alone again.",
+        "two Python threads. An engine that starts while another computes uses the remaining threads, at least "
+        "one, and all when it is alone again.",
         "",
         *show.commands(figures["commands"]),
         *show.table(("engines", "one after the other", "at once", "ratio"), rows),
-        f"At once the work takes at most {show.percent(worst)} of the time that it takes one after the other.",
+        f"In parallel the work takes at most {show.percent(worst)} of the time in sequence.",
         "",
     ]
 

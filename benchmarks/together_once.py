@@ -1,4 +1,4 @@
-"""Two engines in one process: one after the other, and both at once; prints JSON: seconds of each.
+"""Two engines in one process, in sequence and in parallel; prints the seconds of each as JSON.
 
 usage: python -m benchmarks.together_once FIRST SECOND [--seconds S] [--threads N]
 
@@ -22,7 +22,7 @@ SPEECH = Path(__file__).resolve().parent.parent / "tests" / "data" / "recordings
 
 
 def llm(model: Any) -> None:
-    """Write 32 tokens."""
+    """Generate 32 tokens."""
     model.complete("Once upon a time", max_tokens=32, temperature=0, ignore_eos=True, cache_prompt=False)
 
 
@@ -32,7 +32,7 @@ def whisper(model: Any) -> None:
 
 
 def sd(model: Any) -> None:
-    """Draw a small picture."""
+    """Generate a small image."""
     model.txt2img("a red circle", seed=1, steps=8, progress=False)
 
 
@@ -44,7 +44,7 @@ WORK: dict[str, tuple[Callable[[Any], None], str, str]] = {
 
 
 def timed(*jobs: Callable[[], None]) -> float:
-    """Seconds that jobs take, each in a thread of its own."""
+    """Return the seconds of jobs, each in its own thread."""
     workers = [threading.Thread(target=job) for job in jobs]
     start = time.perf_counter()
     for worker in workers:
@@ -55,7 +55,7 @@ def timed(*jobs: Callable[[], None]) -> float:
 
 
 def main() -> None:
-    """Measure alone, then in turn: one after the other, both at once."""
+    """Measure alone, then in turn: in sequence, in parallel."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs=2, choices=WORK)
     parser.add_argument("--seconds", type=float, default=4.0)
@@ -72,7 +72,7 @@ def main() -> None:
             jobs.append(_repeated(pool, name, count))
         after = sum(timed(job) for job in jobs)
         at_once = timed(*jobs)
-        after = (after + sum(timed(job) for job in jobs)) / 2  # before and after: the machine may change meanwhile
+        after = (after + sum(timed(job) for job in jobs)) / 2  # the machine's load may change
     print(json.dumps({"one after the other": after, "at once": at_once}))
 
 

@@ -1,4 +1,4 @@
-"""One transcription by one of several packages; prints JSON: seconds of loading and of transcribing, and words.
+"""One transcription with one of several packages; prints the seconds of loading and transcribing as JSON.
 
 usage: python -m benchmarks.transcribe_once PACKAGE MODEL FILE [--beam N] [--batch N] [--type NAME] [--threads N]
 
@@ -15,12 +15,12 @@ from typing import Any
 
 def cyllama(options: argparse.Namespace) -> tuple[float, float, str]:
     """Transcribe with this package."""
-    import soundfile  # noqa: F401  # else it is imported with the first file
+    import soundfile  # noqa: F401  # otherwise it is imported with the first file
 
     from cyllama import set_threads
     from cyllama.whisper import Whisper
 
-    set_threads(options.threads)  # ggml's backends are loaded now: whisper-cli's clock starts after that as well
+    set_threads(options.threads)  # loads ggml's backends: whisper-cli's clock also starts after that
     start = time.perf_counter()
     whisper = Whisper(options.model)
     loaded = time.perf_counter()
@@ -41,7 +41,7 @@ def faster_whisper(options: argparse.Namespace) -> tuple[float, float, str]:
             options.file, beam_size=options.beam, batch_size=options.batch, language="en", temperature=0.0
         )
     else:
-        # one temperature: it takes a sentence that comes again and again for a failure, and would decode it six times
+        # one temperature: repeated sentences trigger its fallback, which decodes six times
         segments, _ = model.transcribe(options.file, beam_size=options.beam, language="en", temperature=0.0)
     text = "".join(segment.text for segment in segments)
     return loaded - start, time.perf_counter() - loaded, text

@@ -36,7 +36,7 @@ BATCH = 4
 
 
 def peers() -> tuple[str, str]:
-    """Return the other packages' Python and CTranslate2's model, made on first use."""
+    """Return the interpreter with the other packages and CTranslate2's model, created on first use."""
     python = PEERS / "bin" / "python"
     if not (PEERS / "ready").exists():
         print("   installing the other packages", flush=True)
@@ -52,7 +52,7 @@ def peers() -> tuple[str, str]:
 
 
 def sounds() -> dict[str, str]:
-    """Return the recordings: 11 seconds, and these again and again for ten minutes."""
+    """Return the recordings: 11 seconds, and the same repeated for ten minutes."""
     import numpy as np
     import soundfile
 
@@ -65,7 +65,7 @@ def sounds() -> dict[str, str]:
 
 
 def native(words: list[str]) -> dict[str, float]:
-    """Seconds of whisper-cli from loading to the end, as it prints them, and of the whole process."""
+    """Return seconds of whisper-cli from loading to the end, as it prints them, and of the whole process."""
     start = time.perf_counter()
     text = run(words).stderr
     process = time.perf_counter() - start
@@ -76,14 +76,14 @@ def native(words: list[str]) -> dict[str, float]:
 
 
 def once(words: list[str]) -> dict[str, float]:
-    """Seconds of a package, and of the whole process."""
+    """Return seconds of a package, and of the whole process."""
     start = time.perf_counter()
     found = figures_of(words)
     return found | {"process": time.perf_counter() - start}
 
 
 def natives(sound: str, beam: int) -> dict[str, list[str]]:
-    """Our package and whisper-cli, on the same files."""
+    """Return the commands of cyllama and whisper-cli, on the same files."""
     n, small = str(threads()), quantized("tiny.en", "q8_0")
     once = str(ROOT / "benchmarks" / "transcribe_once.py")
     cli = [program("whisper-cli"), "-f", sound, "-t", n, "-bs", str(beam), "-bo", "5", "-nf", "-m"]
@@ -100,7 +100,7 @@ def natives(sound: str, beam: int) -> dict[str, list[str]]:
 
 
 def packages(sound: str, beam: int, *, batch: int = 1) -> dict[str, list[str]]:
-    """Our package and the others."""
+    """Return the commands of cyllama and the others."""
     python, ct2 = peers()
     once = str(ROOT / "benchmarks" / "transcribe_once.py")
     more = ["--beam", str(beam), "--threads", str(threads())]
@@ -120,7 +120,7 @@ def packages(sound: str, beam: int, *, batch: int = 1) -> dict[str, list[str]]:
 def measure(rounds: Rounds) -> Figures:
     """Measure in turn: against whisper-cli, then against the other packages, on each recording."""
     found: Figures = {"commands": [], "tables": {}}
-    few = max(2, rounds.count // 2)  # ten minutes take the others minutes
+    few = max(2, rounds.count // 2)  # the other packages need minutes for ten minutes of audio
     for label, sound in sounds().items():
         long = label != "11 s"
         if long and rounds.quick:
@@ -146,7 +146,7 @@ def measure(rounds: Rounds) -> Figures:
 
 
 def _native(table: Figures, name: str, value: Figures) -> object:
-    """The ratio to whisper-cli with the same weights."""
+    """Return the ratio to whisper-cli with the same weights."""
     other = table.get(name.replace("cyllama", "whisper-cli"))
     return other["total"] / value["total"] if other is not None and name.startswith("cyllama") else ""
 
@@ -154,10 +154,10 @@ def _native(table: Figures, name: str, value: Figures) -> object:
 def section(figures: Figures, charts: Path) -> list[str]:
     """Return the part of the page."""
     lines = [
-        "Whisper tiny.en; the same weights in each package's format, two threads. Seconds from the beginning of the "
-        "loading to the last word, by each program's own clock, without the start of the interpreter, the imports and "
-        "the loading of ggml's backends; then those of the whole process. The recordings are jfk.wav (11 s), and the "
-        "same again and again; all decode at one temperature, without falling back to others.",
+        "Whisper tiny.en; the same weights in each package's format, two threads. Seconds from the start of "
+        "loading to the last word, by each program's own clock, without interpreter startup, imports and loading of "
+        "ggml's backends; then of the whole process. The recordings are jfk.wav (11 s), and the same repeated for ten "
+        "minutes; all decode at one temperature, without fallback.",
         "",
         *show.commands(figures["commands"]),
     ]
@@ -165,7 +165,7 @@ def section(figures: Figures, charts: Path) -> list[str]:
         first, *_ = table
         lines += [f"### {label}", ""]
         lines += show.table(
-            ("", "load and transcribe, s", "whole process, s", f"speed / {first}", "speed / the native one"),
+            ("", "load and transcribe, s", "whole process, s", f"speed / {first}", "speed / native"),
             [
                 (
                     name,

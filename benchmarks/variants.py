@@ -1,4 +1,4 @@
-"""What the choice of the CPU variant brings: the same build, held to each variant that this machine can run."""
+"""Speed of the CPU variants: the same build with each variant that this machine supports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from benchmarks.measure import (
 )
 
 TITLE = "CPU variants"
-BASE, AMX = "haswell", "sapphirerapids"  # AVX2, which nearly every machine has; and the one with AMX
+BASE, AMX = "haswell", "sapphirerapids"  # AVX2, and AMX
 TESTS = ("prompt", "generation")
 
 
@@ -35,12 +35,12 @@ def names() -> list[str]:
 
 
 def setting(name: str) -> dict[str, str]:
-    """Return what holds a process to a variant."""
+    """Return the environment that selects a variant."""
     return {"CYLLAMA_CPU_VARIANT": name}
 
 
 def runs_here(name: str) -> bool:
-    """Return whether the package takes the variant on this machine (it raises ImportError if not)."""
+    """Return whether this machine supports the variant (otherwise ImportError is raised)."""
     code = "import cyllama\ntry:\n    cyllama.devices()\nexcept ImportError:\n    print('no')"
     return run([sys.executable, "-c", code], setting(name)).stdout.strip() != "no"
 
@@ -83,7 +83,7 @@ def section(figures: Figures, charts: Path) -> list[str]:
     )
     head = ("variant", "prompt, tokens/s", "generation, tokens/s", f"prompt / {BASE}", f"generation / {BASE}")
     return [
-        f"The same build held to one variant; a prompt of {figures['n_prompt']} tokens and "
+        f"The same build with each variant; a prompt of {figures['n_prompt']} tokens and "
         f"{figures['n_generate']} generated ones, SmolLM2 135M (Q4_1), tokens per second.",
         "",
         *show.commands(figures["commands"]),
@@ -95,19 +95,19 @@ def section(figures: Figures, charts: Path) -> list[str]:
 
 
 def reading(figures: Figures, order: list[str]) -> str:
-    """Say what the table shows."""
+    """Return a summary of the table."""
     found, default, unusable = figures["variants"], figures["default"], figures["unusable"]
     parts = []
     if BASE in found and default in found:
         ratio = {test: digits((found[default][test] / found[BASE][test]).median) for test in TESTS}
         parts.append(
-            f"By itself the package takes `{default}` here: {ratio['prompt']} of `{BASE}` (AVX2) for prompts, "
+            f"The package selects `{default}` here: {ratio['prompt']} of `{BASE}` (AVX2) for prompts, "
             f"{ratio['generation']} for generation."
         )
     slowest = order[0]
     if default in found and slowest != default:
         gain = (found[default]["prompt"] / found[slowest]["prompt"]).median
-        parts.append(f"A build for any x86-64 processor (`{slowest}`) would read prompts {digits(gain)} times slower.")
+        parts.append(f"A build for any x86-64 (`{slowest}`) would be {digits(gain)} times slower for prompts.")
     if AMX in found:
         gain = found[AMX]["prompt"] / found[BASE]["prompt"] if BASE in found else None
         parts.append(
@@ -117,7 +117,7 @@ def reading(figures: Figures, order: list[str]) -> str:
         parts.append(f"This processor has no AMX: `{AMX}` does not run here, and its speed is not in this table.")
     others = [name for name in unusable if name != AMX]
     if others:
-        parts.append(f"Not for this processor either: {', '.join(f'`{name}`' for name in others)}.")
+        parts.append(f"Also not supported by this processor: {', '.join(f'`{name}`' for name in others)}.")
     return " ".join(parts)
 
 

@@ -1,21 +1,21 @@
-"""The same with asyncio: answers come in parts, and side by side."""
+"""Stream two responses at once with asyncio."""
 
 import asyncio
 
 from cyllama import LLM
 
 
-async def ask(llm: LLM, country: str) -> str:
-    """Collect the parts of one answer."""
-    question = f"What is the capital of {country}? Answer with one word."
-    stream = await llm.achat(question, stream=True, max_tokens=24, temperature=0)
-    return "".join([part.text async for part in stream])
+async def find_capital(llm: LLM, country: str) -> str:
+    """Return the text of one streamed response."""
+    prompt = f"What is the capital of {country}? Answer with one word."
+    stream = await llm.achat(prompt, stream=True, max_tokens=24, temperature=0)
+    return "".join([chunk.text async for chunk in stream])
 
 
 async def main() -> None:
-    """Ask twice at once."""
+    """Send two requests."""
     with LLM("smollm2-135m-instruct", n_ctx=2048, n_parallel=2) as llm:
-        print(await asyncio.gather(ask(llm, "France"), ask(llm, "Italy")))
+        print(await asyncio.gather(find_capital(llm, "France"), find_capital(llm, "Italy")))
 
 
 asyncio.run(main())

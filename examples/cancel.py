@@ -1,4 +1,4 @@
-"""Stop what takes too long: from another thread, or because nobody wants the answer any more."""
+"""Cancel a call from another thread, and close a stream early."""
 
 import threading
 
@@ -12,10 +12,10 @@ with LLM("smollm2-135m-instruct", n_ctx=2048) as llm:
     try:
         llm.chat("Write a very long story.", max_tokens=2000, ignore_eos=True, cancel=stop)
     except CancelledError as error:
-        print("stopped:", error)
-    with llm.chat("Write a very long story.", max_tokens=2000, stream=True) as parts:
-        for part in parts:
-            if part.text:
-                print("begun:", part.text)
-                break
+        print("cancelled:", error)
+    with llm.chat("Write a very long story.", max_tokens=2000, stream=True) as stream:
+        for chunk in stream:
+            if chunk.text:
+                print("first chunk:", chunk.text)
+                break  # the with statement closes the stream, which ends the generation
     print("next:", llm.chat("What is the capital of France? Answer with one word.", max_tokens=16, temperature=0).text)

@@ -1,4 +1,4 @@
-"""Find the sentence that means the same."""
+"""Find the most similar sentence with embeddings."""
 
 from cyllama import LLM
 

@@ -1,10 +1,10 @@
-"""A picture from a picture: the same shape in another colour. usage: img2img.py"""
+"""Generate an image from another image: the same shape in another colour."""
 
 from cyllama.sd import StableDiffusion
 
 with StableDiffusion("tiny-shapes") as sd:
-    circle = sd.txt2img("a large red circle on white", seed=1)[0]
-    circle.save("before.png")
-    other = sd.img2img("a large blue circle on white", circle, strength=0.9, seed=1)[0]
-    other.save("after.png")
+    before = sd.txt2img("a large red circle on white", steps=8, seed=1)[0]
+    before.save("before.png")
+    after = sd.img2img("a large blue circle on white", before, strength=0.9, steps=8, seed=1)[0]
+    after.save("after.png")
     print("before.png, after.png")

@@ -1,17 +1,17 @@
-"""Transcribe sound while it comes. usage: live_transcription.py SOUND
+"""Transcribe live audio. usage: live_transcription.py AUDIO
 
-The blocks of a file stand in for a microphone; with the package sounddevice they would come from its callback.
+Blocks of a file simulate a microphone. With the package sounddevice, its callback would pass the blocks.
 """
 
 import sys
 
 from cyllama.whisper import AudioStream, StreamingTranscriber, Whisper
 
-sound = AudioStream(sys.argv[1])
+audio = AudioStream(sys.argv[1])
 with Whisper("tiny.en") as whisper:
     stream = StreamingTranscriber(whisper, step=2.0)
-    for second in range(int(sound.duration) + 1):
-        for segment in stream.feed(sound.read(second, second + 1)):
-            print(f"{second + 1:3} s {'is said' if segment.final else 'perhaps'}: {segment.text}")
+    for second in range(int(audio.duration) + 1):
+        for segment in stream.feed(audio.read(second, second + 1)):
+            print(f"{second + 1:3} s {'final' if segment.final else 'partial'}: {segment.text}")
     for segment in stream.flush():
-        print(f"the end: {segment.text}")
+        print(f"end: {segment.text}")

@@ -1,4 +1,4 @@
-"""Tokens, batches and samplers by hand: llama.cpp's own API under its own names."""
+"""Complete a text with the low-level API: tokens, batches and samplers under llama.cpp's names."""
 
 import cyllama
 

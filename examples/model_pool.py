@@ -1,4 +1,4 @@
-"""Keep models within a memory budget: what nobody uses makes room."""
+"""Keep models within a memory limit: unused models are closed when another one needs the memory."""
 
 from cyllama.pipelines import ModelPool
 

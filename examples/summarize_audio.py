@@ -1,8 +1,13 @@
-"""What a recording says, in short. usage: summarize_audio.py SOUND"""
+"""Summarize a recording. usage: summarize_audio.py AUDIO"""
 
 import sys
 
 from cyllama.pipelines import summarize_audio
 
-found = summarize_audio(sys.argv[1], on_text=lambda piece: print(piece, end="", flush=True))
-print(f"\n[from {found.transcription.duration:.0f} s of speech, {len(found.transcription.text.split())} words]")
+summary = summarize_audio(
+    sys.argv[1],
+    whisper_model="tiny.en",
+    llm_model="smollm2-135m-instruct",
+    on_text=lambda text: print(text, end="", flush=True),
+)
+print(f"\n[{summary.transcription.duration:.0f} s of speech, {len(summary.transcription.text.split())} words]")

@@ -1,11 +1,11 @@
-"""Speech to text, with the time of each word. usage: transcribe.py SOUND"""
+"""Transcribe a recording with word timestamps. usage: transcribe.py AUDIO"""
 
 import sys
 
 from cyllama.whisper import transcribe
 
-found = transcribe(sys.argv[1], model="tiny.en", word_timestamps=True)
-print(found.text)
-for word in found.words[:5]:
+result = transcribe(sys.argv[1], model="tiny.en", word_timestamps=True)
+print(result.text)
+for word in result.words[:5]:
     print(f"{word.start:6.2f} to {word.end:5.2f} s {word.word}")
-found.save("talk.srt")
+result.save("talk.srt")

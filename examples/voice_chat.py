@@ -1,11 +1,11 @@
-"""Speak, and be answered. usage: voice_chat.py SOUND ..."""
+"""Reply to spoken messages. usage: voice_chat.py AUDIO ..."""
 
 import sys
 
 from cyllama.pipelines import voice_chat
 
 messages = ()
-for sound in sys.argv[1:]:
-    turn = voice_chat(sound, messages, on_heard=lambda segment: print("..." if not segment.final else segment.text))
-    print(f"you: {turn.heard}\nmodel: {turn.text}")
+for audio in sys.argv[1:]:
+    turn = voice_chat(audio, messages, whisper_model="tiny.en", llm_model="smollm2-135m-instruct")
+    print(f"user: {turn.transcript}\nassistant: {turn.text}")
     messages = turn.messages
