@@ -105,7 +105,7 @@ class MediaRules:
         folders = [self.allow_paths] if one else list(self.allow_paths)  # type: ignore[arg-type]
         found = Path(text).resolve()
         if not any(found.is_relative_to(Path(folder).resolve()) for folder in folders):  # type: ignore[arg-type]
-            raise ValueError(f"{name} is the path {shown}, which is not inside of allow_paths")
+            raise ValueError(f"{name} is the path {shown}, which is not in allow_paths")
         return found
 
     def check_url(self, url: str, name: str) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy.typing as npt
 from PIL import Image
+
+from cyllama.media.image import ImageSource
 
 if TYPE_CHECKING:
     from cyllama.llama.llm import LLM
     from cyllama.llava import Llava
     from cyllama.sd import StableDiffusion
-    from cyllama.whisper import Whisper
+    from cyllama.whisper import AudioInput, Whisper
 
     LLMModel: TypeAlias = str | os.PathLike[str] | LLM
     VisionModel: TypeAlias = str | os.PathLike[str] | Llava
@@ -37,9 +38,7 @@ __all__ = [
 ModelName = str | os.PathLike[str]
 """A name of `cyllama.models`, or a path."""
 
-ImageInput = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | npt.NDArray[Any]
-Audio = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | npt.NDArray[Any]
-AudioInput = Audio | tuple[int, npt.NDArray[Any]] | Sequence[float]
+ImageInput = ImageSource
 
 Options = Mapping[str, object]
 """Keyword arguments of an engine's function."""

@@ -10,8 +10,8 @@ from typing import Self, Unpack
 
 import numpy as np
 
-from cyllama._cancel import Cancel
-from cyllama.errors import CancelledError, InUseError, UnsupportedError
+from cyllama._cancel import POLL_SECONDS, Cancel, raise_if_cancelled
+from cyllama.errors import InUseError, UnsupportedError
 from cyllama.media.image import ImageSource, Pixels, fitted, to_pil
 from cyllama.sd._context import SDContext
 from cyllama.sd._model_files import ModelFiles, model_files
@@ -41,8 +41,6 @@ from cyllama.sd.results import GeneratedImage, ImageResult, VideoResult
 from cyllama.sd.video import checked_fps
 
 __all__ = ["StableDiffusion", "lora_folder"]
-
-WAIT = 0.05  # seconds between two polls of `cancel` while another thread uses the model
 
 
 class StableDiffusion:
@@ -200,9 +198,8 @@ class StableDiffusion:
         """Wait until no other thread uses the model."""
         if self._owner == threading.get_ident():
             raise InUseError("the model was called from a callback of its own running call")
-        while not self._turn_lock.acquire(timeout=WAIT):
-            if cancel is not None and cancel.is_set():
-                raise CancelledError("cancelled while another call of the model ran")
+        while not self._turn_lock.acquire(timeout=POLL_SECONDS):
+            raise_if_cancelled(cancel, "the wait for another call of the model")
         self._owner = threading.get_ident()
         try:
             yield
