@@ -60,9 +60,9 @@ from cyllama.llama._validation import SAMPLERS, known_fields
         ("logit_bias", [[1, 0.0]] * 200_000, "logit_bias has 200000 items"),
         ("response_format", {"properties": {f"p{i}": {} for i in range(300)}}, "300 properties in one object"),
         ("json_schema", {"properties": {f"p{i}": {} for i in range(300)}}, "300 properties in one object"),
-        ("grammar_triggers", [{"type": 2, "value": "((("}], "there is no field 'grammar_triggers'"),
-        ("chat_parser", "{}", "there is no field 'chat_parser'"),
-        ("preserved_tokens", ["a"], "there is no field 'preserved_tokens'"),
+        ("grammar_triggers", [{"type": 2, "value": "((("}], "the request has no option 'grammar_triggers'"),
+        ("chat_parser", "{}", "the request has no option 'chat_parser'"),
+        ("preserved_tokens", ["a"], "the request has no option 'preserved_tokens'"),
     ],
 )
 def test_rejects_invalid_value(llm: LLM, field: str, value: Any, message: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import difflib
 import errno
 import os
 import shutil
@@ -18,6 +17,7 @@ import numpy.typing as npt
 
 from cyllama._cancel import AnyCancel, Cancel
 from cyllama._native.files import atomic_path
+from cyllama._params import check_names
 from cyllama.errors import UnsupportedError
 from cyllama.llama._chat_request import CHAT_FIELDS, chat_body, parse_choices, prepare_body
 from cyllama.llama._client import EngineClient
@@ -459,10 +459,7 @@ class BlockingCalls(EngineClient):
         return chat_body(messages, fields, self._control, self._media, AnyCancel(cancel, self._closing))
 
     def _checked(self, options: Mapping[str, Any], more: Sequence[str]) -> dict[str, Any]:
-        for name in options:
-            if name not in known_fields() and name not in more:
-                near = difflib.get_close_matches(name, [*known_fields(), *more], 1)
-                raise TypeError(f"there is no field {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        check_names(options, {*known_fields(), *more}, "the request")
         if isinstance(options.get("lora"), Mapping):
             options = {**options, "lora": self._lora_scales(options["lora"])}
         self._validator.check(options)

@@ -17,6 +17,7 @@ from typing import Any
 from cyllama import models
 from cyllama._native import devices, get_threads
 from cyllama._native._gguf import GGUFContext
+from cyllama._params import check_names
 from cyllama.errors import UnsupportedError
 from cyllama.llama._engine import engine_options
 from cyllama.llama._media import check_projector
@@ -189,12 +190,7 @@ def llm_options(given: Mapping[str, Any]) -> LLMOptions:
     TypeError
         An option does not exist; the message names the nearest.
     """
-    names = [item.name for item in dataclasses.fields(LLMOptions)]
-    for name in given:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else "; others go through options={'flag': value}"
-            raise TypeError(f"there is no option {name!r}{hint}")
+    check_names(given, [item.name for item in dataclasses.fields(LLMOptions)], "LLM")
     if given.get("mmproj") is not None:
         given = {**given, "mmproj": models.resolve(given["mmproj"])}
     return LLMOptions(**given)
