@@ -49,7 +49,7 @@ ENGINES = {
     "_native": Engine("llama.cpp", ("ggml/include",), GGML_HEADERS, complete=False),
     "llama": Engine("llama.cpp", LLAMA_FOLDERS, ("include/llama.h", "ggml/include/gguf.h")),
     "llava": Engine("llama.cpp", ("include", "tools/mtmd"), MTMD_HEADERS),
-    "whisper": Engine("whisper.cpp", ("include", "examples"), ("include/whisper.h", "include/parakeet.h")),
+    "whisper": Engine("whisper.cpp", ("include", "examples", ".."), ("include/whisper.h", "include/parakeet.h")),
     "sd": Engine("stable-diffusion.cpp", ("include",), ("include/stable-diffusion.h",)),
 }
 C_HEADERS = {Path(header).name for engine in ENGINES.values() for header in engine.headers}

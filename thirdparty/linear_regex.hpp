@@ -1,10 +1,11 @@
-// The regular expressions of llama.cpp's pre-tokenizers, in time and memory that grow with the text only linearly and
-// without recursion per character. Patch 21 of llama.cpp uses it instead of std::regex, whose executor recurses once for
-// each character and ends the process on a long run of them.
+// Regular expressions in time and memory that grow with the text only linearly and without recursion per character. The
+// engines use it instead of std::regex, whose executor recurses once for each character, which ends the process on a long
+// run of them, and tries all ways to match, which takes for ever with some expressions: for the pre-tokenizers of
+// llama.cpp (patch 21), and wherever a caller gives an expression (patch 23 of llama.cpp, 09 of stable-diffusion.cpp).
 //
-// The syntax is the part of ECMAScript that these expressions use; the match is the one of ECMAScript (leftmost, the
-// first alternative first, greedy). A Pike virtual machine searches: all ways to match advance together, ordered by
-// priority. Lookaheads need no search: where each of them holds is computed once per text, from its end to its begin.
+// The syntax is ECMAScript's without back references; the match is the one of ECMAScript (leftmost, the first alternative
+// first). A Pike virtual machine searches: all ways to match advance together, ordered by priority. Lookaheads need no
+// search: where each of them holds is computed once per text, from its end to its begin.
 #pragma once
 
 #include <cstddef>
@@ -17,11 +18,13 @@
 
 namespace cyllama {
 
-class pretokenizer_regex {
+class linear_regex {
   public:
     using text = std::vector<uint32_t>;
 
-    explicit pretokenizer_regex(const text & pattern) : pattern(pattern) {
+    explicit linear_regex(const std::string & pattern) : linear_regex(bytes(pattern)) {}
+
+    explicit linear_regex(const text & pattern) : pattern(pattern) {
         const size_t first = alternatives();
         if (at != pattern.size()) {
             fail("an unexpected ')'");
@@ -62,14 +65,35 @@ class pretokenizer_regex {
         }
     }
 
-  private:
-    static constexpr size_t FOUND = SIZE_MAX, LONG = 64;
+    // The first match in a string; false if there is none. `whole`: only a match of all of it. `groups` are the places of
+    // the match and of its groups, begin and end; the groups without a part in it have npos.
+    bool find(const std::string & string, bool whole, std::vector<std::pair<size_t, size_t>> & groups) {
+        const text characters = bytes(string);
+        subject = &characters;
+        from = 0;
+        to = characters.size();
+        holds.clear();
+        std::pair<size_t, size_t> match = {0, to};
+        if (!whole && !search(0, false, match)) {
+            return false;
+        }
+        return capture(match.first, match.second, groups);
+    }
 
-    enum op { CHARACTER, SPLIT, JUMP, LOOK, NOT_LOOK, WORD_BOUNDARY, END, MATCH };
+    bool search(const std::string & string) {
+        std::vector<std::pair<size_t, size_t>> groups;
+        return find(string, false, groups);
+    }
+
+  private:
+    static constexpr size_t FOUND = SIZE_MAX, LONG = 64, MAX_DEPTH = 100, MAX_SIZE = 100000;
+
+    // SAVE does nothing but in `capture`.
+    enum op { CHARACTER, SPLIT, JUMP, LOOK, NOT_LOOK, WORD_BOUNDARY, NOT_WORD_BOUNDARY, BEGIN, END, SAVE, MATCH };
 
     struct instruction {
         op     what;
-        size_t x; // CHARACTER: the class. SPLIT: preferred. JUMP: target. LOOK: its program
+        size_t x; // CHARACTER: the class. SPLIT: preferred. JUMP: target. LOOK: its program. SAVE: 2 * group, + 1: its end
         size_t y; // SPLIT: otherwise. LOOK: the instruction after its program
     };
 
@@ -107,6 +131,7 @@ class pretokenizer_regex {
 
     text pattern;
     size_t at = 0;
+    size_t depth = 0, emitted = 0, n_groups = 0;
     std::vector<instruction> program;
     std::vector<character_class> classes;
     size_t entry = 0;
@@ -147,6 +172,15 @@ class pretokenizer_regex {
         throw std::runtime_error(std::string("the regular expression has ") + what);
     }
 
+    static text bytes(const std::string & s) {
+        text result;
+        result.reserve(s.size());
+        for (char c : s) {
+            result.push_back((unsigned char) c);
+        }
+        return result;
+    }
+
     bool more() const { return at < pattern.size(); }
     bool next_is(const char * s) const {
         size_t i = at;
@@ -165,6 +199,9 @@ class pretokenizer_regex {
     }
 
     size_t emit(instruction i) {
+        if (++emitted > MAX_SIZE) { // all that was ever emitted: a repetition compiles its atom again
+            fail("too many characters or repetitions");
+        }
         program.push_back(i);
         return program.size() - 1;
     }
@@ -193,40 +230,55 @@ class pretokenizer_regex {
 
     void sequence() {
         while (more() && pattern[at] != '|' && pattern[at] != ')') {
-            const size_t source = at, code = program.size();
+            const size_t source = at, code = program.size(), groups = n_groups;
             atom();
             size_t low = 1, high = 1;
-            if (!quantifier(low, high)) {
+            bool lazy = false;
+            if (!quantifier(low, high, lazy)) {
                 continue;
             }
             const size_t after = at;
             program.resize(code);
-            for (size_t i = 0; i < low; i++) {
+            const auto again = [&] {
                 at = source;
+                n_groups = groups;
                 atom();
+            };
+            for (size_t i = 0; i < low; i++) {
+                again();
             }
             if (high == SIZE_MAX) {
                 const size_t loop = emit({SPLIT, program.size() + 1, 0});
-                at = source;
-                atom();
+                again();
                 emit({JUMP, loop, 0});
-                program[loop].y = program.size();
+                leave(loop, lazy);
             } else {
                 std::vector<size_t> exits;
                 for (size_t i = low; i < high; i++) {
                     exits.push_back(emit({SPLIT, program.size() + 1, 0}));
-                    at = source;
-                    atom();
+                    again();
                 }
                 for (size_t exit : exits) {
-                    program[exit].y = program.size();
+                    leave(exit, lazy);
                 }
+            }
+            if (high == 0) {
+                again(); // counts its groups
+                program.resize(code);
             }
             at = after;
         }
     }
 
-    bool quantifier(size_t & low, size_t & high) {
+    // Sets where a repetition is left: here. A lazy one prefers that.
+    void leave(size_t split, bool lazy) {
+        program[split].y = program.size();
+        if (lazy) {
+            std::swap(program[split].x, program[split].y);
+        }
+    }
+
+    bool quantifier(size_t & low, size_t & high, bool & lazy) {
         if (!more()) {
             return false;
         }
@@ -247,9 +299,8 @@ class pretokenizer_regex {
                 break;
             default: return false;
         }
-        if (next_is("?")) {
-            fail("a lazy quantifier, which is not supported");
-        }
+        lazy = next_is("?");
+        at += lazy;
         return true;
     }
 
@@ -275,6 +326,8 @@ class pretokenizer_regex {
             set();
         } else if (c == '$') {
             emit({END, 0, 0});
+        } else if (c == '^') {
+            emit({BEGIN, 0, 0});
         } else if (c == '.') {
             character_class any;
             any.negated = true;
@@ -284,12 +337,15 @@ class pretokenizer_regex {
         } else if (c == '\\' && next_is("b")) {
             at++;
             emit({WORD_BOUNDARY, 0, 0});
+        } else if (c == '\\' && next_is("B")) {
+            at++;
+            emit({NOT_WORD_BOUNDARY, 0, 0});
         } else if (c == '\\') {
             character_class one;
             escape(one);
             add_class(one);
-        } else if (c == '*' || c == '+' || c == '?' || c == '{' || c == '^') {
-            fail("a quantifier or anchor that is not supported here");
+        } else if (c == '*' || c == '+' || c == '?' || c == '{') {
+            fail("a quantifier without anything before it");
         } else {
             character_class one;
             one.add(c, c);
@@ -298,7 +354,10 @@ class pretokenizer_regex {
     }
 
     void group() {
-        size_t look = SIZE_MAX;
+        size_t look = SIZE_MAX, number = SIZE_MAX;
+        if (++depth > MAX_DEPTH) {
+            fail("too many groups in groups");
+        }
         if (next_is("?:")) {
             at += 2;
         } else if (next_is("?=") || next_is("?!")) {
@@ -306,10 +365,17 @@ class pretokenizer_regex {
             at += 2;
         } else if (next_is("?")) {
             fail("a group that is not supported");
+        } else {
+            number = ++n_groups;
+            emit({SAVE, 2 * number, 0});
         }
         alternatives();
         if (take() != ')') {
             fail("a group without an end");
+        }
+        depth--;
+        if (number != SIZE_MAX) {
+            emit({SAVE, 2 * number + 1, 0});
         }
         if (look != SIZE_MAX) {
             emit({MATCH, 0, 0});
@@ -328,11 +394,22 @@ class pretokenizer_regex {
         uint32_t one = c;
         switch (c) {
             case 's': into.add('\t', '\r'); into.add(' ', ' '); return UINT32_MAX;
+            case 'w': into.add('0', '9'); into.add('A', 'Z'); into.add('_', '_'); into.add('a', 'z'); return UINT32_MAX;
+            case 'W':
+                into.add(0, '0' - 1); into.add('9' + 1, 'A' - 1); into.add('Z' + 1, '_' - 1); into.add('_' + 1, 'a' - 1);
+                into.add('z' + 1, UINT32_MAX);
+                return UINT32_MAX;
+            case 'D': into.add(0, '0' - 1); into.add('9' + 1, UINT32_MAX); return UINT32_MAX;
             case 'S': into.add(0, '\t' - 1); into.add('\r' + 1, ' ' - 1); into.add(' ' + 1, UINT32_MAX); return UINT32_MAX;
             case 'd': into.add('0', '9'); return UINT32_MAX;
             case 'n': one = '\n'; break;
             case 'r': one = '\r'; break;
             case 't': one = '\t'; break;
+            case 'f': one = '\f'; break;
+            case 'v': one = '\v'; break;
+            case '0': one = 0; break;
+            case 'x': one = hexadecimal(2); break;
+            case 'u': one = hexadecimal(4); break;
             default:
                 if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')) {
                     fail("an escape that is not supported");
@@ -340,6 +417,45 @@ class pretokenizer_regex {
         }
         into.add(one, one);
         return one;
+    }
+
+    uint32_t hexadecimal(int digits) {
+        uint32_t value = 0;
+        for (int i = 0; i < digits; i++) {
+            const uint32_t c = take();
+            if (c >= '0' && c <= '9') {
+                value = 16 * value + (c - '0');
+            } else if ((c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F')) {
+                value = 16 * value + (c | 0x20) - 'a' + 10;
+            } else {
+                fail("a wrong hexadecimal number");
+            }
+        }
+        return value;
+    }
+
+    // A class such as [:alpha:] in a set, whose '[' has been taken; false if it is none.
+    bool named_class(character_class & into) {
+        static const std::map<std::string, std::vector<std::pair<uint32_t, uint32_t>>> names = {
+            {"alpha", {{'A', 'Z'}, {'a', 'z'}}}, {"digit", {{'0', '9'}}}, {"upper", {{'A', 'Z'}}}, {"lower", {{'a', 'z'}}},
+            {"alnum", {{'0', '9'}, {'A', 'Z'}, {'a', 'z'}}}, {"space", {{'\t', '\r'}, {' ', ' '}}},
+            {"blank", {{'\t', '\t'}, {' ', ' '}}}, {"xdigit", {{'0', '9'}, {'A', 'F'}, {'a', 'f'}}},
+            {"punct", {{'!', '/'}, {':', '@'}, {'[', '`'}, {'{', '~'}}}, {"cntrl", {{0, 31}, {127, 127}}},
+            {"print", {{' ', '~'}}}, {"graph", {{'!', '~'}}},
+        };
+        for (const auto & name : names) {
+            if (next_is((":" + name.first + ":]").c_str())) {
+                at += name.first.size() + 3;
+                for (const auto & range : name.second) {
+                    into.add(range.first, range.second);
+                }
+                return true;
+            }
+        }
+        if (next_is(":") || next_is(".") || next_is("=")) {
+            fail("a class that is not supported");
+        }
+        return false;
     }
 
     void set() {
@@ -353,7 +469,13 @@ class pretokenizer_regex {
             if (low == ']') {
                 break;
             }
-            if (low == '\\') {
+            if (low == '[' && named_class(found)) {
+                continue;
+            }
+            if (low == '\\' && next_is("b")) {
+                at++;
+                low = '\b';
+            } else if (low == '\\') {
                 character_class part;
                 low = escape(part);
                 if (low == UINT32_MAX) {
@@ -395,9 +517,15 @@ class pretokenizer_regex {
 
     bool condition(const instruction & i, size_t place) {
         switch (i.what) {
+            case BEGIN: return place == from;
             case END: return place == to;
+            case SAVE: return true;
             case WORD_BOUNDARY:
-                return (place > from && is_word((*subject)[place - 1])) != (place < to && is_word((*subject)[place]));
+            case NOT_WORD_BOUNDARY: {
+                const bool before = place > from && is_word((*subject)[place - 1]);
+                const bool after = place < to && is_word((*subject)[place]);
+                return (before != after) == (i.what == WORD_BOUNDARY);
+            }
             default: return lookahead(i)[place - from] == (i.what == LOOK);
         }
     }
@@ -536,6 +664,64 @@ class pretokenizer_regex {
             std::swap(now, next);
         }
         return matched ? FOUND : place - start;
+    }
+
+    struct capturing_thread {
+        size_t pc;
+        std::vector<size_t> saved; // begin and end of each group
+    };
+
+    // The groups of the preferred match of subject[start, end); false if it does not match.
+    bool capture(size_t start, size_t end, std::vector<std::pair<size_t, size_t>> & groups) {
+        std::vector<capturing_thread> here, after, open;
+        const auto follow = [&](std::vector<capturing_thread> & list, capturing_thread first, size_t place) {
+            open.assign(1, std::move(first));
+            while (!open.empty()) {
+                capturing_thread t = std::move(open.back());
+                open.pop_back();
+                if (seen[t.pc] == round) {
+                    continue;
+                }
+                seen[t.pc] = round;
+                const instruction & i = program[t.pc];
+                if (i.what == CHARACTER || i.what == MATCH) {
+                    list.push_back(std::move(t));
+                } else if (i.what == JUMP) {
+                    open.push_back({i.x, std::move(t.saved)});
+                } else if (i.what == SPLIT) {
+                    open.push_back({i.y, t.saved});
+                    open.push_back({i.x, std::move(t.saved)});
+                } else if (condition(i, place)) {
+                    if (i.what == SAVE) {
+                        t.saved[i.x] = place;
+                    }
+                    open.push_back({i.what == LOOK || i.what == NOT_LOOK ? i.y : t.pc + 1, std::move(t.saved)});
+                }
+            }
+        };
+        round++;
+        follow(here, {entry, std::vector<size_t>(2 * (n_groups + 1), std::string::npos)}, start);
+        for (size_t place = start; place < end; place++) {
+            after.clear();
+            round++;
+            for (capturing_thread & t : here) {
+                const instruction & i = program[t.pc];
+                if (i.what == CHARACTER && classes[i.x].contains((*subject)[place])) {
+                    follow(after, {t.pc + 1, std::move(t.saved)}, place + 1);
+                }
+            }
+            std::swap(here, after);
+        }
+        for (const capturing_thread & t : here) {
+            if (program[t.pc].what == MATCH) {
+                groups.assign(1, {start, end});
+                for (size_t i = 1; i <= n_groups; i++) {
+                    groups.push_back({t.saved[2 * i], t.saved[2 * i + 1]});
+                }
+                return true;
+            }
+        }
+        return false;
     }
 };
 

@@ -1,6 +1,7 @@
-// Compares the matcher of the pre-tokenizers with std::regex on random texts. Each line of the standard input is
-// `narrow` or `wide`, the number of characters of an expression, and the characters as numbers. Prints each difference.
-#include "pretokenizer_regex.hpp"
+// Compares linear_regex with std::regex on random texts. Each line of the standard input is `narrow` or `wide` (the parts
+// of a text) or `groups` (a search and a match of the whole text), the number of characters of an expression, and the
+// characters as numbers. Prints each difference.
+#include "linear_regex.hpp"
 
 #include <cstdint>
 #include <iostream>
@@ -38,7 +39,7 @@ std::vector<size_t> expected(const std::basic_string<CharT> & text, const std::b
 
 template <typename CharT> int compare(const std::basic_string<CharT> & pattern, const std::vector<uint32_t> & alphabet) {
     const std::basic_regex<CharT> regex(pattern, std::regex_constants::optimize | std::regex_constants::nosubs);
-    cyllama::pretokenizer_regex own(numbers(pattern));
+    cyllama::linear_regex own(numbers(pattern));
     std::mt19937 random(1);
     int different = 0;
     for (int round = 0; round < 400; round++) {
@@ -53,6 +54,31 @@ template <typename CharT> int compare(const std::basic_string<CharT> & pattern, 
         std::vector<size_t> found;
         own.split(numbers(text), 0, text.size(), found);
         different += found != expected(text, regex);
+    }
+    return different;
+}
+
+int compare_groups(const std::string & pattern, const std::vector<uint32_t> & alphabet) {
+    const std::regex regex(pattern);
+    cyllama::linear_regex own(pattern);
+    std::mt19937 random(1);
+    int different = 0;
+    for (int round = 0; round < 2000; round++) {
+        std::string text;
+        for (size_t n = random() % 12; n > 0; n--) {
+            text.push_back((char) alphabet[random() % alphabet.size()]);
+        }
+        for (const bool whole : {false, true}) {
+            std::smatch match;
+            std::vector<std::pair<size_t, size_t>> found, wanted;
+            const bool matches = whole ? std::regex_match(text, match, regex) : std::regex_search(text, match, regex);
+            for (size_t i = 0; matches && i < match.size(); i++) {
+                const size_t place = match.position(i);
+                wanted.push_back(match[i].matched ? std::make_pair(place, place + match.length(i))
+                                                  : std::make_pair(std::string::npos, std::string::npos));
+            }
+            different += own.find(text, whole, found) != matches || (matches && found != wanted);
+        }
     }
     return different;
 }
@@ -72,7 +98,9 @@ int main() {
         for (auto & c : pattern) {
             std::cin >> c;
         }
-        const int different = kind == "narrow"
+        const int different = kind == "groups"
+            ? compare_groups(std::string(pattern.begin(), pattern.end()), {'a', 'b', 'c', 'A', '1', '_', ' ', '\n', '<', 0xE9})
+            : kind == "narrow"
             ? compare(std::string(pattern.begin(), pattern.end()), narrow)
             : compare(std::wstring(pattern.begin(), pattern.end()), wide);
         if (different > 0) {
