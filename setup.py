@@ -5,6 +5,7 @@ Environment
 CYLLAMA_BACKENDS       backends beside the CPU, separated by commas (default: rpc)
 CYLLAMA_CPU_VARIANTS   native (default: the one of this machine), all, or names separated by commas
 CYLLAMA_TOOLS          1: build the engines' native programs as well (make tools)
+CYLLAMA_SANITIZE       address,undefined or thread: a build of its own with the compiler's sanitizers (make sanitize)
 CMAKE_ARGS             more arguments for CMake
 """
 
@@ -27,6 +28,7 @@ ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import gen_fill  # noqa: E402
+import sanitizers  # noqa: E402
 import superbuild  # noqa: E402
 from superbuild import LIB, THIRDPARTY  # noqa: E402
 
@@ -37,7 +39,7 @@ INCLUDE = {
     "llama": ["llama.cpp", "llama.cpp/include", "llama.cpp/common", "llama.cpp/vendor", "llama.cpp/tools/server",
               "llama.cpp/tools/mtmd"],
     "llava": ["llama.cpp/include", "llama.cpp/tools/mtmd"],
-    "whisper": ["whisper.cpp/include", "whisper.cpp/examples"],  # examples: the grammar parser
+    "whisper": [".", "whisper.cpp/include", "whisper.cpp/examples"],  # examples: the grammar parser
     "sd": ["stable-diffusion.cpp/include"],
 }  # fmt: skip
 STATIC = {
@@ -68,8 +70,8 @@ def link_arguments() -> list[str]:
     """Relative run path, no symbol but PyInit_*."""
     if sys.platform == "darwin":
         return ["-Wl,-rpath,@loader_path/../lib", "-Wl,-exported_symbol,_PyInit_*"]
-    script = ROOT / "build" / "exports.map"
-    script.parent.mkdir(exist_ok=True)
+    script = superbuild.BUILD / "exports.map"
+    script.parent.mkdir(parents=True, exist_ok=True)
     script.write_text("{ global: PyInit_*; local: *; };\n")
     return ["-Wl,-rpath,$ORIGIN/../lib", "-Wl,--exclude-libs,ALL", f"-Wl,--version-script={script}",
             "-Wl,--gc-sections", *superbuild.LINK_OPTIONS]  # fmt: skip
@@ -91,8 +93,8 @@ def shared_object(package: str) -> Extension:
         extra_objects=[str(ARCHIVE / f"lib{name}.a") for name in STATIC.get(package, [])],
         # -Os: a fifth smaller than -O1, and a third less compiler's time than -O2 (python -m benchmarks overhead)
         extra_compile_args=["-std=c++17", "-Os", "-g0", "-fvisibility=hidden", "-ffunction-sections",
-                            *superbuild.COMPILE_OPTIONS, "-Wno-deprecated-declarations", "-Wno-unused-function",
-                            "-Wno-sign-compare", "-MMD"],
+                            *superbuild.COMPILE_OPTIONS, *superbuild.COVERAGE_OPTIONS,
+                            "-Wno-deprecated-declarations", "-Wno-unused-function", "-Wno-sign-compare", "-MMD"],
         extra_link_args=link_arguments(),
     )  # fmt: skip
 
@@ -123,6 +125,9 @@ class BuildExt(build_ext):
             # pip builds an editable install in temporary folders: all extensions would be compiled a second time.
             tag = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
             self.build_lib, self.build_temp = (str(ROOT / "build" / f"{part}.{tag}") for part in ("lib", "temp"))
+        if superbuild.SANITIZE:  # beside the libraries of that build, never into src
+            self.build_lib, self.build_temp = (str(superbuild.BUILD / part) for part in ("python", "temp"))
+            self.inplace = False
 
     def run(self) -> None:
         from Cython.Build import cythonize  # after the build requirements are there
@@ -131,12 +136,16 @@ class BuildExt(build_ext):
         superbuild.fetch()
         superbuild.build()
         superbuild.copy_libraries()
+        if superbuild.SANITIZE:
+            sanitizers.link_package(Path(self.build_lib))
         gen_fill.write()
         self.parallel = self.parallel or os.cpu_count()
         pyx_files = sorted(PACKAGE.glob("*/_*.pyx"))
+        if superbuild.SANITIZE in sanitizers.PACKAGES:
+            pyx_files = [pyx for pyx in pyx_files if pyx.parent.name in sanitizers.PACKAGES[superbuild.SANITIZE]]
         modules = cythonize(
             [Extension(module_name(pyx), [str(pyx.relative_to(ROOT))], language="c++") for pyx in pyx_files],
-            build_dir=str(ROOT / "build" / "cython"),
+            build_dir=str(superbuild.BUILD / "cython"),
             include_path=[str(ROOT / "src")],
             compiler_directives={
                 "language_level": 3,
@@ -150,7 +159,7 @@ class BuildExt(build_ext):
         for module in modules:
             make_static(Path(module.sources[0]))
         # Cython copies the headers, but not again when only a header changes: the compiler must find the originals.
-        for header in (ROOT / "build" / "cython").rglob("*.hpp"):
+        for header in (superbuild.BUILD / "cython").rglob("*.hpp"):
             header.unlink()
         packages = sorted({pyx.parent.name for pyx in pyx_files})
         self.extensions = [shared_object(package) for package in packages]
@@ -172,7 +181,7 @@ class BuildExt(build_ext):
         """Delete modules and libraries of an earlier build: Python imports them first, and a wheel contains them."""
         current = {self.get_ext_filename(ext.name) for ext in self.extensions}
         current |= {f"cyllama/lib/{path.name}" for path in LIB.iterdir()}
-        for folder in (PACKAGE.parent, Path(self.build_lib)):
+        for folder in {LIB.parents[1], Path(self.build_lib)}:
             for path in folder.glob("cyllama/*/*.so"):
                 if path.relative_to(folder).as_posix() not in current:
                     path.unlink()

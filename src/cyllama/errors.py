@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False  # `typing` takes long to import
+if TYPE_CHECKING:
+    from typing import Self
+
 __all__ = [
     "ABIMismatchError",
+    "AudioTooLongError",
     "CancelledError",
     "ClosedError",
     "ContextFullError",
@@ -17,6 +22,7 @@ __all__ = [
     "MediaError",
     "ModelLoadError",
     "OutOfMemoryError",
+    "SchemaError",
     "TranscribeError",
     "UnsupportedError",
 ]
@@ -96,6 +102,10 @@ class MediaError(EngineError):
     """An image, audio or video file cannot be read or encoded."""
 
 
+class AudioTooLongError(CyllamaError, ValueError):
+    """Audio is longer than `max_seconds` allows."""
+
+
 class ClosedError(CyllamaError, ValueError):
     """The handle is closed."""
 
@@ -122,3 +132,20 @@ class ABIMismatchError(CyllamaError, ImportError):
 
 class DownloadError(CyllamaError, OSError):
     """A file cannot be downloaded, or its hash differs from the pinned one."""
+
+
+class SchemaError(CyllamaError, ValueError):
+    """A value does not match a JSON schema.
+
+    Attributes
+    ----------
+    path : str
+        Place of the value, such as ``messages[0].role``; empty for the whole value.
+    """
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"{path or 'the value'} {message}")
+        self.path = path
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        return type(self), (self.path, str(self).removeprefix(f"{self.path or 'the value'} "))

@@ -34,6 +34,14 @@ def encoded(samples: np.ndarray, rate: int, format: str, subtype: str, **options
     return out.getvalue()
 
 
+def flac_without_length(samples: np.ndarray) -> bytes:
+    """Return samples of 16,000 Hz as a FLAC file whose header does not contain their number."""
+    raw = bytearray(encoded(samples, 16_000, "FLAC", "PCM_16"))
+    raw[21] &= 0xF0  # the number has 36 bits
+    raw[22:26] = bytes(4)
+    return bytes(raw)
+
+
 def tone(seconds: float, rate: int) -> np.ndarray:
     """Return a tone of 440 Hz with half the full scale."""
     return (0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)).astype(np.float32)

@@ -386,3 +386,17 @@ def test_exception_of_cancel_is_raised(smol_model: LlamaModel) -> None:
             ctx.decode(LlamaBatch.from_tokens([1] * 3000), cancel=Broken())
         with pytest.raises(TypeError, match="expected an object with is_set"):
             ctx.decode(LlamaBatch.from_tokens([1]), cancel=True)
+
+
+def test_closed_thread_pools_are_not_used(tiny_model: LlamaModel) -> None:
+    """A pool may be closed once it is detached; the next computation uses another one."""
+    with LlamaContext(tiny_model, LlamaContextParams(n_ctx=64)) as ctx:
+        for _ in range(20):
+            pool = ThreadPool(2)
+            ctx.attach_threadpool(pool)
+            ctx.memory.clear()
+            ctx.decode(LlamaBatch.from_tokens([1, 2, 3]))
+            ctx.detach_threadpool()
+            pool.close()
+            ctx.memory.clear()
+            ctx.decode(LlamaBatch.from_tokens([1, 2, 3]))

@@ -80,3 +80,10 @@ class After:
     def is_set(self) -> bool:
         self.n -= 1
         return self.n < 0
+
+
+def name_audio_token(file: GGUFContext) -> None:
+    """Give the last token of a vocabulary the name of the one that begins the audio."""
+    tokens = list(file["tokenizer.ggml.tokens"])
+    tokens[-1] = "<|audio_bos|>"
+    file.set("tokenizer.ggml.tokens", tokens, "arr[str]")

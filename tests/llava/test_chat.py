@@ -271,6 +271,6 @@ def test_rejects_files_that_do_not_match(smol_path: Path, mmproj_path: Path, tin
 
 
 def test_template_without_media_is_an_error(smol_path: Path, mmproj_path: Path) -> None:
-    with Llava(smol_path, mmproj_path, n_ctx=512, chat_template="no messages") as llava:
+    with Llava(smol_path, mmproj_path, n_ctx=512, chat_template="{{ 'no messages' }}") as llava:
         with pytest.raises(ValueError):
             llava.ask(QUESTION, shape())

@@ -11,10 +11,10 @@ import pytest
 import soundfile
 from llava.projectors import projector_file, text_model
 from llava.projectors_audio import AUDIO
-from llava.support import After, changed
+from llava.support import After, changed, name_audio_token
 
 from cyllama.errors import CancelledError, DecodeError, InUseError, UnsupportedError
-from cyllama.llama import GGUFContext, LlamaContext, LlamaContextParams, LlamaModel
+from cyllama.llama import LlamaContext, LlamaContextParams, LlamaModel
 from cyllama.llava import AudioGenerator, Bitmap, GenAudioType, MtmdContext, gen_code, gen_inp_default, gen_wav
 
 RATE, LATENT = 24000, 16
@@ -26,12 +26,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LlamaModel,
     folder = tmp_path_factory.mktemp("speech")
     family = AUDIO["pockettts_gen"]
 
-    def name_a_token(file: GGUFContext) -> None:
-        tokens = list(file["tokenizer.ggml.tokens"])
-        tokens[-1] = "<|audio_bos|>"
-        file.set("tokenizer.ggml.tokens", tokens, "arr[str]")
-
-    model = LlamaModel(changed(text_model(family, folder), folder / "text.gguf", name_a_token))
+    model = LlamaModel(changed(text_model(family, folder), folder / "text.gguf", name_audio_token))
     yield model, MtmdContext(projector_file("pockettts_gen", family, folder), model)
 
 

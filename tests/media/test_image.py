@@ -235,6 +235,20 @@ def test_rejects_damaged_files(photo: np.ndarray, tmp_path: Path) -> None:
         to_pixels(tmp_path / "a.png")
 
 
+def test_rejects_damaged_second_image(photo: np.ndarray) -> None:
+    """Pillow counts the images of a TIFF file by reading their headers."""
+    file = io.BytesIO()
+    image = Image.fromarray(photo[:4, :4])
+    image.save(file, "TIFF", save_all=True, append_images=[image])
+    raw = bytearray(file.getvalue())
+    first = int.from_bytes(raw[4:8], "little")
+    end = first + 2 + 12 * int.from_bytes(raw[first : first + 2], "little")
+    second = int.from_bytes(raw[end : end + 4], "little")
+    raw[second + 2 : second + 4] = b"\xff\xff"  # instead of the tag of its width
+    with pytest.raises(MediaError, match="cannot read image as an image"):
+        to_pixels(bytes(raw))
+
+
 # ----------------------------------------------------------------------------- limits and errors
 
 

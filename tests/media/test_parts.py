@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -59,7 +60,9 @@ def test_keeps_objects() -> None:
     assert found is not None and found.kind == "audio" and found.value is clip
 
 
-@pytest.mark.parametrize("part", [{"type": "text", "text": "hi"}, {"type": "refusal"}, {}, {"type": None}])
+@pytest.mark.parametrize(
+    "part", [{"type": "text", "text": "hi"}, {"type": "refusal"}, {}, {"type": None}, {"type": {}}]
+)
 def test_ignores_other_parts(part: dict[str, Any]) -> None:
     assert part_media(part, "here", CLOSED) is None
 
@@ -196,8 +199,65 @@ def test_fetches_urls_only_with_permission(server: str) -> None:
     for hosts in ("example.org", ["example.org", "*.0.0.2"], ["127.0.0.1.example.org"]):
         with pytest.raises(ValueError, match="allow_urls"):
             fetch(server, MediaRules(allow_urls=hosts))
-    for hosts in (True, "127.0.0.1", ["example.org", "127.*"]):
+    for hosts in ("127.0.0.1", ["example.org", "127.0.0.1"]):
         assert fetch(server, MediaRules(allow_urls=hosts)) == DATA
+
+
+# forms of addresses of this machine and of its network
+PRIVATE = ("127.0.0.1", "127.1", "0.0.0.0", "2130706433", "localhost", "[::1]", "[::ffff:127.0.0.1]", "10.0.0.1",
+           "192.168.1.1", "169.254.169.254", "100.64.0.1", "224.0.0.1", "[fe80::1]", "[fc00::1]", "[64:ff9b::7f00:1]",
+           "[2002:7f00:1::]")  # fmt: skip
+
+
+@pytest.mark.parametrize("host", PRIVATE)
+@pytest.mark.parametrize("hosts", [True, "*", ["*.*", "*:*", "localhos?", "[12]*"]])
+def test_opens_private_addresses_only_by_full_name(host: str, hosts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+    monkeypatch.setattr(socket, "create_connection", lambda address, timeout: opened.append(address))
+    with pytest.raises(ValueError, match="allow_urls"):
+        fetch(f"http://{host}:1/a.png", MediaRules(allow_urls=hosts))
+    assert not opened
+
+
+@pytest.fixture
+def resolved(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Resolve all names to these addresses, in turn; connections to a public address reach the local server."""
+    addresses: list[str] = []
+    port, connect = int(server.rsplit(":", 1)[1]), socket.create_connection
+
+    def getaddrinfo(host: str, port: int, **options: Any) -> Any:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (addresses.pop(0), port))]
+
+    def create_connection(address: tuple[str, int], timeout: float) -> socket.socket:
+        assert address[0] == "8.8.8.8"  # the checked address, not the name
+        with monkeypatch.context() as unpatched:
+            unpatched.setattr(socket, "getaddrinfo", original)
+            return connect(("127.0.0.1", port), timeout)
+
+    original = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "create_connection", create_connection)
+    yield addresses
+
+
+def test_checks_addresses_after_resolution(resolved: list[str]) -> None:
+    resolved[:] = ["8.8.8.8", "127.0.0.1"]  # a second resolution has another result
+    assert fetch("http://public.example/a.png", MediaRules(allow_urls=True)) == DATA
+    with pytest.raises(ValueError, match=r"public.example.*127.0.0.1"):
+        fetch("http://public.example/a.png", MediaRules(allow_urls=True))
+
+
+def test_checks_addresses_of_redirects(resolved: list[str]) -> None:
+    resolved[:] = ["8.8.8.8", "8.8.8.8", "8.8.8.8", "192.168.0.1"]
+    assert fetch("http://public.example/to/http://other.example/a.png", MediaRules(allow_urls=True)) == DATA
+    with pytest.raises(ValueError, match=r"other.example.*192.168.0.1"):
+        fetch("http://public.example/to/http://other.example/a.png", MediaRules(allow_urls=True))
+
+
+def test_uses_no_proxy(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", server)
+    with pytest.raises(ValueError, match="allow_urls"):
+        fetch("http://10.0.0.1:1/a.png", MediaRules(allow_urls=True))
 
 
 def test_follows_redirects_only_with_permission(server: str, tmp_path: Path) -> None:
@@ -206,13 +266,13 @@ def test_follows_redirects_only_with_permission(server: str, tmp_path: Path) -> 
     with pytest.raises(ValueError, match=r"http://localhost.*allow_urls"):
         fetch(f"{server}/to/http://localhost:1/a.png", rules)
     with pytest.raises(MediaError, match="cannot be fetched from 127.0.0.1: .*not allowed"):
-        fetch(f"{server}/to/{tmp_path.as_uri()}/a.png", MediaRules(allow_urls=True))
+        fetch(f"{server}/to/{tmp_path.as_uri()}/a.png", MediaRules(allow_urls="127.0.0.1"))
     with pytest.raises(MediaError, match="cannot be fetched from 127.0.0.1: .*infinite loop"):
         fetch(f"{server}/circle", rules)
 
 
 def test_downloads_have_limits(server: str) -> None:
-    rules = MediaRules(allow_urls=True, max_bytes=1_000_000, fetch_seconds=0.3)
+    rules = MediaRules(allow_urls="127.0.0.1", max_bytes=1_000_000, fetch_seconds=0.3)
     for path in ("/endless", "/says-much"):
         with pytest.raises(ValueError, match="1,000,000 bytes"):
             fetch(server + path, rules)
@@ -228,7 +288,7 @@ def test_cancel_stops_download(server: str) -> None:
     cancel = threading.Event()
     threading.Timer(0.2, cancel.set).start()
     with pytest.raises(CancelledError):
-        fetch(f"{server}/endless", MediaRules(allow_urls=True, max_bytes=1 << 50, fetch_seconds=60), cancel)
+        fetch(f"{server}/endless", MediaRules(allow_urls="127.0.0.1", max_bytes=1 << 50, fetch_seconds=60), cancel)
 
 
 # --------------------------------------------------------------------------------- limits, arguments

@@ -252,6 +252,8 @@ def test_gets_a_hub_file_from_its_cache(tmp_path: Path, monkeypatch: pytest.Monk
     (folder / "refs" / "v1").write_text(COMMIT)
     assert models.resolve("hf:org/repo/deep/m.gguf").read_bytes() == b"GGUF"
     assert models.get("hf:org/repo@v1/deep/m.gguf").read_bytes() == b"GGUF"
+    assert models.cached("hf:org/repo/deep/m.gguf") == models.resolve("hf:org/repo/deep/m.gguf")
+    assert models.cached("hf:org/repo/other.gguf") is None
     with pytest.raises(DownloadError, match=r"cannot get hf:org/repo/other.gguf from the Hugging Face hub"):
         models.get("hf:org/repo/other.gguf")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from data.folders import outside
 
 from cyllama._native.files import atomic_path, final_path
 from cyllama.llama import GGUFContext
@@ -21,12 +23,20 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 path = sys.argv[1]
 noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 {prepare}
-resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+if {limit}:
+    resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+else:
+    from pathlib import Path
+    from data.folders import read_only
+    writable = read_only(Path(path).parent)
+    writable.__enter__()
 try:
     {write}
-except Exception as error:
-    print(type(error).__name__)
+except OSError as error:
+    print(error.errno, error.filename)
 """
+READ_A_MODEL = ("whisper-quantized", "llama-quantized", "converted")  # while the test runs as a user without the models
+NAMED = (errno.ENOSPC, errno.EFBIG, errno.EIO)
 WRITERS = {
     "image": (
         "image.png",
@@ -43,6 +53,64 @@ WRITERS = {
         "from cyllama.sd import canny; edges = canny(np.random.default_rng(1).integers(0, 256, (512, 512, 3), np.uint8))",
         "edges.save(path)",
     ),
+    "small-jpeg": (  # one write, of which the system takes a part
+        "image.jpg",
+        "from cyllama.sd.results import GeneratedImage; import io; image = GeneratedImage.from_pixels(noise)\n"
+        "image.save(io.BytesIO(), 'JPEG')",
+        "image.save(path, quality=100)",
+    ),
+    "film": (
+        "video.mp4",
+        "from cyllama.sd import save_video; save_video([noise] * 4, path + '.mp4', fps=4); import os; os.unlink(path + '.mp4')",
+        "save_video([noise, noise[::-1].copy()] * 20, path, fps=4)",
+    ),
+    "frames": (
+        "00001.png",
+        "from cyllama.sd import save_video; from pathlib import Path",
+        "save_video([noise], Path(path).parent, fps=4)",
+    ),
+    "whole-transcription": (
+        "talk.json",
+        "from cyllama.whisper import Segment, Transcription, TranscriptionInfo\n"
+        "from cyllama.whisper.options import TranscribeOptions\n"
+        "one = Segment(id=0, seek=0, start=0.0, end=1.0, text='word ' * 4000, tokens=())\n"
+        "info = TranscriptionInfo('en', 1.0, 1.0, 1.0, None, TranscribeOptions(), None)\n"
+        "whole = Transcription((one,), info, 'transcribe')",
+        "whole.save(path)",
+    ),
+    "whisper-quantized": (
+        "model.bin",
+        "from cyllama.whisper import quantize; from cyllama import models; source = models.get('tiny.en')",
+        "quantize(source, path, 'q5_0')",
+    ),
+    "llama-quantized": (
+        "model.gguf",
+        "from cyllama.llama import llama_model_quantize; from cyllama import models; source = models.get('tiny-random-llama')",
+        "llama_model_quantize(source, path)",
+    ),
+    "saved-model": (
+        "model.gguf",
+        "from cyllama import models; from cyllama.llama import LlamaModel; model = LlamaModel(models.get('tiny-random-llama'))",
+        "model.save_to_file(path)",
+    ),
+    "converted": (
+        "model.gguf",
+        "from cyllama import models; from cyllama.sd import convert; source = models.get('tiny-shapes')",
+        "convert(source, path)",
+    ),
+    "context-state": (
+        "context.bin",
+        "from cyllama import models\nfrom cyllama.llama import LlamaContext, LlamaContextParams, LlamaModel, LlamaState\n"
+        "model = LlamaModel(models.get('tiny-random-llama'))\n"
+        "state = LlamaState(LlamaContext(model, LlamaContextParams(n_ctx=256)))",
+        "state.save_file(path, [1] * 2000)",
+    ),
+    "vectors": (
+        "vectors.npy",
+        "from cyllama._native.files import atomic_path; vectors = np.zeros(9999)",
+        "with atomic_path(path) as name, open(name, 'wb') as out: np.save(out, vectors)",
+    ),
+    "bytes": ("data.bin", "from cyllama._native.files import write_file", "write_file(path, bytes(9999))"),
     "animation": ("video.gif", "from cyllama.sd import save_video", "save_video([noise] * 4, path, fps=4)"),
     "transcription": (
         "talk.txt",
@@ -69,11 +137,34 @@ def test_full_disk_keeps_the_old_file(name: str, tmp_path: Path) -> None:
     file, prepare, write = WRITERS[name]
     path = tmp_path / file
     path.write_bytes(b"the old content")
-    code = LIMITED.format(prepare=prepare, write=write)
-    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
-    assert done.stdout.strip(), done.stderr
+    number, named = failed_write(prepare, write, path, 4096)
+    assert number in NAMED and named == str(path)
     assert path.read_bytes() == b"the old content"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", [name for name in WRITERS if name not in READ_A_MODEL])
+def test_folder_that_cannot_be_written_keeps_the_old_file(name: str) -> None:
+    file, prepare, write = WRITERS[name]
+    with outside() as folder:
+        path = folder / file
+        path.write_bytes(b"the old content")
+        number, named = failed_write(prepare, write, path, 0)
+        assert number == errno.EACCES and named == str(path)
+        assert path.read_bytes() == b"the old content"
+        assert list(folder.iterdir()) == [path]
+
+
+def failed_write(prepare: str, write: str, path: Path, limit: int) -> tuple[int, str]:
+    """Return errno and file name of the OSError of a write."""
+    code = LIMITED.format(prepare=prepare, write=write, limit=limit)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=True, env=environment
+    )
+    number, _, named = done.stdout.strip().partition(" ")
+    assert named, done.stderr
+    return int(number), named
 
 
 def test_writes_through_links(tmp_path: Path) -> None:

@@ -11,11 +11,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import cyllama
 from cyllama import _native
-from cyllama._native import threads
+from cyllama._native import _core, threads
+from cyllama.errors import EngineError
+from cyllama.llama import LlamaBatch, LlamaContext
 
 
 @pytest.fixture(autouse=True)
@@ -169,3 +172,22 @@ def test_two_engines_share_the_budget(tiny_model: object) -> None:
         watcher.join()
     assert 1 in seen
     assert _native.threads_available() == 2
+
+
+@pytest.mark.parametrize(("n_threads", "thread"), [(1, 0), (2, 0), (2, 1), (4, 0), (4, 2), (4, 3)])
+def test_assertions_of_all_threads_are_exceptions(n_threads: int, thread: int, tiny_ctx: LlamaContext) -> None:
+    cyllama.set_threads(4, adaptive=False)
+
+    def logits() -> np.ndarray:
+        tiny_ctx.memory.clear()
+        tiny_ctx.decode(LlamaBatch.from_tokens([1, 5, 9, 100]))
+        return tiny_ctx.get_logits_ith(-1)
+
+    expected, n_before = logits(), 0
+    for round in range(40):
+        with pytest.raises(EngineError, match="provoked on purpose") as caught:
+            _core.fail_assertion(n_threads, thread)
+        assert caught.value.aborted
+        n_before = n_before or len(os.listdir("/proc/self/task"))
+        assert round % 10 or np.array_equal(logits(), expected)
+    assert len(os.listdir("/proc/self/task")) <= n_before, "threads are left behind"

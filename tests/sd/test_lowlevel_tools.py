@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from enum import IntEnum
 from pathlib import Path
 
@@ -143,6 +145,15 @@ def test_rejects_invalid_conversions(flux_path: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineError):
         convert(cut, out)
     assert not out.exists() and not [path for path in tmp_path.iterdir() if path.name.startswith(".cyllama")]
+
+
+def test_rules_take_linear_time(flux_path: Path, tmp_path: Path) -> None:
+    """The watchdog of the process ends an expression that never ends."""
+    code = (
+        "import sys; from cyllama.sd import convert; convert(sys.argv[1], sys.argv[2], tensor_type_rules=sys.argv[3])"
+    )
+    for rule in ("(a|a|.)*$=q4_0", "((.|[a-z])+)+QQQQ$=q4_0", "(.*)*(.*)*(.*)*Q=q4_0"):
+        subprocess.run([sys.executable, "-c", code, flux_path, tmp_path / "out.gguf", rule], check=True, timeout=120)
 
 
 # ------------------------------------------------------------------------------------------ other functions

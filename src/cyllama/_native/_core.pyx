@@ -10,9 +10,11 @@ from pathlib import Path
 
 from cyllama._native cimport libggml as ggml
 from cyllama._native cimport libnative as lib
+from cyllama._native._exit cimport RunningCall, is_ending
 from cyllama._native.libggml cimport ggml_log_level
 
 from cyllama import errors, log
+from cyllama._native.failures import failure_type
 from cyllama._native.threads import default_threads
 
 LIB = Path(__file__).resolve().parent.parent / "lib"
@@ -33,7 +35,7 @@ _loggers = {name.encode(): logging.getLogger(f"cyllama.{name}") for name in log.
 cdef void log_hook(ggml_log_level level, const char * text, void * engine) noexcept nogil:
     """Handle a log message of an engine (ggml_log_callback); `engine` is its name, a static C string."""
     cdef lib.log_line line
-    if lib.log_append(level, text, line):
+    if lib.log_append(level, text, line) and not is_ending():
         _log_gil(line.level, line.text.c_str(), <const char *> engine)
 
 
@@ -72,7 +74,8 @@ def last_log() -> tuple[str, ...]:
 
 
 cdef object engine_error(type kind, str message, str engine, str function, object code):
-    return kind(message, engine=engine, function=function, code=code, log=last_log())
+    lines = last_log()
+    return failure_type(kind, message, lines)(message, engine=engine, function=function, code=code, log=lines)
 
 
 def _raise_native(kind: str, message: bytes) -> None:
@@ -84,14 +87,30 @@ def _raise_native(kind: str, message: bytes) -> None:
         raise ValueError(text)
     if kind == "memory":
         raise errors.OutOfMemoryError("not enough memory", log=last_log())
-    raise errors.EngineError(text, log=last_log(), aborted=kind == "abort")
+    lines = last_log()
+    raise failure_type(errors.EngineError, text, lines)(text, log=lines, aborted=kind == "abort")
 
 
-def fail_assertion() -> None:
-    """Make an assertion of the engine fail, to test that it raises EngineError and does not end the process."""
+def fail_assertion(n_threads: int | None = None, thread: int = 0) -> None:
+    """Make an assertion of the engine fail, to test that it raises EngineError and does not end the process.
+
+    Parameters
+    ----------
+    n_threads : int, optional
+        Let it fail in a computation of this many threads.
+    thread : int
+        In which of them it fails.
+    """
+    cdef int c_n = 0 if n_threads is None else n_threads
+    cdef int c_thread = thread
     start_call()
+    if c_n:
+        load_backends()
     with nogil:
-        lib.provoke_assertion()
+        if c_n:
+            lib.provoke_assertion_in_graph(c_n, c_thread)
+        else:
+            lib.provoke_assertion()
 
 
 # ---------------------------------------------------------------------------------------- backends
@@ -154,6 +173,7 @@ def _load_file(path: Path) -> None:
     cdef bytes c_path = os.fsencode(path)
     cdef const char * p = c_path
     cdef ggml.ggml_backend_reg_t reg
+    cdef RunningCall _running = RunningCall()  # the end of the interpreter waits for it
     with nogil:
         reg = ggml.ggml_backend_load(p)
     if reg == NULL:
@@ -162,6 +182,7 @@ def _load_file(path: Path) -> None:
 
 def _load_folder(folder: bytes, has_cpu: bool) -> None:
     cdef const char * c_folder = folder
+    cdef RunningCall _running = RunningCall()  # the end of the interpreter waits for it
     if has_cpu:
         for path in sorted(Path(os.fsdecode(folder)).glob("*ggml-*")):
             if "ggml-cpu" not in path.name and "cyllama" not in path.name and path.suffix in (".so", ".dll"):

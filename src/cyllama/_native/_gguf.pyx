@@ -14,6 +14,7 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
+from cyllama._native._exit cimport RunningCall
 from cyllama._native cimport libggml as ggml
 from cyllama._native._core cimport engine_error, start_call
 from cyllama._native._files cimport CFile
@@ -147,6 +148,7 @@ cdef class GGUFContext(Handle):
         c_params.no_alloc = True
         c_params.ctx = NULL
         _check_header(raw)
+        cdef RunningCall _running = RunningCall()  # the end of the interpreter waits for it
         cdef GGUFContext self = GGUFContext.__new__(GGUFContext)
         start_call()
         with nogil:
@@ -186,6 +188,7 @@ cdef class GGUFContext(Handle):
         """Read from an open binary file, from its present position. Source: ``gguf_init_from_file_ptr``, gguf.h."""
         cdef lib.gguf_init_params c_params
         cdef CFile stream
+        cdef RunningCall _running = RunningCall()  # the end of the interpreter waits for it
         c_params.no_alloc = True
         c_params.ctx = NULL
         cdef GGUFContext self = GGUFContext.__new__(GGUFContext)
@@ -380,7 +383,13 @@ cdef class GGUFContext(Handle):
         -----
         Source: ``gguf_set_val_*``, ``gguf_set_arr_data``, ``gguf_set_arr_str``, gguf.h.
         """
-        self._check()
+        self._hold()  # converting the value may let other threads run
+        try:
+            self._set(key, value, type)
+        finally:
+            self._unhold()
+
+    def _set(self, key: str, value: object, type: str | None) -> None:
         if not isinstance(key, str) or not key or "\0" in key:
             raise ValueError(f"key is {key!r}, expected a str that is not empty")
         if type is None:
@@ -498,8 +507,11 @@ cdef class GGUFContext(Handle):
 
     def tensors(self) -> list[TensorInfo]:
         """Return the tensor table. Source: ``gguf_get_tensor_name`` and others, gguf.h."""
-        self._check()
-        return [self._info(i) for i in range(lib.gguf_get_n_tensors(self._ptr))]
+        self._hold()  # other threads run between the tensors
+        try:
+            return [self._info(i) for i in range(lib.gguf_get_n_tensors(self._ptr))]
+        finally:
+            self._unhold()
 
     def _info(self, i: int) -> TensorInfo:
         cdef const int64_t * ne = lib.gguf_get_tensor_ne(self._ptr, i)
@@ -513,7 +525,11 @@ cdef class GGUFContext(Handle):
 
     def tensor_info(self, name: str) -> TensorInfo:
         """Return one tensor of the table. KeyError if it does not exist. Source: ``gguf_find_tensor``, gguf.h."""
-        return self._info(self._tensor_id(name))
+        self._hold()
+        try:
+            return self._info(self._tensor_id(name))
+        finally:
+            self._unhold()
 
     def tensor_data(self, name: str) -> np.ndarray:
         """Return the data of a tensor.
@@ -525,7 +541,11 @@ cdef class GGUFContext(Handle):
             shape (size,). Read from the file for contexts of :meth:`from_file`.
         """
         info = self.tensor_info(name)
-        raw = self._raw_data(info)
+        self._hold()  # reading the file releases the GIL
+        try:
+            raw = self._raw_data(info)
+        finally:
+            self._unhold()
         dtype = _TENSOR_DTYPES.get(info.type)
         return raw.copy() if dtype is None else raw.view(dtype).reshape(info.shape).copy()
 

@@ -1,3 +1,6 @@
+from cyllama._native._exit cimport RunningCall
+
+
 cdef class Handle:
     cdef Handle _parent          # kept alive by its children
     cdef str _name               # for messages, e.g. "LlamaContext"
@@ -20,7 +23,7 @@ cdef class Handle:
     cdef int _failed(self, object error) except -1
 
 
-cdef class CallState:
+cdef class CallState(RunningCall):
     cdef readonly object error
     cdef object _cancel
     cdef object _callback
@@ -29,6 +32,7 @@ cdef class CallState:
     cdef bint _cancelled
     cdef double _next_poll
 
+    cdef bint _stopped(self) noexcept nogil
     cdef bint poll(self) noexcept nogil
     cdef bint progress(self, float value) noexcept nogil
     cdef bint _poll_gil(self) noexcept
@@ -40,4 +44,6 @@ cdef bint poll_call(void * state) noexcept nogil
 cdef bint progress_call(float value, void * state) noexcept nogil
 
 cdef bytes path_bytes(object path, str what)
+cdef long long integer_of(object value, str what) except? -1
+cdef int check_index(long long index, str what, long long count) except -1
 cdef int check_range(object value, str what, long long low, long long high) except -1

@@ -1,5 +1,7 @@
 from typing import Final
 
+from cyllama._native._exit import RunningCall
+
 
 class Handle:
     def __init__(self, *args, **kwargs): ...
@@ -11,7 +13,7 @@ class Handle:
     def __reduce__(self): ...
     def __repr__(self) -> str: ...
 
-class CallState:
+class CallState(RunningCall):
     error: Final[object]
 
     def __init__(self, cancel=None, callback=None): ...

@@ -10,6 +10,7 @@ from cpython.number cimport PyIndex_Check, PyNumber_Index
 from cpython.pythread cimport PyThread_get_thread_ident
 
 from cyllama._native cimport libnative as lib
+from cyllama._native._exit cimport RunningCall, enter_call, is_ending, leave_call, raise_at_end
 
 from cyllama._cancel import POLL_SECONDS, check_cancel
 from cyllama.errors import CancelledError, ClosedError, InUseError, UnsupportedError
@@ -71,11 +72,13 @@ cdef class Handle:
     cdef int _begin(self) except -1:
         """Take the handle for one call; `_end` gives it back."""
         self._idle()
+        enter_call()
         self._busy = True
         return 0
 
     cdef int _end(self) noexcept:
         self._busy = False
+        leave_call()
         return 0
 
     cdef int _hold(self) except -1:
@@ -84,11 +87,13 @@ cdef class Handle:
         A constructor holds the parent: until the child is there, nothing else keeps the parent open.
         """
         self._check()
+        enter_call()
         self._n_children += 1
         return 0
 
     cdef int _unhold(self) noexcept:
         self._n_children -= 1
+        leave_call()
         return 0
 
     cdef int _release(self) noexcept:
@@ -134,9 +139,9 @@ cdef class Handle:
         """
         if not self._open:
             return
-        if self._busy:
+        if self._busy and self._generation == fork_generation:
             raise InUseError(f"{type(self).__name__} cannot be closed while a call is running on it")
-        if self._n_children > 0:
+        if self._n_children > 0 and self._generation == fork_generation:
             raise InUseError(
                 f"{type(self).__name__} cannot be closed: {self._n_children} open object(s) depend on it")
         self._dispose()
@@ -156,7 +161,7 @@ cdef class Handle:
         return f"<{type(self).__name__}{'' if self._open else ' (closed)'} at {id(self):#x}>"
 
 
-cdef class CallState:
+cdef class CallState(RunningCall):
     """One long native call: its `cancel`, its Python callback, and the exception that Python code raised meanwhile."""
 
     def __cinit__(self, cancel=None, callback=None):
@@ -172,10 +177,16 @@ cdef class CallState:
             self._stop = True
             self._cancelled = True
 
+    cdef bint _stopped(self) noexcept nogil:
+        """Return whether the call stops, without taking the GIL."""
+        if is_ending():
+            self._stop = True
+        return self._stop
+
     cdef bint poll(self) noexcept nogil:
         """Return whether the call must stop. Cheap: it takes the GIL at most every 50 ms."""
         cdef double now
-        if self._stop:
+        if self._stopped():
             return True
         if not self._polls:
             return False
@@ -188,7 +199,7 @@ cdef class CallState:
 
     cdef bint progress(self, float value) noexcept nogil:
         """Report progress; return whether the call continues."""
-        if self._stop:
+        if self._stopped():
             return False
         with gil:
             return self._progress_gil(value)
@@ -198,6 +209,7 @@ cdef class CallState:
             if self._cancel is not None and self._cancel.is_set():
                 self._cancelled = True
                 self._stop = True
+            self._stopped()
             PyErr_CheckSignals()
         except BaseException as e:
             self.error = e
@@ -221,6 +233,7 @@ cdef class CallState:
             error = self.error
             self.error = None
             raise error
+        raise_at_end()
         if self._cancelled:
             raise CancelledError("the call was cancelled")
         return 0
@@ -255,6 +268,24 @@ cdef bytes path_bytes(object path, str what):
     with open(raw, "rb"):
         pass  # FileNotFoundError, PermissionError with the path
     return raw
+
+
+cdef long long integer_of(object value, str what) except? -1:
+    """Return an integer as a C integer, limited to its range; no Python code runs for an `int`."""
+    cdef int overflow = 0
+    cdef long long number
+    if isinstance(value, bool) or not PyIndex_Check(value):
+        raise TypeError(f"{what} is {value!r}, expected an integer")
+    number = PyLong_AsLongLongAndOverflow(PyNumber_Index(value), &overflow)
+    return number if overflow == 0 else (<long long> 1 << 62) * overflow
+
+
+cdef int check_index(long long index, str what, long long count) except -1:
+    """Check that `index` is in [0, count)."""
+    if not 0 <= index < count:
+        expected = f"0 to {count - 1}" if count else "no index, as there is nothing to read"
+        raise IndexError(f"{what} is {index}, expected {expected}")
+    return 0
 
 
 cdef int check_range(object value, str what, long long low, long long high) except -1:

@@ -16,8 +16,10 @@ cdef extern from "shim_native.hpp" namespace "cyllama" nogil:
     string log_get(size_t i) except +
     void install_abort_callback()
     void provoke_assertion() except +translate_exception
+    void provoke_assertion_in_graph(int n_threads, int ith) except +translate_exception
     double now()
     string load_error(const char * path) except +
+    void skip_destructors()
     string file_of_address(void * address) except +
 
 
@@ -27,3 +29,7 @@ cdef extern from * nogil:
     static inline void set_log_threshold(int level) { cyllama::log_threshold().store(level); }
     """
     void set_log_threshold(int level)
+
+
+cdef extern from "Python.h" nogil:
+    unsigned long PyThread_get_thread_ident()  # cpython.pythread declares that it needs the GIL

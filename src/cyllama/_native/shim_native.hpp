@@ -4,12 +4,18 @@
 #include "shim_exceptions.hpp"
 
 #include "ggml.h"
+#include "ggml-backend.h"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <deque>
+#include <memory>
 #include <string>
 
 namespace cyllama {
@@ -79,9 +85,40 @@ inline void install_abort_callback() { ggml_set_abort_callback(throw_on_abort); 
 
 inline void provoke_assertion() { GGML_ASSERT(false && "provoked on purpose"); }
 
+inline void assert_in_thread(ggml_tensor *, const ggml_tensor *, int ith, int nth, void * thread) {
+    GGML_ASSERT(ith != std::min(*static_cast<int *>(thread), nth - 1) && "provoked on purpose");
+}
+
+// Computes a graph of `n_threads` threads in which an assertion fails in thread `ith`, or in the last one.
+inline void provoke_assertion_in_graph(int n_threads, int ith) {
+    const std::unique_ptr<ggml_backend, void (*)(ggml_backend_t)> backend(
+        ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, nullptr), ggml_backend_free);
+    const auto registry = ggml_backend_dev_backend_reg(ggml_backend_get_device(backend.get()));
+    reinterpret_cast<ggml_backend_set_n_threads_t>(
+        ggml_backend_reg_get_proc_address(registry, "ggml_backend_set_n_threads"))(backend.get(), n_threads);
+    const std::unique_ptr<ggml_context, void (*)(ggml_context *)> context(
+        ggml_init({64 * ggml_tensor_overhead() + ggml_graph_overhead(), nullptr, true}), ggml_free);
+    ggml_cgraph * graph = ggml_new_graph(context.get());
+    ggml_tensor * a = ggml_new_tensor_1d(context.get(), GGML_TYPE_F32, 1024);
+    a = ggml_sqr(context.get(), a);
+    a = ggml_map_custom1(context.get(), a, assert_in_thread, GGML_N_TASKS_MAX, &ith);
+    ggml_build_forward_expand(graph, ggml_sqr(context.get(), a));
+    const std::unique_ptr<ggml_backend_buffer, void (*)(ggml_backend_buffer_t)> buffer(
+        ggml_backend_alloc_ctx_tensors(context.get(), backend.get()), ggml_backend_buffer_free);
+    ggml_backend_graph_compute(backend.get(), graph);
+}
+
 // ------------------------------------------------------------------------------------------ clock
 inline double now() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// -------------------------------------------------------------------------------- end of the process
+// Ends the process without destructors: a thread still uses what they free.
+inline void skip_destructors() {
+#ifdef __GLIBC__
+    on_exit([](int status, void *) { fflush(nullptr); _exit(status); }, nullptr);
+#endif
 }
 
 // --------------------------------------------------------------------------------------- libraries

@@ -10,6 +10,7 @@ cimport cython
 from libc.string cimport memcpy
 from libcpp.vector cimport vector
 
+from cyllama._native._exit cimport RunningCall
 from cyllama._native._core cimport engine_error, start_call
 from cyllama._native._files cimport CFile
 from cyllama._native._handle cimport Handle, path_bytes
@@ -192,6 +193,7 @@ def load_control_vector(vectors: list) -> ControlVector:
     cdef vector[common.common_control_vector_load_info] infos
     cdef common.common_control_vector_load_info info
     cdef common.common_control_vector_data data
+    cdef RunningCall _running = RunningCall()  # the end of the interpreter waits for it
     cdef float[:, ::1] view
     if not pairs:
         raise ValueError("vectors is empty, expected at least one file")

@@ -9,7 +9,8 @@ from cyllama._native cimport libggml as ggml
 from cyllama._native._c_memory cimport CMemory
 from cyllama._native.libfields cimport set_enum
 from cyllama._native._core cimport engine_error, start_call
-from cyllama._native._handle cimport CallState, Handle, check_range
+from cyllama._native._exit cimport is_ending
+from cyllama._native._handle cimport CallState, Handle, check_range, integer_of
 from cyllama._native._tensors cimport ask_about_tensor
 from cyllama._native._threadpool cimport ThreadPool
 from cyllama.llama cimport libllama as lib
@@ -31,7 +32,11 @@ cdef bint _poll(void * data) noexcept nogil:
     return call != NULL and (<CallState> call).poll()
 
 
-cdef bint _eval(ggml.ggml_tensor * tensor, bint ask, void * data) noexcept with gil:
+cdef bint _eval(ggml.ggml_tensor * tensor, bint ask, void * data) noexcept nogil:
+    return False if is_ending() else _eval_gil(tensor, ask, data)
+
+
+cdef bint _eval_gil(ggml.ggml_tensor * tensor, bint ask, void * data) noexcept with gil:
     """Evaluation callback: `params.cb_eval(name, op, shape, values)`; `values` is None in the query before it."""
     cdef LlamaContext ctx = <LlamaContext> data
     if ctx._eval_error is not None:
@@ -177,11 +182,11 @@ cdef class LlamaContext(Handle):
 
     cdef int _check_seq(self, object seq_id, bint any_allowed) except -1:
         """Check that `seq_id` is a sequence of this context, or -1 if `any_allowed`."""
-        if isinstance(seq_id, bool) or not hasattr(seq_id, "__index__"):
-            raise TypeError(f"seq_id is {seq_id!r}, expected an integer")
-        n = lib.llama_n_seq_max(self._ptr)
-        if not (-1 if any_allowed else 0) <= seq_id < n:
-            raise IndexError(f"seq_id is {seq_id}, expected {-1 if any_allowed else 0} to {n - 1} (n_seq_max is {n})")
+        cdef long long found = integer_of(seq_id, "seq_id")
+        self._check()  # after the conversion, which may run Python code
+        cdef long long n = lib.llama_n_seq_max(self._ptr)
+        if not (-1 if any_allowed else 0) <= found < n:
+            raise IndexError(f"seq_id is {found}, expected {-1 if any_allowed else 0} to {n - 1} (n_seq_max is {n})")
         return 0
 
     cdef int _check_output(self, object i) except -1:

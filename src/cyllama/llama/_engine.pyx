@@ -10,6 +10,7 @@ from libcpp.map cimport map as cmap
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
+from cyllama._native._exit cimport RunningCall
 from cyllama._native._core cimport engine_error, log_hook, start_call
 from cyllama._native._handle cimport CallState, Handle, poll_call, progress_call
 from cyllama.llama cimport libengine as lib
@@ -163,6 +164,7 @@ def engine_memory(options: Sequence[str]) -> dict[str, object]:
     _core.load_backends()
     cdef common_params params = _parsed(options)
     cdef lib.memory_need need
+    cdef RunningCall _running = RunningCall()  # the end of the interpreter waits for it
     start_call()
     try:
         with nogil:

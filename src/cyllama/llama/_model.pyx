@@ -14,13 +14,15 @@ from cyllama._native._c_memory cimport CMemory
 from cyllama._native.libfields cimport set_enum
 from cyllama._native._core cimport engine_error, log_hook, start_call
 from cyllama._native._files cimport CFile
-from cyllama._native._handle cimport CallState, check_range, path_bytes, progress_call
+from cyllama._native._exit cimport is_ending
+from cyllama._native._handle cimport CallState, check_index, check_range, integer_of, path_bytes, progress_call
 from cyllama.llama cimport libllama as lib
 from cyllama._native._gguf cimport GGUFContext
 
 from cyllama._native import _core
 from cyllama._native.files import atomic_path
-from cyllama.errors import ModelLoadError, UnsupportedError
+from cyllama._native.gguf_files import missing_bytes
+from cyllama.errors import EngineError, ModelLoadError, UnsupportedError
 from cyllama._params import checked
 from cyllama._native._tensors import TensorType
 from cyllama.llama._enums import FileType, LoadMode, RopeType
@@ -173,7 +175,8 @@ cdef void _set_tensor(ggml.ggml_tensor * tensor, void * data) noexcept with gil:
 
 
 cdef void _set_tensor_nogil(ggml.ggml_tensor * tensor, void * data) noexcept nogil:
-    _set_tensor(tensor, data)
+    if not is_ending():
+        _set_tensor(tensor, data)
 
 
 @cython.no_gc_clear  # __dealloc__ uses the fields, the parent first of all
@@ -257,12 +260,10 @@ cdef class LlamaModel(Handle):
         return 0
 
     cdef int _check_token(self, object token) except -1:
-        """Check that `token` is an id of the vocabulary; IndexError otherwise."""
-        if isinstance(token, bool) or not hasattr(token, "__index__"):
-            raise TypeError(f"token is {token!r}, expected an integer")
-        if not 0 <= token < self.n_vocab:
-            raise IndexError(f"token is {token}, expected 0 to {self.n_vocab - 1}")
-        return 0
+        """Check that `token` is an id of the vocabulary and return it; IndexError otherwise."""
+        cdef long long found = integer_of(token, "token")
+        check_index(found, "token", self.n_vocab)
+        return <int> found
 
     @classmethod
     def from_splits(cls, paths: list, params: LlamaModelParams | None = None, *,
@@ -603,6 +604,11 @@ cdef class LlamaModel(Handle):
                     lib.llama_model_save_to_file(self._ptr, c_path)
             finally:
                 self._unhold()
+            with GGUFContext.from_file(temporary) as written:  # the engine does not notice a full disk
+                missing = missing_bytes(written, temporary)
+            if missing:
+                raise engine_error(EngineError, f"{missing:,} bytes of the model could not be written", "llama",
+                                   "llama_model_save_to_file", None)
 
     def __repr__(self) -> str:
         if not self._open:

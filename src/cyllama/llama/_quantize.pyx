@@ -7,6 +7,7 @@ import numpy as np
 from libc.stdint cimport int32_t, uint32_t
 
 
+from cyllama._native._exit cimport RunningCall
 from cyllama._native cimport libggml as ggml
 from cyllama._native._c_memory cimport CMemory
 from cyllama._native.libfields cimport set_enum
@@ -118,6 +119,7 @@ cdef int _quantize(bytes raw_in, str path_out, lib.llama_model_quantize_params *
     cdef const char * c_in = raw_in
     cdef const char * c_out = raw_out
     cdef uint32_t code
+    cdef RunningCall _running = RunningCall()  # the end of the interpreter waits for it
     start_call()
     with nogil:
         code = lib.llama_model_quantize(c_in, c_out, c_params)

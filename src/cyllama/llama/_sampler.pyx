@@ -13,6 +13,7 @@ from libc.string cimport memset
 
 from cyllama._native._c_memory cimport CMemory
 from cyllama._native._core cimport engine_error, start_call
+from cyllama._native._exit cimport is_ending
 from cyllama._native._handle cimport Handle, check_range
 from cyllama.llama cimport libllama as lib
 from cyllama.llama._context cimport LlamaContext
@@ -184,7 +185,8 @@ cdef const char * _custom_name(const lib.llama_sampler * smpl) noexcept nogil:
 
 
 cdef void _custom_accept(lib.llama_sampler * smpl, lib.llama_token token) noexcept nogil:
-    _custom_accept_gil(smpl, token)
+    if not is_ending():
+        _custom_accept_gil(smpl, token)
 
 
 cdef void _custom_accept_gil(lib.llama_sampler * smpl, lib.llama_token token) noexcept with gil:
@@ -197,7 +199,8 @@ cdef void _custom_accept_gil(lib.llama_sampler * smpl, lib.llama_token token) no
 
 
 cdef void _custom_apply(lib.llama_sampler * smpl, lib.llama_token_data_array * cur_p) noexcept nogil:
-    _custom_apply_gil(smpl, cur_p)
+    if not is_ending():
+        _custom_apply_gil(smpl, cur_p)
 
 
 cdef void _custom_apply_gil(lib.llama_sampler * smpl, lib.llama_token_data_array * cur_p) noexcept with gil:
@@ -214,7 +217,8 @@ cdef void _custom_apply_gil(lib.llama_sampler * smpl, lib.llama_token_data_array
 
 
 cdef void _custom_reset(lib.llama_sampler * smpl) noexcept nogil:
-    _custom_reset_gil(smpl)
+    if not is_ending():
+        _custom_reset_gil(smpl)
 
 
 cdef void _custom_reset_gil(lib.llama_sampler * smpl) noexcept with gil:
@@ -228,6 +232,8 @@ cdef void _custom_reset_gil(lib.llama_sampler * smpl) noexcept with gil:
 
 
 cdef lib.llama_sampler * _custom_clone(const lib.llama_sampler * smpl) noexcept nogil:
+    if is_ending():
+        return NULL
     return _custom_clone_gil(smpl)
 
 
@@ -246,7 +252,8 @@ cdef lib.llama_sampler * _custom_clone_gil(const lib.llama_sampler * smpl) noexc
 
 
 cdef void _custom_free(lib.llama_sampler * smpl) noexcept nogil:
-    _custom_free_gil(smpl)
+    if not is_ending():
+        _custom_free_gil(smpl)
 
 
 cdef void _custom_free_gil(lib.llama_sampler * smpl) noexcept with gil:

@@ -11,6 +11,7 @@ from libcpp cimport bool as cbool
 
 from cyllama._native cimport libggml as ggml
 from cyllama._native._core cimport start_call
+from cyllama._native._exit cimport is_ending
 from cyllama._native._handle cimport CallState, Handle
 from cyllama.llama cimport libllama as lib
 from cyllama.llama._context cimport LlamaContext
@@ -66,7 +67,7 @@ cdef bint _filter(const ggml.ggml_tensor * tensor, void * data) noexcept with gi
 
 
 cdef cbool _filter_nogil(const ggml.ggml_tensor * tensor, void * data) noexcept nogil:
-    return _filter(tensor, data)
+    return not is_ending() and _filter(tensor, data)
 
 
 def training_windows(tokens: np.ndarray, n_ctx: int, stride: int | None = None) -> tuple[np.ndarray, np.ndarray]:

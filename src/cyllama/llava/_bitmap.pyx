@@ -7,6 +7,7 @@ from libc.string cimport memcpy, strdup
 
 from cyllama._native._c_memory cimport CMemory
 from cyllama._native._core cimport engine_error, start_call
+from cyllama._native._exit cimport is_ending
 from cyllama._native._handle cimport Handle, check_range, path_bytes
 from cyllama.llava cimport libmtmd as lib
 
@@ -53,7 +54,7 @@ cdef int _lazy(size_t i, void * data, lib.mtmd_bitmap ** out_bitmap, char ** out
 
 
 cdef int _lazy_nogil(size_t i, void * data, lib.mtmd_bitmap ** out_bitmap, char ** out_text) noexcept nogil:
-    return _lazy(i, data, out_bitmap, out_text)
+    return -2 if is_ending() else _lazy(i, data, out_bitmap, out_text)
 
 
 def check_kind(Bitmap bitmap not None, accepts_images: bool, accepts_audio: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from cyllama._native._gguf import GGUFContext
-from cyllama.errors import MediaError, UnsupportedError
+from cyllama.errors import AudioTooLongError, MediaError, UnsupportedError
 from cyllama.llava.params import VideoParams
 from cyllama.media.audio import AudioStream
 from cyllama.media.encoded import is_audio_file
@@ -102,9 +102,11 @@ def _check_audio(source: Any, name: str, sample_rate: int) -> None:
         if kind == b"data":
             break
         at += 8 + length + length % 2
-    seconds = AudioStream(source).duration
-    if seconds * sample_rate > MAX_SAMPLES:
-        raise ValueError(f"{name} lasts {seconds:.0f} s, expected at most {MAX_SAMPLES // sample_rate} s")
+    most = MAX_SAMPLES // sample_rate
+    try:
+        AudioStream(source, max_seconds=most).duration  # noqa: B018  # decodes audio of unknown length
+    except AudioTooLongError:
+        raise ValueError(f"{name} is too long, expected at most {most} s") from None
 
 
 def _first_bytes(path: Any) -> bytes:

@@ -13,6 +13,7 @@ from cyllama._native cimport libggml as ggml
 from cyllama._native._c_memory cimport CMemory
 from cyllama._native.libfields cimport set_enum
 from cyllama._native._core cimport engine_error, start_call
+from cyllama._native._exit cimport is_ending
 from cyllama._native._handle cimport CallState, Handle, check_range, path_bytes, progress_call
 from cyllama._native._tensors cimport ask_about_tensor
 from cyllama.llama cimport libllama as llama
@@ -104,7 +105,7 @@ cdef int copy_ints(object target, const int * source) except -1:
 
 
 cdef int _after_decode_nogil(const lib.mtmd_helper_embd_batch * batch, void * data) noexcept nogil:
-    return _after_decode(batch, data)
+    return 1 if is_ending() else _after_decode(batch, data)
 
 
 def reason(log: tuple) -> str:
@@ -224,13 +225,13 @@ cdef class MtmdContext(Handle):
     cdef bint _ask(self, ggml.ggml_tensor * tensor) noexcept nogil:
         """Return whether the computation pauses after this tensor."""
         self._work += _work_of(tensor)
-        self._wanted = self._has_callback and _eval_gil(self, tensor, True)
+        self._wanted = self._has_callback and not is_ending() and _eval_gil(self, tensor, True)
         return self._wanted or self._work >= WORK or (self._call != NULL and (<CallState> self._call)._stop)
 
     cdef bint _go_on(self, ggml.ggml_tensor * tensor) noexcept nogil:
         """Return whether the computation continues after this tensor."""
         self._work = 0
-        if self._wanted and not _eval_gil(self, tensor, False):
+        if self._wanted and (is_ending() or not _eval_gil(self, tensor, False)):
             return False
         return self._call == NULL or not (<CallState> self._call).poll()
 

@@ -2,6 +2,7 @@
 
 import os
 
+from cyllama._native._exit cimport RunningCall
 from cyllama._native cimport libggml as ggml
 from cyllama._native._core cimport log_hook, start_call
 from cyllama._native._handle cimport path_bytes
@@ -47,6 +48,7 @@ def get_cap_from_file(path: str | bytes | os.PathLike) -> dict[str, bool]:
     cdef bytes raw = path_bytes(path, "path")
     cdef const char * c_path = raw
     cdef lib.mtmd_caps caps
+    cdef RunningCall _running = RunningCall()  # the end of the interpreter waits for it
     check_projector(os.fsdecode(raw))
     _core.load_backends()
     start_call()

@@ -10,7 +10,7 @@ import io
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -20,12 +20,15 @@ import soundfile
 from cyllama.errors import MediaError
 from cyllama.media._samples import MAX_CHANNELS, MAX_RATE, Array, Samples, check_samples, to_mono
 
-__all__ = ["ArraySource", "Source", "open_encoded"]
+__all__ = ["ArraySource", "Check", "Source", "open_encoded"]
 
-BLOCK_SECONDS, BLOCK_FRAMES = 4, 1 << 18  # limits of a block
+Check = Callable[[int], None]
+"""Called with the number of frames decoded so far; an exception stops the decoding."""
+
+BLOCK_SECONDS, BLOCK_SAMPLES = 4, 1 << 19  # limits of a block; samples of all channels
 CONTAINERS = "containers such as m4a, mp4 or webm need PyAV: pip install av"
 # libsndfile's notes about files that are shorter than their header says: RIFF, AIFF, AU, W64, RF64.
-SHORT = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+SHORT = re.compile(r"^[ \t]*(?:data|SSND|Data Size|riff|Riff size)[ \t]*:[ \t]*(\d+) \(should be (\d+)\)", re.MULTILINE)
 UNKNOWN_SIZE = 0x7FFF_0000  # written by programs that cannot seek back to the header
 UNKNOWN_FRAMES = 1 << 56  # libsndfile uses a huge number
 SLACK_BYTES = 1024  # writers differ in what they count
@@ -48,13 +51,19 @@ class Source(Protocol):
     frames: int | None  # None: unknown
     slack: int  # frames that may be missing at the end
 
-    def blocks(self, first: int) -> Iterator[Samples]:
-        """Yield mono blocks from a frame on, checked and not empty."""
+    def blocks(self, first: int, check: Check) -> Iterator[Samples]:
+        """Yield mono blocks from a frame on, checked and not empty.
+
+        `check` is called for each decoded block, also for those before `first`.
+        """
+
+    def count(self, check: Check) -> int:
+        """Return the number of frames; decode the file if its header does not contain it."""
 
 
-def block_size(rate: int) -> int:
+def block_size(rate: int, channels: int) -> int:
     """Return the number of frames of a block."""
-    return max(1, min(BLOCK_SECONDS * rate, BLOCK_FRAMES))
+    return max(1, min(BLOCK_SECONDS * rate, BLOCK_SAMPLES // channels))
 
 
 class ArraySource:
@@ -76,13 +85,18 @@ class ArraySource:
         self.frames: int | None = len(array)
         self.channels = array.shape[1]
 
-    def blocks(self, first: int) -> Iterator[Samples]:
+    def blocks(self, first: int, check: Check) -> Iterator[Samples]:
         """Yield mono blocks from a frame on."""
-        size = block_size(self.rate)
+        size = block_size(self.rate, self.channels)
         for start in range(first, len(self.array), size):
             block = to_mono(self.array[start : start + size])
             check_samples(block, start, self.name)
+            check(start + len(block))
             yield block
+
+    def count(self, check: Check) -> int:
+        """Return the number of frames."""
+        return len(self.array)
 
 
 class _Forward(soundfile.SoundFile):  # type: ignore[misc]
@@ -131,23 +145,23 @@ class SoundFileSource:
         if is_ogg and not _ends_with_a_page(data):
             raise MediaError(f"{name} is truncated: it ends in the middle of a page")
 
-    def blocks(self, first: int) -> Iterator[Samples]:
+    def blocks(self, first: int, check: Check) -> Iterator[Samples]:
         """Yield mono blocks from a frame on."""
-        size = block_size(self.rate)
+        yield from _mono_blocks(self._decoded(first), first, check, self.name)
+
+    def count(self, check: Check) -> int:
+        """Return the number of frames; decode the file if its header does not contain it."""
+        return _count(self.frames, self._decoded(0), check)
+
+    def _decoded(self, first: int) -> Iterator[tuple[int, Array]]:
+        size = block_size(self.rate, self.channels)
         with self._open() as file:
             position = 0
             if self.seeks and first:
                 position = self._call(file.seek, min(first, file.frames))
-            while True:
-                block = self._call(file.read, size, dtype="float32", always_2d=True)
-                if not len(block):
-                    return
-                start, position = position, position + len(block)
-                if position > first:
-                    start, block = max(start, first), block[max(0, first - start) :]
-                    mono = to_mono(block)
-                    check_samples(mono, start, self.name)
-                    yield mono
+            while len(block := self._call(file.read, size, dtype="float32", always_2d=True)):
+                yield position, block
+                position += len(block)
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[soundfile.SoundFile]:
@@ -203,29 +217,28 @@ class AvSource:
                     self.frames = round(container.duration * self.rate / av.time_base)
             self.slack = int(CONTAINER_SLACK_SECONDS * self.rate)
 
-    def blocks(self, first: int) -> Iterator[Samples]:
+    def blocks(self, first: int, check: Check) -> Iterator[Samples]:
         """Yield mono blocks from a frame on; earlier frames are decoded and dropped."""
+        yield from _mono_blocks(self._decoded(), first, check, self.name)
+
+    def count(self, check: Check) -> int:
+        """Return the number of frames; decode the file if its header does not contain it."""
+        return _count(self.frames, self._decoded(), check)
+
+    def _decoded(self) -> Iterator[tuple[int, Array]]:
         position = 0
         try:
-            for block in self._decoded():
-                start, position = position, position + len(block)
-                if position > first:
-                    start, block = max(start, first), block[max(0, first - start) :]
-                    mono = to_mono(block)
-                    check_samples(mono, start, self.name)
-                    yield mono
+            with self._open() as container:
+                stream = container.streams.audio[0]
+                # interleaved floats of one rate, for every decoder
+                packed = self._av.AudioResampler(format="flt", layout=stream.layout, rate=self.rate)
+                for frame in self._frames(container.decode(stream), packed):
+                    block = frame.to_ndarray().reshape(-1, self.channels)
+                    if len(block):
+                        yield position, block
+                        position += len(block)
         except self._av.error.FFmpegError as error:
             raise MediaError(f"{self.name} is damaged or truncated: {_reason(error)}") from error
-
-    def _decoded(self) -> Iterator[Array]:
-        with self._open() as container:
-            stream = container.streams.audio[0]
-            # interleaved floats of one rate, for every decoder
-            packed = self._av.AudioResampler(format="flt", layout=stream.layout, rate=self.rate)
-            for frame in self._frames(container.decode(stream), packed):
-                block = frame.to_ndarray().reshape(-1, self.channels)
-                if len(block):
-                    yield block
 
     def _frames(self, decoded: Iterator[Any], packed: Any) -> Iterator[Any]:
         for frame in itertools.chain(decoded, [None]):
@@ -262,6 +275,27 @@ def open_encoded(data: Path | bytes, name: str) -> Source:
         return AvSource(data, name, av)
     except av.error.FFmpegError as error:
         raise MediaError(f"cannot read {name} as audio: {reason}; FFmpeg says: {_reason(error)}") from error
+
+
+def _mono_blocks(decoded: Iterator[tuple[int, Array]], first: int, check: Check, name: str) -> Iterator[Samples]:
+    """Yield the blocks of a decoder, which have their positions, as mono from frame `first` on."""
+    for start, block in decoded:
+        check(start + len(block))
+        if start + len(block) > first:
+            skip = max(0, first - start)
+            mono = to_mono(block[skip:])
+            check_samples(mono, start + skip, name)
+            yield mono
+
+
+def _count(frames: int | None, decoded: Iterator[tuple[int, Array]], check: Check) -> int:
+    if frames is not None:
+        return frames
+    end = 0
+    for start, block in decoded:
+        end = start + len(block)
+        check(end)
+    return end
 
 
 def _plausible(rate: int, channels: int, name: str) -> tuple[int, int]:

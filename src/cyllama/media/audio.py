@@ -9,6 +9,7 @@ array([...], dtype=float32)
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import stat
@@ -17,17 +18,18 @@ import weakref
 from collections.abc import Iterable, Iterator
 from numbers import Real
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import soxr
 
-from cyllama.errors import MediaError
+from cyllama._cancel import AnyCancel, Cancel, check_cancel, raise_if_cancelled
+from cyllama.errors import AudioTooLongError, MediaError
 from cyllama.media._audio_sources import ArraySource, Source, open_encoded
 from cyllama.media._samples import Samples, as_array, check_rate
 from cyllama.media.paths import checked_path
 
-__all__ = ["SAMPLE_RATE", "AudioStream", "Clips", "load_audio", "parse_clips"]
+__all__ = ["SAMPLE_RATE", "AudioStream", "Clips", "RangeReader", "load_audio", "parse_clips"]
 
 SAMPLE_RATE = 16_000  # Hz, of speech models
 WINDOW_SECONDS = 30.0
@@ -60,11 +62,19 @@ class AudioStream:
         The ranges of seconds that iteration yields; default: all.
     allow_empty : bool
         Accept audio without samples.
+    max_seconds : float, optional
+        Largest length of the source; compared with the header, and while decoding with what was decoded.
+    cancel : Cancel, optional
+        Checked for each block of at most 4 s that is decoded.
 
     Raises
     ------
     FileNotFoundError, IsADirectoryError, PermissionError
         The path cannot be read.
+    AudioTooLongError
+        The source is longer than `max_seconds`; a ValueError. Also raised while reading.
+    CancelledError
+        Also raised while reading.
     MediaError
         The file is not audio, is truncated, or needs PyAV.
     TypeError
@@ -87,11 +97,18 @@ class AudioStream:
         target_rate: int = SAMPLE_RATE,
         clip: Clips | None = None,
         allow_empty: bool = False,
+        max_seconds: float | None = None,
+        cancel: Cancel | None = None,
     ) -> None:
+        check_cancel(cancel)
         self.target_rate = check_rate(target_rate, "target_rate")
+        self.max_seconds = None if max_seconds is None else _check_max_seconds(max_seconds)
+        self._cancel = cancel
+        self._owner: AudioStream | None = None  # keeps the temporary file of a stream that this is a copy of
         if isinstance(audio, tuple):
             sample_rate, audio = _pair(audio, sample_rate)
         self._source = self._open(audio, sample_rate)
+        self._check(self._source.frames or 0)
         if not allow_empty and self._source.frames == 0:
             raise ValueError(f"{self._source.name} has no samples")
         self.clips = ((0.0, None),) if clip is None else parse_clips(clip, self.duration)
@@ -115,8 +132,22 @@ class AudioStream:
     def duration(self) -> float:
         """The length of the source in seconds. A file whose header does not contain it is decoded once."""
         if self._source.frames is None:
-            self._source.frames = sum(len(block) for block in self._source.blocks(0))
+            self._source.frames = self._source.count(self._check)
         return self._source.frames / self._source.rate
+
+    def with_cancel(self, cancel: Cancel | None) -> AudioStream:
+        """Return a stream of the same source that `cancel` stops as well."""
+        if cancel is None:
+            return self
+        stream = copy.copy(self)
+        stream._owner, stream._cancel = self, AnyCancel(self._cancel, cancel)
+        return stream
+
+    def _check(self, frames: int) -> None:
+        """Check the length of what was decoded, and whether to stop."""
+        raise_if_cancelled(self._cancel, "decoding audio")
+        if self.max_seconds is not None and frames > self.max_seconds * self._source.rate:
+            raise AudioTooLongError(f"{self.name} is longer than {self.max_seconds:g} s (max_seconds)")
 
     def blocks(
         self, start: float = 0.0, end: float | None = None, *, seconds: float = WINDOW_SECONDS
@@ -184,7 +215,9 @@ class AudioStream:
         path = Path(name)
         weakref.finalize(self, path.unlink, missing_ok=True)
         with open(handle, "wb") as out:
-            _copy(file, out)
+            while data := _read(file):
+                out.write(data)
+                raise_if_cancelled(self._cancel, "reading audio")
         return path
 
     def _samples(self, first: int, last: int | None) -> Iterator[Samples]:
@@ -208,7 +241,7 @@ class AudioStream:
         resampler = None
         if source.rate != self.target_rate:
             resampler = soxr.ResampleStream(source.rate, self.target_rate, 1, dtype="float32", quality="HQ")
-        for block in source.blocks(first):
+        for block in source.blocks(first, self._check):
             position += len(block)
             yield block if resampler is None else resampler.resample_chunk(block)
         if source.frames is not None and position + source.slack < source.frames:
@@ -220,6 +253,45 @@ class AudioStream:
             yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
+class RangeReader:
+    """Reads ranges of a stream in the order of their starts, and decodes the audio only once.
+
+    Without it, each range would be decoded from the start of a file that cannot be searched, such as Ogg.
+
+    Parameters
+    ----------
+    stream : AudioStream
+    """
+
+    def __init__(self, stream: AudioStream) -> None:
+        self._stream = stream
+        self._samples: Iterator[Samples] | None = None
+        self._kept = np.zeros(0, np.float32)
+        self._first = 0  # index of the first sample of `_kept`
+
+    def read(self, start: float, end: float) -> Samples:
+        """Return the samples of a range as `AudioStream.read`; a start before the last one decodes again."""
+        first, last = _sample_range(start, end, self._stream.target_rate)
+        assert last is not None
+        if self._samples is None or first < self._first:
+            self._samples = self._stream._samples(first, None)
+            self._first, self._kept = first, self._kept[:0]
+        skip = min(len(self._kept), first - self._first)
+        self._first += skip
+        parts = [self._kept[skip:]]
+        position = self._first + len(parts[0])
+        while position < last and (samples := next(self._samples, None)) is not None:
+            position += len(samples)
+            if position > first:
+                parts.append(samples)
+            else:
+                self._first = position
+        self._kept = np.concatenate(parts)
+        skip = min(len(self._kept), first - self._first)
+        self._first, self._kept = self._first + skip, self._kept[skip:]
+        return self._kept[: last - self._first].copy()
+
+
 def load_audio(
     audio: object,
     *,
@@ -228,6 +300,7 @@ def load_audio(
     clip: Clips | None = None,
     allow_empty: bool = False,
     max_seconds: float | None = None,
+    cancel: Cancel | None = None,
 ) -> Samples:
     """Convert audio to mono float32 samples of one rate, 16,000 Hz by default; several clips are concatenated.
 
@@ -236,7 +309,8 @@ def load_audio(
     Parameters
     ----------
     max_seconds : float, optional
-        Reject longer audio; no more than that is decoded, even if the header is wrong.
+        Reject longer audio; no more than that is decoded, even if the header is wrong. With `clip`, the limit of all
+        clips together.
 
     Returns
     -------
@@ -245,10 +319,18 @@ def load_audio(
 
     Raises
     ------
-    ValueError
-        The audio is longer than `max_seconds`.
+    AudioTooLongError
+        The audio is longer than `max_seconds`; a ValueError.
     """
-    stream = AudioStream(audio, sample_rate=sample_rate, target_rate=target_rate, clip=clip, allow_empty=allow_empty)
+    stream = AudioStream(
+        audio,
+        sample_rate=sample_rate,
+        target_rate=target_rate,
+        clip=clip,
+        allow_empty=allow_empty,
+        max_seconds=max_seconds if clip is None else None,
+        cancel=cancel,
+    )
     most = math.inf if max_seconds is None else max_seconds * target_rate
     parts, n = [], 0
     for start, end in stream.clips:
@@ -256,7 +338,7 @@ def load_audio(
             parts.append(samples)
             n += len(samples)
             if n > most:
-                raise ValueError(f"{stream.name} is longer than {max_seconds:g} s (max_seconds)")
+                raise AudioTooLongError(f"{stream.name} is longer than {max_seconds:g} s (max_seconds)")
     return _joined(parts)
 
 
@@ -331,15 +413,20 @@ def _is_encoded(audio: object) -> bool:
     return isinstance(audio, (str, bytes, bytearray, os.PathLike)) or callable(getattr(audio, "read", None))
 
 
-def _copy(file: Any, out: BinaryIO) -> None:
-    while True:
-        data = file.read(1 << 20)
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            kind = type(data).__name__
-            raise TypeError(f"the file object gave {kind}, expected bytes; open it in binary mode ('rb')")
-        if not data:
-            return
-        out.write(data)
+def _read(file: Any) -> bytes:
+    data = file.read(1 << 20)
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        kind = type(data).__name__
+        raise TypeError(f"the file object gave {kind}, expected bytes; open it in binary mode ('rb')")
+    return bytes(data)
+
+
+def _check_max_seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"max_seconds is {value!r}, expected a number of seconds")
+    if not float(value) >= 0:  # NaN as well
+        raise ValueError(f"max_seconds is {value!r}, expected at least 0")
+    return float(value)
 
 
 def _sample_range(start: float, end: float | None, rate: int) -> tuple[int, int | None]:

@@ -286,11 +286,9 @@ def _decoded(file: io.BytesIO, name: str, max_pixels: int | None) -> Pixels:
         _check_size(image.size, name, max_pixels)
         with _reading(name, max_pixels):
             several = getattr(image, "is_animated", False) and image.format not in FIRST_IS_WHOLE
+            count = getattr(image, "n_frames", "several") if several else 1  # reads the other images
         if several:
-            raise MediaError(
-                f"{name} has {getattr(image, 'n_frames', 'several')} images, expected one; open it with Pillow and "
-                "seek() the image"
-            )
+            raise MediaError(f"{name} has {count} images, expected one; open it with Pillow and seek() the image")
         return _composed(image, name, max_pixels)
 
 

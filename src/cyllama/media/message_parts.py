@@ -65,6 +65,7 @@ class MediaRules:
         Whether paths are opened: all, or those in these folders.
     allow_urls : bool, str or sequence of str
         Whether ``http`` and ``https`` URLs are opened: all, or those of these hosts; ``*`` matches any characters.
+        Addresses that are not public (this machine, its network) are opened only for a host that is given in full.
     max_bytes : int
         Size of one file.
     max_pixels, max_total_pixels : int
@@ -122,9 +123,18 @@ class MediaRules:
             raise ValueError(f"{name} is the URL {shorten(url)}, which is opened only with allow_urls")
         if self.allow_urls is True:
             return
-        hosts = [self.allow_urls] if isinstance(self.allow_urls, str) else self.allow_urls
-        if not any(fnmatch.fnmatchcase(parts.hostname.lower(), host.lower()) for host in hosts):
+        if not any(fnmatch.fnmatchcase(parts.hostname.lower(), host) for host in self._hosts()):
             raise ValueError(f"{name} is the URL {shorten(url)}, whose host is not in allow_urls")
+
+    def allow_private(self, host: str) -> bool:
+        """Return whether a host may have an address that is not public."""
+        return host.strip("[]").lower() in self._hosts()
+
+    def _hosts(self) -> list[str]:
+        if isinstance(self.allow_urls, bool):
+            return []
+        hosts = [self.allow_urls] if isinstance(self.allow_urls, str) else self.allow_urls
+        return [host.lower() for host in hosts]
 
 
 def list_media(values: Any, kind: str, name: str) -> list[Media]:
@@ -190,7 +200,7 @@ def part_media(part: Mapping[str, Any], name: str, rules: MediaRules, cancel: Ca
     kind = part.get("type")
     if kind in VIDEOS:
         raise UnsupportedError(f"{name} is a video, expected some of its images, in order")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         return None
     medium, key = KINDS[kind]
     value, form, where = _value(part, key, name)
@@ -233,6 +243,7 @@ def _open(text: str, form: str, name: str, rules: MediaRules, cancel: Cancel | N
         text,
         name,
         lambda url: rules.check_url(url, name),
+        allow_private=rules.allow_private,
         max_bytes=rules.max_bytes,
         seconds=rules.fetch_seconds,
         cancel=cancel,

@@ -18,7 +18,20 @@ from cyllama.models.registry import MODELS, Model
 if TYPE_CHECKING:
     from cyllama.models._download import Progress
 
-__all__ = ["Model", "cache_folder", "check", "find", "get", "installed", "list_models", "path", "remove", "resolve"]
+__all__ = [
+    "HUB_PREFIX",
+    "Model",
+    "cache_folder",
+    "cached",
+    "check",
+    "find",
+    "get",
+    "installed",
+    "list_models",
+    "path",
+    "remove",
+    "resolve",
+]
 
 HUB_PREFIX = "hf:"
 MODEL_SUFFIXES = (".gguf", ".bin", ".safetensors", ".ckpt", ".pth", ".pt", ".onnx")
@@ -69,6 +82,25 @@ def installed(name: str) -> bool:
         There is no such model.
     """
     return _present(find(name))
+
+
+def cached(name: str) -> Path | None:
+    """Return the path of a model, or of a file with ``hf:``, if it is in the cache; else None.
+
+    Raises
+    ------
+    ValueError
+        There is no such model.
+    """
+    if not name.startswith(HUB_PREFIX):
+        return path(name) if installed(name) else None
+    repository, file, revision = _hub_parts(name)
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    found = try_to_load_from_cache(repository, file, revision=revision)
+    return Path(found) if isinstance(found, str) else None
 
 
 def get(name: str, *, progress: Progress | None = None, verify: bool = False) -> Path:
@@ -186,6 +218,8 @@ def remove(name: str) -> bool:
     ------
     ValueError
         There is no such model.
+    OSError
+        A file cannot be removed, such as in a cache that cannot be written.
     """
     from cyllama.models._install import discard
 
@@ -218,17 +252,23 @@ def _suggestion(wanted: str) -> str:
 
 
 def _from_hub(name: str) -> Path:
-    parts = name[len(HUB_PREFIX) :].split("/")
-    if len(parts) < 3 or not all(parts):
-        raise ValueError(f"name is {name!r}, expected hf:organisation/repository/file")
-    repository, _, revision = parts[1].partition("@")
+    repository, file, revision = _hub_parts(name)
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
         raise UnsupportedError(f"{name} needs huggingface_hub: pip install huggingface_hub") from error
     try:
-        found = hf_hub_download(f"{parts[0]}/{repository}", "/".join(parts[2:]), revision=revision or None)
+        found = hf_hub_download(repository, file, revision=revision)
     except (OSError, ValueError) as error:  # base classes of the exceptions of huggingface_hub
         text = " ".join(str(error).split()) or type(error).__name__
         raise DownloadError(f"cannot get {name} from the Hugging Face hub: {text}") from error
     return Path(found)
+
+
+def _hub_parts(name: str) -> tuple[str, str, str | None]:
+    """Return the repository, the file and the revision of a name with ``hf:``."""
+    parts = name[len(HUB_PREFIX) :].split("/")
+    if len(parts) < 3 or not all(parts):
+        raise ValueError(f"name is {name!r}, expected hf:organisation/repository/file")
+    repository, _, revision = parts[1].partition("@")
+    return f"{parts[0]}/{repository}", "/".join(parts[2:]), revision or None

@@ -10,6 +10,8 @@ import contextlib
 import hashlib
 import logging
 import os
+import stat
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +46,8 @@ Progress = Callable[[int, int], None]
 
 CHUNK = 1 << 18
 ATTEMPTS = 3
+PART = ".part"
+STALE_SECONDS = 7 * 24 * 3600.0  # a download that was not continued for so long was given up
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,8 @@ def fetch(
     """Return the path of an archive in the cache; download it first if it is not there.
 
     An interrupted download leaves a ``.part`` file, which the next call continues. The file is renamed after a hash
-    check. May be called from several threads and processes at once.
+    check. A ``.part`` file that was not written for a week is removed by the next download of any archive. May be
+    called from several threads and processes at once.
 
     Parameters
     ----------
@@ -154,6 +159,7 @@ def fetch(
     with locked(folder / (archive.filename or f"{archive.package}-{archive.version}")):
         if _is_cached(archive, folder):
             return folder / archive.filename
+        _remove_stale(folder)
         return _fetch(archive, folder, url, settings or pip_settings(), progress)
 
 
@@ -305,7 +311,7 @@ def _from_link(link: Link) -> _Source:
 
 def _download(source: _Source, path: Path, archive: Archive, session: PyPIClient, progress: Progress | None) -> None:
     """Download to ``path.part``, check the hash and rename, unless the file is in the cache."""
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(path.name + PART)
     expected = archive.sha256 or source.sha256
     if expected and path.is_file() and sha256_of(path) == expected:
         return
@@ -329,7 +335,7 @@ def _transfer(source: _Source, part: Path, size: int, session: PyPIClient, progr
     problem: Exception | None = None
     done = total = 0
     for _ in range(ATTEMPTS):
-        offset = part.stat().st_size if part.exists() else 0
+        offset = _size_of_part(part)
         if size and offset == size:
             return True
         with contextlib.ExitStack() as stack:
@@ -351,6 +357,27 @@ def _transfer(source: _Source, part: Path, size: int, session: PyPIClient, progr
     raise DownloadError(
         f"truncated: {source.shown} ended after {done:,} of {size or total:,} bytes; try again to continue"
     ) from problem
+
+
+def _size_of_part(part: Path) -> int:
+    """Return the size of an interrupted download; remove a link, which would be followed to another file."""
+    try:
+        found = part.lstat()
+    except FileNotFoundError:
+        return 0
+    if stat.S_ISREG(found.st_mode):
+        return found.st_size
+    with _disk_errors(part):
+        part.unlink()
+    return 0
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove interrupted downloads that nothing continued for `STALE_SECONDS`."""
+    for part in folder.glob(f"*{PART}"):
+        with contextlib.suppress(OSError):
+            if part.lstat().st_mtime < time.time() - STALE_SECONDS:
+                part.unlink()
 
 
 @contextlib.contextmanager
@@ -385,7 +412,7 @@ def _write(
 ) -> tuple[int, Exception | None]:
     """Write the chunks to `part` from `start`; return its length and the exception of the connection."""
     done = start
-    with _disk_errors(part), open(part, "r+b" if start else "wb") as file:
+    with _disk_errors(part), open(part, "r+b" if start else "wb", opener=_open_part) as file:
         file.seek(start)
         file.truncate()
         while True:
@@ -399,6 +426,10 @@ def _write(
             done += len(chunk)
             if progress is not None:
                 progress(done, max(total, done) if total else 0)
+
+
+def _open_part(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 @contextlib.contextmanager

@@ -32,7 +32,8 @@ def make(model: Model, destination: Path, *, progress: Progress | None = None) -
     model : Model
         A model of the registry.
     destination : path
-        The file. An existing file with the right hash is kept; else the file is replaced after a hash check.
+        The file. An existing file with the right hash is kept, also in a cache that cannot be written; else the file is
+        replaced after a hash check. Its folder is the model's alone: what interrupted calls left there is removed.
     progress : callable, optional
         Called with (bytes done, bytes in total) of each download; by default, a terminal shows a progress line.
 
@@ -41,11 +42,16 @@ def make(model: Model, destination: Path, *, progress: Progress | None = None) -
     DownloadError
         The model cannot be downloaded or converted, or has another hash.
     """
+    if _is_complete(model, destination):
+        return destination
     with locked(destination.parent):
-        if destination.is_file() and (not model.sha256 or sha256_of(destination) == model.sha256):
+        if _is_complete(model, destination):  # made by another process in the meantime
             return destination
         try:
             destination.parent.mkdir(parents=True, exist_ok=True)
+            for left in destination.parent.iterdir():
+                if left != destination:
+                    _remove(left)
         except OSError as error:
             raise full_disk(error, model.file, destination.parent) from error
         handle, name = tempfile.mkstemp(prefix=f".{model.file}-", dir=destination.parent)
@@ -68,16 +74,37 @@ def make(model: Model, destination: Path, *, progress: Progress | None = None) -
 
 
 def discard(model: Model, destination: Path) -> bool:
-    """Remove a model from the cache, and the archives that no other model uses; return whether a file was removed."""
-    found = destination.parent.is_dir()
-    shutil.rmtree(destination.parent, ignore_errors=True)
+    """Remove a model from the cache, and the archives that no other model uses; return whether a file was removed.
+
+    Raises
+    ------
+    OSError
+        A file cannot be removed; names it or its folder.
+    """
+    found = _remove(destination.parent)
     shared = {archive for other in MODELS if other is not model for archive in other.archives}
     for archive in set(model.archives) - shared:
         for name in (archive.filename, f"{archive.filename}.part"):
-            path = cache_folder("archives") / name
-            found = found or path.exists()
-            path.unlink(missing_ok=True)
+            found = _remove(cache_folder("archives") / name) or found
     return found
+
+
+def _remove(path: Path) -> bool:
+    """Remove a file, a link or a folder; return whether it was there."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    return True
+
+
+def _is_complete(model: Model, path: Path) -> bool:
+    return path.is_file() and (not model.sha256 or sha256_of(path) == model.sha256)
 
 
 def _fill(model: Model, temporary: Path, progress: Progress | None) -> None:

@@ -113,19 +113,19 @@ cdef class EngineCall(CallState):
         return self._stop
 
     cdef bint on_progress(self, int step, int steps, float seconds) noexcept nogil:
-        if self._stop:
+        if self._stopped():
             return False
         with gil:
             return self._on_progress_gil(step, steps, seconds)
 
     cdef bint on_tiles(self, int tile, int tiles, float seconds) noexcept nogil:
-        if self._stop:
+        if self._stopped():
             return False
         with gil:
             return self._call_gil(self._tiles, tile, tiles, seconds)
 
     cdef int on_preview(self, int step, int count, lib.sd_image_t * frames, bint is_noisy) noexcept nogil:
-        if not self._stop:
+        if not self._stopped():
             with gil:
                 self._on_preview_gil(step, count, frames, is_noisy)
         return 0

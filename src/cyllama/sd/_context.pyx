@@ -15,7 +15,7 @@ from cyllama._native import _core as native
 from cyllama._params import enum_value
 from cyllama.errors import EngineError, ImageGenerationError, ModelLoadError, UnsupportedError
 from cyllama.sd._enums import SampleMethod, Scheduler
-from cyllama.sd._errors import failure_reason, failure_type
+from cyllama.sd._errors import failure_reason
 from cyllama.sd.params import SDContextParams
 
 # Families with a table for the AYS scheduler.
@@ -26,7 +26,7 @@ def engine_failed(kind: type, what: str, function: str) -> Exception:
     """Return the exception for a call without a result, with the reason that the engine logged."""
     log = native.last_log()
     reason = failure_reason(log)
-    return engine_error(failure_type(kind, log), f"{what}: {reason}" if reason else what, "sd", function, None)
+    return engine_error(kind, f"{what}: {reason}" if reason else what, "sd", function, None)
 
 
 @cython.no_gc_clear  # freeing needs the fields
@@ -77,8 +77,8 @@ cdef class SDContext(Handle):
                 self._ptr = shim.load_context(&c_params, call.hooks)
         except EngineError as error:
             call.finish()
-            raise ModelLoadError(f"cannot load the model: {error.message}", engine="sd", function="new_sd_ctx",
-                                 log=error.log) from error
+            raise engine_error(ModelLoadError, f"cannot load the model: {error.message}", "sd", "new_sd_ctx",
+                               None) from error
         finally:
             call.end()
         if call.stopped():

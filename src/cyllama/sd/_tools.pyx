@@ -1,10 +1,10 @@
 """Convert model files and detect edges in images."""
 
 import os
-import secrets
 
 from libcpp cimport bool as cbool
 
+from cyllama._native._exit cimport RunningCall
 from cyllama._native._core cimport start_call
 from cyllama._native._handle cimport path_bytes
 from cyllama.sd cimport libsd as lib
@@ -13,11 +13,12 @@ from cyllama.sd._calls cimport EngineCall
 from cyllama.sd._fill cimport c_image
 
 from cyllama._native import _core as native
-from cyllama._native.files import final_path
+from cyllama._native.files import atomic_path
 from cyllama.errors import EngineError
 from cyllama.sd._context import engine_failed
 from cyllama._params import check_image, check_number, check_text, enum_value
 from cyllama.sd._enums import SDType
+from cyllama.sd._pickle_check import check_checkpoint
 from cyllama.sd.params import MAX_TEXT, check_tensor_type_rules
 
 # Types that the engine can write: those whose quantizer needs no importance matrix.
@@ -66,37 +67,37 @@ def convert(input_path: str | bytes | os.PathLike, output_path: str | bytes | os
     check_tensor_type_rules(tensor_type_rules or "")
     if not isinstance(convert_name, bool):
         raise TypeError(f"convert_name is {convert_name!r}, expected True or False")
-    target = os.fspath(final_path(output_path))
+    for raw in filter(None, (raw_input, raw_vae)):
+        check_checkpoint(raw)
     ending = ".safetensors" if os.fsdecode(output_path).endswith(".safetensors") else ".gguf"
     cdef int c_type = _output_type(output_type, ending)
-    # in the folder of the target, so that os.replace is atomic
-    temporary = os.path.join(os.path.dirname(target), f".cyllama-{secrets.token_hex(8)}{ending}")
-    cdef bytes raw_output = os.fsencode(temporary)
+    cdef EngineCall call = EngineCall(cancel, progress)
+    native.load_backends()
+    with atomic_path(output_path, suffix=ending) as temporary:
+        _convert(raw_input, raw_vae, os.fsencode(temporary), c_type, raw_rules, convert_name, call)
+
+
+cdef int _convert(bytes raw_input, bytes raw_vae, bytes raw_output, int c_type, bytes raw_rules, bint names,
+                  EngineCall call) except -1:
     cdef const char * c_input = raw_input
     cdef const char * c_vae = raw_vae
     cdef const char * c_output = raw_output
     cdef const char * c_rules = raw_rules
-    cdef cbool c_names = <bint> convert_name
+    cdef cbool c_names = names
     cdef cbool done = False
-    cdef EngineCall call = EngineCall(cancel, progress)
-    native.load_backends()
     call.begin()
     try:
-        try:
-            with nogil:
-                done = shim.run_convert(c_input, c_vae, c_output, <lib.sd_type_t> c_type, c_rules, c_names, call.hooks)
-        except EngineError:
-            call.finish()
-            raise
-        finally:
-            call.end()
+        with nogil:
+            done = shim.run_convert(c_input, c_vae, c_output, <lib.sd_type_t> c_type, c_rules, c_names, call.hooks)
+    except EngineError:
         call.finish()
-        if not done:
-            raise engine_failed(EngineError, f"cannot convert {os.fsdecode(raw_input)}", "convert")
-        os.replace(temporary, target)
+        raise
     finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+        call.end()
+    call.finish()
+    if not done:
+        raise engine_failed(EngineError, f"cannot convert {os.fsdecode(raw_input)}", "convert")
+    return 0
 
 
 def _is_folder(path: object) -> bool:
@@ -152,6 +153,7 @@ def preprocess_canny(image, high_threshold: float = 0.08, low_threshold: float =
     cdef float c_strong = check_number(strong, "strong", 0, 1)
     cdef cbool c_inverse = <bint> inverse
     cdef lib.sd_image_t c_edges = c_image(edges)
+    cdef RunningCall _running = RunningCall()  # the end of the interpreter waits for it
     start_call()
     with nogil:
         lib.preprocess_canny(c_edges, c_high, c_low, c_weak, c_strong, c_inverse)

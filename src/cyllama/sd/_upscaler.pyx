@@ -6,6 +6,7 @@ cimport cython
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport free
 
+from cyllama._native._core cimport engine_error
 from cyllama._native._handle cimport Handle, check_range, path_bytes
 from cyllama.sd cimport libsd as lib
 from cyllama.sd cimport libshim as shim
@@ -15,6 +16,7 @@ from cyllama.sd._fill cimport c_image
 from cyllama._native import _core as native
 from cyllama.errors import EngineError, ImageGenerationError, ModelLoadError
 from cyllama.sd._context import engine_failed
+from cyllama.sd._pickle_check import check_checkpoint
 from cyllama._params import check_image
 
 # The engine counts the pixels of the result with 32-bit integers.
@@ -61,6 +63,7 @@ cdef class Upscaler(Handle):
         check_range(n_threads, "n_threads", 1, 512)
         if tile_size != 0:
             check_range(tile_size, "tile_size", 8, 4096)
+        check_checkpoint(raw)
         cdef const char * c_path = raw
         cdef bint c_offload = offload_params_to_cpu
         cdef bint c_direct = direct
@@ -74,8 +77,8 @@ cdef class Upscaler(Handle):
                 self._ptr = shim.load_upscaler(c_path, c_offload, c_direct, c_threads, c_tile, call.hooks)
         except EngineError as error:
             call.finish()
-            raise ModelLoadError(f"cannot load {os.fsdecode(raw)}: {error.message}", engine="sd",
-                                 function="new_upscaler_ctx", log=error.log) from error
+            raise engine_error(ModelLoadError, f"cannot load {os.fsdecode(raw)}: {error.message}", "sd",
+                               "new_upscaler_ctx", None) from error
         finally:
             call.end()
         if call.stopped():

@@ -13,6 +13,7 @@ from PIL import Image
 
 from cyllama import models
 from cyllama._cancel import Cancel
+from cyllama._native.memory import return_memory
 from cyllama.media.image import ImageSource, Pixels, fitted, to_pixels
 from cyllama.sd import _tools
 from cyllama.sd._fill import check_request
@@ -307,6 +308,7 @@ def upscale(
             path = models.resolve(model)
             with Upscaler(path, tile_size=tile_size, n_threads=n_threads, cancel=cancel) as upscaler:
                 large = upscaler.upscale(pixels, progress=hooks.step, cancel=cancel)
+            return_memory()
     finally:
         hooks.close()
     if factor is not None:
@@ -354,6 +356,8 @@ def convert(
     Raises
     ------
     TypeError, ValueError, FileNotFoundError, CancelledError
+    ModelLoadError
+        The input is a pickle that exceeds a limit.
     EngineError
         The input is not a model, or cannot be written; `output_path` does not exist then.
 

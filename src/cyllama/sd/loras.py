@@ -11,7 +11,7 @@ from typing import Any
 
 from cyllama.sd.params import Lora
 
-__all__ = ["find_lora", "lora_list", "prompt_with_loras", "reject_lora_tags", "split_prompt"]
+__all__ = ["lora_list", "lora_names", "prompt_with_loras", "reject_lora_tags", "split_prompt"]
 
 TAG = re.compile(r"<lora:([^:<>]+)(?::([^<>]*))?>", re.IGNORECASE)
 HIGH_NOISE = "|high_noise|"  # prefix of the name: for the high-noise model (Wan 2.2)
@@ -40,14 +40,18 @@ def split_prompt(prompt: str, folder: str | os.PathLike[str] | None) -> tuple[st
     ValueError
         A weight is not a number, or `folder` is None.
     """
+    tags = TAG.findall(prompt)
+    if tags and folder is None:
+        raise ValueError(f"the prompt asks for the LoRA {tags[0][0]!r}, expected a lora_dir with its file")
+    files = _lora_files(Path(folder)) if tags and folder is not None else {}
     found = []
-    for name, weight in TAG.findall(prompt):
+    for name, weight in tags:
         high = name.startswith(HIGH_NOISE)
         try:
             multiplier = float(weight) if weight.strip() else 1.0
         except ValueError:
             raise ValueError(f"<lora:{name}:{weight}> has the weight {weight!r}, expected a number") from None
-        path = find_lora(name.removeprefix(HIGH_NOISE).strip(), folder)
+        path = _find(name.removeprefix(HIGH_NOISE).strip(), files, folder)
         found.append(Lora(path=path, multiplier=multiplier, is_high_noise=high))
     text = TAG.sub("", prompt)
     return (re.sub(r"[ \t]{2,}", " ", text).strip() if found else prompt), found
@@ -64,24 +68,28 @@ def reject_lora_tags(negative_prompt: str | None) -> None:
         raise ValueError(f"negative_prompt has {tag[0]!r}, expected LoRAs in the prompt")
 
 
-def find_lora(name: str, folder: str | os.PathLike[str] | None) -> Path:
-    """Find a LoRA file by its name without suffix, in a folder or its subfolders.
+def lora_names(prompt: str) -> list[str]:
+    """Return the names in the LoRA tags of a prompt."""
+    return [name for name, _ in TAG.findall(prompt)]
 
-    Raises
-    ------
-    FileNotFoundError, ValueError
-    """
-    if folder is None:
-        raise ValueError(f"the prompt asks for the LoRA {name!r}, expected a lora_dir with its file")
-    root = Path(folder)
-    files = sorted(path for path in root.rglob("*") if path.suffix.casefold() in SUFFIXES and path.is_file())
-    for path in files:
-        inside = path.relative_to(root).as_posix()
-        if name in (inside, os.path.splitext(inside)[0], path.name, path.stem):
-            return path
-    near = difflib.get_close_matches(name, [path.stem for path in files], 3)
+
+def _lora_files(root: Path) -> dict[str, Path]:
+    """Return the LoRA files of a folder and its subfolders by each of their names, with and without suffix."""
+    found: dict[str, Path] = {}
+    for path in sorted(root.rglob("*")):
+        if path.suffix.casefold() in SUFFIXES and path.is_file():
+            inside = path.relative_to(root).as_posix()
+            for name in (inside, os.path.splitext(inside)[0], path.name, path.stem):
+                found.setdefault(name, path)
+    return found
+
+
+def _find(name: str, files: Mapping[str, Path], folder: object) -> Path:
+    if name in files:
+        return files[name]
+    near = difflib.get_close_matches(name, sorted({path.stem for path in files.values()}), 3)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise FileNotFoundError(f"there is no LoRA {name!r} in {root}{hint}")
+    raise FileNotFoundError(f"there is no LoRA {name!r} in {folder}{hint}")
 
 
 def lora_list(loras: Any) -> list[Lora]:

@@ -14,7 +14,7 @@ import importlib.metadata
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,8 @@ Parameters = dict[str, Any]
 
 KEY = "parameters"
 NEGATIVE = "Negative prompt: "
-PAIR = re.compile(r'\s*([\w][\w \-/]*): ?("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
+LABEL = re.compile(r"[\w \-/]*")
+QUOTED = re.compile(r'"(?:\\.|[^"\\]++)*+"(?=,|\Z)')
 MIN_PAIRS = 3  # a last line with fewer belongs to the prompt
 UNICODE = b"UNICODE\0"
 # Option names and their labels, in the order of the text.
@@ -242,7 +243,7 @@ def parse_infotext(text: str) -> dict[str, Any]:
         values numbers; unknown labels stay as they are, with text values.
     """
     *lines, last = text.strip().split("\n")
-    pairs = PAIR.findall(last)
+    pairs = list(_pairs(last))
     if len(pairs) < MIN_PAIRS:
         lines, pairs = [*lines, last], []
     start = next((i for i, line in enumerate(lines) if line.startswith(NEGATIVE.strip())), len(lines))
@@ -253,11 +254,27 @@ def parse_infotext(text: str) -> dict[str, Any]:
     for label, raw in pairs:
         name = names.get(label.strip().casefold(), label.strip())
         found[name] = _parse_value(name, raw.strip())
-    size = re.fullmatch(r"(\d+)x(\d+)", str(found.get("size", "")))
+    size = re.fullmatch(r"(\d{1,9})x(\d{1,9})", str(found.get("size", "")))
     if size:
         del found["size"]
         found["width"], found["height"] = int(size[1]), int(size[2])
     return found
+
+
+def _pairs(line: str) -> Iterator[tuple[str, str]]:
+    """Yield labels and values of ``label: value, label: "value", ...``; each character is read a few times at most."""
+    position = 0
+    while (colon := line.find(":", position)) >= 0:
+        before = LABEL.match(line[position:colon][::-1])  # backwards from the colon
+        label = before[0][::-1].lstrip(" -/") if before is not None else ""
+        if not label:
+            position = colon + 1
+            continue
+        start = colon + 1 + line.startswith(" ", colon + 1)
+        quoted, comma = QUOTED.match(line, start), line.find(",", start)
+        end = quoted.end() if quoted is not None else comma if comma >= 0 else len(line)
+        yield label, line[start:end]
+        position = end + 1
 
 
 def _format_value(value: Any) -> str:
@@ -269,11 +286,11 @@ def _parse_value(name: str, raw: str) -> Any:
     if raw.startswith('"'):
         try:
             raw = str(json.loads(raw))
-        except ValueError:
+        except (ValueError, RecursionError):
             raw = raw[1:-1]
     try:
         return NUMBERS[name](raw) if name in NUMBERS else raw
-    except ValueError:
+    except (ValueError, RecursionError):
         return raw
 
 

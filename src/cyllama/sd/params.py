@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cyllama._params import MAX_IMAGE_SIDE, Params, param
+from cyllama._params import MAX_IMAGE_SIDE, Params, names_of, param
 from cyllama.sd._enums import (
     CacheMode,
     HiresUpscaler,
@@ -27,6 +27,7 @@ from cyllama.sd._enums import (
     SDType,
     engine_names,
 )
+from cyllama.sd._pickle_check import check_checkpoint
 
 __all__ = [
     "CacheParams",
@@ -65,6 +66,7 @@ class Embedding(Params, c="sd_embedding_t"):
     def _check_together(self) -> None:
         if not self.name or self.path is None:
             raise ValueError(f"an embedding is {self!r}, expected a name and a path")
+        _check_checkpoints(self)
 
 
 @dataclass(kw_only=True, repr=False)
@@ -116,6 +118,7 @@ class SDContextParams(Params, c="sd_ctx_params_t"):
     def _check_together(self) -> None:
         if self.tensor_type_rules is not None:
             check_tensor_type_rules(self.tensor_type_rules)
+        _check_checkpoints(self)
 
     def to_str(self) -> str:
         """Return the engine's text. Source: ``sd_ctx_params_to_str``, stable-diffusion.h."""
@@ -274,6 +277,7 @@ class Lora(Params, c="sd_lora_t"):
     def _check_together(self) -> None:
         if self.path is None:
             raise ValueError(f"a LoRA is {self!r}, expected a path")
+        _check_checkpoints(self)
 
 
 @dataclass(kw_only=True, repr=False)
@@ -289,6 +293,9 @@ class HiresParams(Params, c="sd_hires_params_t"):
     steps: int | None = param("steps; 0: as many as the first pass", low=0, high=MAX_STEPS)
     denoising_strength: float | None = param("fraction of the steps that is computed", low=0.01, high=1)
     upscale_tile_size: int | None = param("tile of the network in pixels; 0: no tiles", low=0, high=4096)
+
+    def _check_together(self) -> None:
+        _check_checkpoints(self)
 
 
 @dataclass(kw_only=True, repr=False)
@@ -369,6 +376,18 @@ class VideoGenParams(RequestFields, VideoFields, c="sd_vid_gen_params_t"):
     strength: float | None = param("how much init_image may change", low=0, high=1)
     vae_tiling: SDTilingParams | None = param("compute the VAE in tiles", c="vae_tiling_params")
     cache: CacheParams | None = param("reuse of steps")
+
+
+def _check_checkpoints(params: Params) -> None:
+    """Check the files of parameters before the engine reads them.
+
+    Raises
+    ------
+    ModelLoadError
+    """
+    for name in names_of(type(params)):
+        if name.endswith("path") and (path := getattr(params, name)) is not None:
+            check_checkpoint(path)
 
 
 def check_tensor_type_rules(rules: str) -> None:

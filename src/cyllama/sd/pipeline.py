@@ -11,6 +11,7 @@ from typing import Self, Unpack
 import numpy as np
 
 from cyllama._cancel import POLL_SECONDS, Cancel, raise_if_cancelled
+from cyllama._native.memory import return_memory
 from cyllama.errors import InUseError, UnsupportedError
 from cyllama.media.image import ImageSource, Pixels, fitted, to_pil
 from cyllama.sd._context import SDContext
@@ -182,6 +183,7 @@ class StableDiffusion:
             A call is running.
         """
         self._context.close()
+        return_memory()
 
     def __enter__(self) -> Self:
         return self

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from cyllama import _html
-from cyllama._native.files import atomic_path
+from cyllama._native.files import write_file
 from cyllama.media.image import Pixels
 from cyllama.sd.metadata import KEY, Parameters, png_info, user_comment
 from cyllama.sd.video import save_video
@@ -69,8 +69,9 @@ class GeneratedImage(Image.Image):
         if kind is None or name is not fp or (os.path.exists(name) and not os.path.isfile(name)):
             super().save(fp, format, **params)  # a file object, a device, or a path that Pillow rejects
             return
-        with atomic_path(name) as temporary:
-            super().save(temporary, kind, **params)
+        out = io.BytesIO()  # Pillow does not notice a file that is written in part
+        super().save(out, kind, **params)
+        write_file(name, out.getbuffer())
 
     def __repr__(self) -> str:
         return f"<GeneratedImage {self.width}x{self.height}>"

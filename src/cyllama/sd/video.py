@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from fractions import Fraction
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cyllama._native.files import atomic_path
+from cyllama._native.files import final_path, write_file
 from cyllama.errors import MediaError, UnsupportedError
 from cyllama.media.image import Pixels, to_pixels_list
 
@@ -61,11 +62,13 @@ def save_video(frames: Any, path: str | os.PathLike[str], *, fps: int = 16) -> P
         return _write_folder(images, target)
     if fps > TICKS.get(suffix, MAX_FPS):
         raise ValueError(f"fps is {fps}, expected 1 to {TICKS[suffix]} for {suffix}")
-    with atomic_path(target) as temporary:
-        if suffix == ".mp4":
-            _write_mp4(images, temporary, fps)
-        else:
-            _write_animation(images, temporary, suffix, fps)
+    final_path(target)  # raises before the frames are encoded
+    out = io.BytesIO()
+    if suffix == ".mp4":
+        _write_mp4(images, out, fps)
+    else:
+        _write_animation(images, out, suffix, fps)
+    write_file(target, out.getbuffer())
     return target
 
 
@@ -112,29 +115,30 @@ def _av() -> Any:
 def _write_folder(images: Sequence[Pixels], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for i, image in enumerate(images):
-        with atomic_path(folder / f"{i + 1:05d}.png") as temporary:
-            Image.fromarray(image).save(temporary, "PNG")
+        out = io.BytesIO()
+        Image.fromarray(image).save(out, "PNG")
+        write_file(folder / f"{i + 1:05d}.png", out.getbuffer())
     return folder
 
 
-def _write_animation(images: Sequence[Pixels], path: str, suffix: str, fps: int) -> None:
+def _write_animation(images: Sequence[Pixels], out: io.BytesIO, suffix: str, fps: int) -> None:
     ticks = TICKS[suffix]
     ends = [round(ticks * (i + 1) / fps) for i in range(len(images))]
     # differences of rounded end times, so that rounding errors do not add up
     durations = [1000 // ticks * (end - begin) for begin, end in zip([0, *ends], ends, strict=False)]
     first, *rest = [Image.fromarray(image) for image in images]
     more: dict[str, Any] = {"lossless": True} if suffix == ".webp" else {"optimize": False}
-    first.save(path, suffix[1:], save_all=True, append_images=rest, duration=durations, loop=0, **more)
+    first.save(out, suffix[1:], save_all=True, append_images=rest, duration=durations, loop=0, **more)
 
 
-def _write_mp4(images: Sequence[Pixels], path: str, fps: int) -> None:
+def _write_mp4(images: Sequence[Pixels], out: io.BytesIO, fps: int) -> None:
     av = _av()
     height, width = (side + side % 2 for side in images[0].shape[:2])  # yuv420p needs even sides
     encoder = next((name for name in ENCODERS if name in av.codecs_available), None)
     if encoder is None:
         raise UnsupportedError(f"this PyAV has none of the encoders {', '.join(ENCODERS)}")
     try:
-        with av.open(path, "w", format="mp4") as container:
+        with av.open(out, "w", format="mp4") as container:
             stream: Any = container.add_stream(encoder, rate=Fraction(fps))
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             for image in images:

@@ -12,8 +12,8 @@ cdef class BaseState(Handle):
     cdef int _count_segments(self) noexcept
     cdef int _count_tokens(self, int i_segment) noexcept
     cdef int _check_results(self) except -1
-    cdef int _check_segment(self, object i) except -1
-    cdef int _check_token(self, object i, object j) except -1
+    cdef int _segment(self, object i_segment) except -1
+    cdef int _token_of(self, object i_segment, object i_token, int * segment) except -1
 
 
 cdef class Callbacks:
@@ -28,6 +28,6 @@ cdef class Callbacks:
     cdef int fail(self, object error) noexcept
 
 
-cdef void call_new_segment(int n_new, void * callbacks) noexcept with gil
-cdef void call_progress(int percent, void * callbacks) noexcept with gil
-cdef cbool call_encoder_begin(void * callbacks) noexcept with gil
+cdef void call_new_segment(int n_new, void * callbacks) noexcept nogil
+cdef void call_progress(int percent, void * callbacks) noexcept nogil
+cdef cbool call_encoder_begin(void * callbacks) noexcept nogil

@@ -4,10 +4,10 @@ cimport cython
 from cpython.pythread cimport PyThread_get_thread_ident
 from libcpp cimport bool as cbool
 
-from cyllama._native._handle cimport Handle
+from cyllama._native._exit cimport is_ending
+from cyllama._native._handle cimport Handle, check_index, integer_of
 
 from cyllama.errors import InUseError
-from cyllama.whisper._checks import check_index
 
 
 @cython.no_gc_clear  # freeing needs the parent
@@ -28,15 +28,19 @@ cdef class BaseState(Handle):
                              "new_segment_callback only")
         return 0
 
-    cdef int _check_segment(self, object i) except -1:
+    cdef int _segment(self, object i_segment) except -1:
+        """Check the index of a segment and return it. Converting comes first: it may run Python code."""
+        cdef long long i = integer_of(i_segment, "i_segment")
         self._check_results()
-        check_index("i_segment", i, self._count_segments())
-        return 0
+        check_index(i, "i_segment", self._count_segments())
+        return <int> i
 
-    cdef int _check_token(self, object i, object j) except -1:
-        self._check_segment(i)
-        check_index("i_token", j, self._count_tokens(i))
-        return 0
+    cdef int _token_of(self, object i_segment, object i_token, int * segment) except -1:
+        """Check the indices of a segment and of a token in it; return both."""
+        cdef long long j = integer_of(i_token, "i_token")
+        segment[0] = self._segment(i_segment)
+        check_index(j, "i_token", self._count_tokens(segment[0]))
+        return <int> j
 
 
 cdef class Callbacks:
@@ -53,7 +57,12 @@ cdef class Callbacks:
         return 0
 
 
-cdef void call_new_segment(int n_new, void * callbacks) noexcept with gil:
+cdef void call_new_segment(int n_new, void * callbacks) noexcept nogil:
+    if not is_ending():
+        _new_segment_gil(n_new, callbacks)
+
+
+cdef void _new_segment_gil(int n_new, void * callbacks) noexcept with gil:
     cdef Callbacks call = <Callbacks> callbacks
     cdef int n
     if call.state._stop:
@@ -68,11 +77,20 @@ cdef void call_new_segment(int n_new, void * callbacks) noexcept with gil:
         call.owner._callback_thread = 0
 
 
-cdef void call_progress(int percent, void * callbacks) noexcept with gil:
+cdef void call_progress(int percent, void * callbacks) noexcept nogil:
+    if not is_ending():
+        _progress_gil(percent, callbacks)
+
+
+cdef void _progress_gil(int percent, void * callbacks) noexcept with gil:
     (<Callbacks> callbacks).state.progress(min(1.0, percent / 100.0))
 
 
-cdef cbool call_encoder_begin(void * callbacks) noexcept with gil:
+cdef cbool call_encoder_begin(void * callbacks) noexcept nogil:
+    return not is_ending() and _encoder_begin_gil(callbacks)
+
+
+cdef cbool _encoder_begin_gil(void * callbacks) noexcept with gil:
     cdef Callbacks call = <Callbacks> callbacks
     if call.state._poll_gil():
         return False

@@ -1,4 +1,4 @@
-"""Check and convert the arguments of the native handles: indices, samples and mel spectrograms."""
+"""Check and convert the arguments of the native handles: samples and mel spectrograms."""
 
 from __future__ import annotations
 
@@ -7,24 +7,7 @@ import numpy.typing as npt
 
 from cyllama.media._samples import Samples, as_array, check_samples, to_mono
 
-__all__ = ["check_index", "check_mel", "convert_samples"]
-
-
-def check_index(name: str, value: object, count: int) -> None:
-    """Check that an argument is an index below `count`.
-
-    Raises
-    ------
-    TypeError
-        It is not an integer.
-    IndexError
-        It is out of range.
-    """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} is {value!r}, expected an integer")
-    if not 0 <= value.__index__() < count:
-        expected = f"0 to {count - 1}" if count else "no index, as there is nothing to read"
-        raise IndexError(f"{name} is {value}, expected {expected}")
+__all__ = ["check_mel", "convert_samples"]
 
 
 def convert_samples(samples: npt.ArrayLike, max_samples: int, limit: str = "") -> Samples:

@@ -7,10 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cyllama._cancel import Cancel
 from cyllama.media._samples import Samples
-from cyllama.media.audio import SAMPLE_RATE, AudioStream
+from cyllama.media.audio import SAMPLE_RATE, AudioStream, Clips, RangeReader
 
-__all__ = ["WINDOW_SECONDS", "Chunk", "SpeechRange", "audio_chunks", "find_speech", "limit_chunks", "speech_chunks"]
+__all__ = [
+    "WINDOW_SECONDS",
+    "Chunk",
+    "SpeechRange",
+    "audio_chunks",
+    "find_speech",
+    "limit_chunks",
+    "open_stream",
+    "speech_chunks",
+]
 
 SpeechRange = tuple[float, float]  # start and end in seconds
 
@@ -74,6 +84,31 @@ class Chunk:
         """End in the audio, in seconds."""
         last = self.spans[-1]
         return last.time + last.end - last.begin
+
+
+def open_stream(
+    audio: object,
+    sample_rate: int | None,
+    clip: Clips | None,
+    cancel: Cancel | None,
+    *,
+    allow_empty: bool = True,
+) -> AudioStream:
+    """Return the stream of an `audio` argument, which `cancel` stops.
+
+    Raises
+    ------
+    ValueError
+        An `AudioStream` has another rate, or was given with an option that it has itself.
+    """
+    if not isinstance(audio, AudioStream):
+        return AudioStream(audio, sample_rate=sample_rate, clip=clip, allow_empty=allow_empty, cancel=cancel)
+    if audio.target_rate != SAMPLE_RATE:
+        raise ValueError(f"audio is an AudioStream of {audio.target_rate} Hz, expected target_rate={SAMPLE_RATE}")
+    for name, value in (("sample_rate", sample_rate), ("clip_timestamps", clip)):
+        if value is not None:
+            raise ValueError(f"{name} is {value!r}, but audio is an AudioStream, which has its own")
+    return audio.with_cancel(cancel)
 
 
 def audio_chunks(stream: AudioStream) -> Iterator[Chunk]:
@@ -150,27 +185,28 @@ def speech_chunks(stream: AudioStream, speech: list[SpeechRange], seconds: float
     seconds : float
         Maximum length of a chunk; `WINDOW_SECONDS` for one window of the encoder.
     """
+    reader = RangeReader(stream)
     group: list[SpeechRange] = []
     length = 0.0
     for start, end in speech:
         more = end - start + OVERLAP_SECONDS + GAP_SECONDS
         if group and length + more > seconds:
-            yield _join_ranges(stream, group)
+            yield _join_ranges(reader, group)
             group, length = [], 0.0
         group.append((start, end))
         length += more
     if group:
-        yield _join_ranges(stream, group)
+        yield _join_ranges(reader, group)
 
 
-def _join_ranges(stream: AudioStream, ranges: list[SpeechRange]) -> Chunk:
+def _join_ranges(reader: RangeReader, ranges: list[SpeechRange]) -> Chunk:
     gap = np.zeros(round(GAP_SECONDS * SAMPLE_RATE), np.float32)
     blocks: list[Samples] = []
     spans: list[Span] = []
     n = 0
     for i, (start, end) in enumerate(ranges):
         is_last = i == len(ranges) - 1
-        samples = stream.read(start, end if is_last else min(end + OVERLAP_SECONDS, stream.duration))
+        samples = reader.read(start, end if is_last else end + OVERLAP_SECONDS)
         begin = n / SAMPLE_RATE
         spans.append(Span(begin, begin + end - start, start))  # the overlap maps to the end of the span
         for block in (samples,) if is_last else (samples, gap):

@@ -79,8 +79,7 @@ cdef class FullParams:
             prompt = context.tokenize(params.initial_prompt)
         if prompt is not None:
             for token in prompt:
-                context._check_token(token, "a token of prompt_tokens")
-                self.prompt.push_back(token)
+                self.prompt.push_back(context._check_token(token, "a token of prompt_tokens"))
             self.c.prompt_tokens = self.prompt.data()
             self.c.prompt_n_tokens = <int> self.prompt.size()
         if params.suppress_regex is not None:
@@ -95,8 +94,7 @@ cdef class FullParams:
                                  f"expression of ECMAScript: {reason}") from None
             state.finish()
         for token in params.suppress_tokens or ():
-            context._check_token(token, "a token of suppress_tokens")
-            self.suppressed.push_back(token)
+            self.suppressed.push_back(context._check_token(token, "a token of suppress_tokens"))
 
     def _grammar(self, params) -> None:
         cdef size_t i

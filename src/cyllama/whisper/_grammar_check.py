@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import graphlib
 from collections.abc import Mapping, Sequence
 
 from cyllama.errors import GrammarError
@@ -31,24 +32,40 @@ def check_rules(rules: Sequence[Rule], names: Mapping[int, str]) -> None:
             raise GrammarError(f"the grammar uses the rule {name!r}, but does not define it")
     empty = _find_nullable(rules)
     begins = [_first_rules(rule, empty) for rule in rules]
-    for number in range(len(rules)):
-        if _reaches(number, begins):
-            name = names.get(number, "a group or repetition")
-            raise GrammarError(f"the rule {name!r} of the grammar is left-recursive")
+    try:
+        graphlib.TopologicalSorter(dict(enumerate(begins))).prepare()
+    except graphlib.CycleError as error:
+        cycle: list[int] = error.args[1]
+        name = names.get(min(cycle, key=lambda number: (number not in names, number)), "a group or repetition")
+        raise GrammarError(f"the rule {name!r} of the grammar is left-recursive") from None
 
 
 def _find_nullable(rules: Sequence[Rule]) -> set[int]:
-    """Return the rules that match the empty text."""
+    """Return the rules that match the empty text, in time linear in the size of the grammar."""
+    missing: dict[tuple[int, int], int] = {}  # parts of an alternative that are not yet known to match it
+    uses: dict[int, list[tuple[int, int]]] = {}
     empty: set[int] = set()
-    while True:
-        found = {
-            number
-            for number, rule in enumerate(rules)
-            if any(all(part in empty for part in alternative) for alternative in rule)
-        }
-        if found == empty:
-            return empty
-        empty = found
+    waiting: list[int] = []
+
+    def add(number: int) -> None:
+        if number not in empty:
+            empty.add(number)
+            waiting.append(number)
+
+    for number, rule in enumerate(rules):
+        for i, alternative in enumerate(rule):
+            missing[number, i] = len(alternative)
+            if not alternative:
+                add(number)
+            for part in alternative:
+                if part is not None:
+                    uses.setdefault(part, []).append((number, i))
+    while waiting:
+        for key in uses.get(waiting.pop(), ()):
+            missing[key] -= 1
+            if not missing[key]:
+                add(key[0])
+    return empty
 
 
 def _first_rules(rule: Rule, empty: set[int]) -> set[int]:
@@ -62,17 +79,3 @@ def _first_rules(rule: Rule, empty: set[int]) -> set[int]:
             if part not in empty:
                 break
     return found
-
-
-def _reaches(start: int, begins: Sequence[set[int]]) -> bool:
-    """Return whether a rule can begin with itself, directly or through others."""
-    seen: set[int] = set()
-    waiting = list(begins[start])
-    while waiting:
-        number = waiting.pop()
-        if number == start:
-            return True
-        if number not in seen:
-            seen.add(number)
-            waiting += begins[number]
-    return False

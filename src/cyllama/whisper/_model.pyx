@@ -13,7 +13,7 @@ from cyllama._native cimport libggml as ggml
 from cyllama._native._core cimport engine_error, log_hook
 from cyllama._native._c_memory cimport CMemory
 from cyllama._native.libfields cimport set_enum
-from cyllama._native._handle cimport CallState, Handle, check_range
+from cyllama._native._handle cimport CallState, Handle, check_index, check_range, integer_of
 from cyllama.whisper cimport libwhisper as lib
 from cyllama.whisper._source cimport ModelSource
 from cyllama.whisper.libgrammar cimport parse_grammar
@@ -22,7 +22,6 @@ from cyllama.whisper.libmodel cimport check_whisper_model, loader_of
 from cyllama._cancel import Cancel
 from cyllama._native import _core
 from cyllama.errors import EngineError, GrammarError, ModelLoadError, UnsupportedError
-from cyllama.whisper._checks import check_index
 from cyllama.whisper._grammar_check import check_rules
 from cyllama.whisper._model_source import ModelFile
 from cyllama._params import checked
@@ -175,8 +174,10 @@ cdef class WhisperContext(Handle):
         return 0
 
     cdef int _check_token(self, object token, str what) except -1:
-        check_index(what, token, self.n_vocab)
-        return 0
+        """Check a token and return it."""
+        cdef long long found = integer_of(token, what)
+        check_index(found, what, self.n_vocab)
+        return <int> found
 
     # ----------------------------------------------------------------------------------- sizes
 
@@ -291,9 +292,9 @@ cdef class WhisperContext(Handle):
 
         Source: ``whisper_token_to_str``, whisper.h.
         """
+        cdef int c_token = self._check_token(token, "token")
         self._check()
-        self._check_token(token, "token")
-        return lib.whisper_token_to_str(self._ptr, token)
+        return lib.whisper_token_to_str(self._ptr, c_token)
 
     def token_to_str(self, token: int) -> str:
         """Return the text of a token; a part of a character becomes U+FFFD.

@@ -10,7 +10,7 @@ from libcpp.vector cimport vector
 from cyllama._native cimport libggml as ggml
 from cyllama._native._core cimport engine_error, log_hook, start_call
 from cyllama._native._c_memory cimport CMemory
-from cyllama._native._handle cimport CallState, Handle
+from cyllama._native._handle cimport CallState, Handle, check_index, integer_of
 from cyllama.whisper cimport libparakeet as lib
 from cyllama.whisper._model cimport ask_stop
 from cyllama.whisper._source cimport ModelSource
@@ -19,7 +19,6 @@ from cyllama.whisper.libparakeet_model cimport check_parakeet_model, parakeet_lo
 from cyllama._cancel import Cancel
 from cyllama._native import _core
 from cyllama.errors import EngineError, ModelLoadError
-from cyllama.whisper._checks import check_index
 from cyllama.whisper._model_source import ModelFile
 from cyllama._params import checked
 from cyllama.whisper.params import ParakeetContextParams
@@ -129,8 +128,10 @@ cdef class ParakeetContext(Handle):
         return 0
 
     cdef int _check_token(self, object token, str what) except -1:
-        check_index(what, token, self.n_vocab + 1)  # the blank token follows the vocabulary
-        return 0
+        """Check a token and return it."""
+        cdef long long found = integer_of(token, what)
+        check_index(found, what, self.n_vocab + 1)  # the blank token follows the vocabulary
+        return <int> found
 
     # ------------------------------------------------------------------------------------------ sizes
 
@@ -212,18 +213,18 @@ cdef class ParakeetContext(Handle):
 
         Source: ``parakeet_token_to_str``, parakeet.h.
         """
+        cdef int c_token = self._check_token(token, "token")
         self._check()
-        self._check_token(token, "token")
-        return lib.parakeet_token_to_str(self._ptr, token).decode("utf-8", "replace")
+        return lib.parakeet_token_to_str(self._ptr, c_token).decode("utf-8", "replace")
 
     def token_to_bytes(self, token: int) -> bytes:
         """Return the text of a token in UTF-8, such as ``b" the"``; control tokens have none.
 
         Source: ``parakeet_token_to_text``, parakeet.h.
         """
+        cdef int c_token = self._check_token(token, "token")
         self._check()
-        self._check_token(token, "token")
-        return self._token_bytes(token)
+        return self._token_bytes(c_token)
 
     cdef bytes _token_bytes(self, lib.parakeet_token token):
         cdef const char * c_word = lib.parakeet_token_to_str(self._ptr, token)

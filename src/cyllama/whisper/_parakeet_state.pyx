@@ -7,9 +7,11 @@ import numpy.typing as npt
 
 cimport cython
 from libcpp cimport bool as cbool
+from libcpp.vector cimport vector
 
 from cyllama._native._core cimport engine_error, start_call
 from cyllama._native._c_memory cimport CMemory
+from cyllama._native._exit cimport is_ending
 from cyllama._native._handle cimport CallState
 from cyllama.whisper cimport libparakeet as lib
 from cyllama.whisper._base cimport BaseState, Callbacks, call_encoder_begin, call_new_segment, call_progress
@@ -77,7 +79,8 @@ cdef void _new_segment(lib.parakeet_context * c, lib.parakeet_state * s, int n_n
 
 cdef void _new_token(lib.parakeet_context * c, lib.parakeet_state * s, const lib.parakeet_token_data * token,
                      void * data) noexcept nogil:
-    _new_token_gil(token, data)
+    if not is_ending():
+        _new_token_gil(token, data)
 
 
 cdef void _new_token_gil(const lib.parakeet_token_data * token, void * data) noexcept with gil:
@@ -352,57 +355,61 @@ cdef class ParakeetState(BaseState):
 
         Source: ``parakeet_full_get_segment_t0_from_state``, parakeet.h.
         """
-        self._check_segment(i_segment)
-        return lib.parakeet_full_get_segment_t0_from_state(self._ptr, i_segment)
+        cdef int i = self._segment(i_segment)
+        return lib.parakeet_full_get_segment_t0_from_state(self._ptr, i)
 
     def get_segment_t1(self, i_segment: int) -> int:
         """Return the end of a segment in centiseconds: the length of the mel spectrogram.
 
         Source: ``parakeet_full_get_segment_t1_from_state``, parakeet.h.
         """
-        self._check_segment(i_segment)
-        return lib.parakeet_full_get_segment_t1_from_state(self._ptr, i_segment)
+        cdef int i = self._segment(i_segment)
+        return lib.parakeet_full_get_segment_t1_from_state(self._ptr, i)
 
     def get_segment_text(self, i_segment: int) -> str:
         """Return the text of a segment. Source: ``parakeet_full_get_segment_text_from_state``, parakeet.h."""
-        self._check_segment(i_segment)
-        return lib.parakeet_full_get_segment_text_from_state(self._ptr, i_segment).decode("utf-8", "replace")
+        cdef int i = self._segment(i_segment)
+        return lib.parakeet_full_get_segment_text_from_state(self._ptr, i).decode("utf-8", "replace")
 
     def n_tokens(self, i_segment: int) -> int:
         """Return the number of tokens of a segment. Source: ``parakeet_full_n_tokens_from_state``, parakeet.h."""
-        self._check_segment(i_segment)
-        return lib.parakeet_full_n_tokens_from_state(self._ptr, i_segment)
+        cdef int i = self._segment(i_segment)
+        return lib.parakeet_full_n_tokens_from_state(self._ptr, i)
 
     def get_token_id(self, i_segment: int, i_token: int) -> int:
         """Return the id of a token. Source: ``parakeet_full_get_token_id_from_state``, parakeet.h."""
-        self._check_token(i_segment, i_token)
-        return lib.parakeet_full_get_token_id_from_state(self._ptr, i_segment, i_token)
+        cdef int i
+        cdef int j = self._token_of(i_segment, i_token, &i)
+        return lib.parakeet_full_get_token_id_from_state(self._ptr, i, j)
 
     def get_token_p(self, i_segment: int, i_token: int) -> float:
         """Return the probability of a token. Source: ``parakeet_full_get_token_p_from_state``, parakeet.h."""
-        self._check_token(i_segment, i_token)
-        return lib.parakeet_full_get_token_p_from_state(self._ptr, i_segment, i_token)
+        cdef int i
+        cdef int j = self._token_of(i_segment, i_token, &i)
+        return lib.parakeet_full_get_token_p_from_state(self._ptr, i, j)
 
     def get_token_text(self, i_segment: int, i_token: int) -> str:
         """Return a token's entry in the vocabulary, such as ``"▁the"``.
 
         Source: ``parakeet_full_get_token_text_from_state``, parakeet.h.
         """
-        self._check_token(i_segment, i_token)
-        return lib.parakeet_full_get_token_text_from_state(self.context._ptr, self._ptr, i_segment,
-                                                           i_token).decode("utf-8", "replace")
+        cdef int i
+        cdef int j = self._token_of(i_segment, i_token, &i)
+        return lib.parakeet_full_get_token_text_from_state(self.context._ptr, self._ptr, i,
+                                                           j).decode("utf-8", "replace")
 
     def get_tokens(self, i_segment: int) -> list[ParakeetToken]:
         """Return all tokens of a segment, including control tokens.
 
         Source: ``parakeet_full_get_token_data_from_state``, parakeet.h.
         """
-        self._check_segment(i_segment)
-        cdef int c_segment = i_segment
+        cdef int c_segment = self._segment(i_segment)
         cdef int j
-        cdef lib.parakeet_token_data d
-        found = []
+        cdef vector[lib.parakeet_token_data] data  # first: making a tuple lets other threads run
         for j in range(lib.parakeet_full_n_tokens_from_state(self._ptr, c_segment)):
-            d = lib.parakeet_full_get_token_data_from_state(self._ptr, c_segment, j)
-            found.append(self._token(&d))
-        return found
+            data.push_back(lib.parakeet_full_get_token_data_from_state(self._ptr, c_segment, j))
+        self._hold()
+        try:
+            return [self._token(&data[j]) for j in range(<int> data.size())]
+        finally:
+            self._unhold()

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t
 
+from cyllama._native._exit cimport RunningCall
 from cyllama._native cimport libggml as ggml
 
 _TYPES = {
@@ -66,6 +67,7 @@ def quantize_rows(rows: object, name: str) -> bytes:
     out = bytearray(n * ggml.ggml_row_size(c_type, width))
     cdef uint8_t[::1] out_view = out
     cdef uint8_t * c_out
+    cdef RunningCall _running = RunningCall()  # the end of the interpreter waits for it
     if n:
         c_rows = &rows_view[0, 0]
         c_out = &out_view[0]

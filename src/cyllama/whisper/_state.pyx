@@ -12,6 +12,7 @@ from libcpp cimport bool as cbool
 from libcpp.vector cimport vector
 
 from cyllama._native._core cimport engine_error, start_call
+from cyllama._native._exit cimport is_ending
 from cyllama._native._handle cimport CallState, check_range
 from cyllama.whisper cimport libwhisper as lib
 from cyllama.whisper._base cimport BaseState, Callbacks, call_encoder_begin, call_new_segment, call_progress
@@ -101,7 +102,7 @@ cdef void _filter(lib.whisper_context * c, lib.whisper_state * s, const lib.whis
     cdef vector[int] * suppressed = _suppressed(data)
     for i in range(suppressed.size()):
         logits[suppressed[0][i]] = -INFINITY
-    if _has_filter(data):
+    if _has_filter(data) and not is_ending():
         _filter_gil(tokens, n_tokens, logits, data)
 
 
@@ -317,8 +318,7 @@ cdef class WhisperState(BaseState):
             raise DecodeError("nothing is encoded yet: call encode() first", engine="whisper")
         cdef vector[lib.whisper_token] c_tokens
         for token in tokens:
-            self.context._check_token(token, "a token")
-            c_tokens.push_back(token)
+            c_tokens.push_back(self.context._check_token(token, "a token"))
         if not c_tokens.size():
             raise ValueError("tokens is empty, expected at least one")
         check_range(n_past, "n_past", 0, self._n_decoded)
@@ -551,73 +551,77 @@ cdef class WhisperState(BaseState):
 
         Source: ``whisper_full_get_segment_t0_from_state``, whisper.h.
         """
-        self._check_segment(i_segment)
-        return lib.whisper_full_get_segment_t0_from_state(self._ptr, i_segment)
+        cdef int i = self._segment(i_segment)
+        return lib.whisper_full_get_segment_t0_from_state(self._ptr, i)
 
     def get_segment_t1(self, i_segment: int) -> int:
         """Return the end of a segment in centiseconds.
 
         Source: ``whisper_full_get_segment_t1_from_state``, whisper.h.
         """
-        self._check_segment(i_segment)
-        return lib.whisper_full_get_segment_t1_from_state(self._ptr, i_segment)
+        cdef int i = self._segment(i_segment)
+        return lib.whisper_full_get_segment_t1_from_state(self._ptr, i)
 
     def get_segment_text(self, i_segment: int) -> str:
         """Return the text of a segment. Source: ``whisper_full_get_segment_text_from_state``, whisper.h."""
-        self._check_segment(i_segment)
-        return lib.whisper_full_get_segment_text_from_state(self._ptr, i_segment).decode("utf-8", "replace")
+        cdef int i = self._segment(i_segment)
+        return lib.whisper_full_get_segment_text_from_state(self._ptr, i).decode("utf-8", "replace")
 
     def get_segment_no_speech_prob(self, i_segment: int) -> float:
         """Return the probability that a segment is not speech, 0 to 1.
 
         Source: ``whisper_full_get_segment_no_speech_prob_from_state``, whisper.h.
         """
-        self._check_segment(i_segment)
-        return lib.whisper_full_get_segment_no_speech_prob_from_state(self._ptr, i_segment)
+        cdef int i = self._segment(i_segment)
+        return lib.whisper_full_get_segment_no_speech_prob_from_state(self._ptr, i)
 
     def get_segment_speaker_turn_next(self, i_segment: int) -> bool:
         """Return whether the speaker changes after a segment (with ``tdrz_enable``).
 
         Source: ``whisper_full_get_segment_speaker_turn_next_from_state``, whisper.h.
         """
-        self._check_segment(i_segment)
-        return lib.whisper_full_get_segment_speaker_turn_next_from_state(self._ptr, i_segment)
+        cdef int i = self._segment(i_segment)
+        return lib.whisper_full_get_segment_speaker_turn_next_from_state(self._ptr, i)
 
     def n_tokens(self, i_segment: int) -> int:
         """Return the number of tokens of a segment. Source: ``whisper_full_n_tokens_from_state``, whisper.h."""
-        self._check_segment(i_segment)
-        return lib.whisper_full_n_tokens_from_state(self._ptr, i_segment)
+        cdef int i = self._segment(i_segment)
+        return lib.whisper_full_n_tokens_from_state(self._ptr, i)
 
     def get_token_id(self, i_segment: int, i_token: int) -> int:
         """Return the id of a token. Source: ``whisper_full_get_token_id_from_state``, whisper.h."""
-        self._check_token(i_segment, i_token)
-        return lib.whisper_full_get_token_id_from_state(self._ptr, i_segment, i_token)
+        cdef int i
+        cdef int j = self._token_of(i_segment, i_token, &i)
+        return lib.whisper_full_get_token_id_from_state(self._ptr, i, j)
 
     def get_token_p(self, i_segment: int, i_token: int) -> float:
         """Return the probability of a token. Source: ``whisper_full_get_token_p_from_state``, whisper.h."""
-        self._check_token(i_segment, i_token)
-        return lib.whisper_full_get_token_p_from_state(self._ptr, i_segment, i_token)
+        cdef int i
+        cdef int j = self._token_of(i_segment, i_token, &i)
+        return lib.whisper_full_get_token_p_from_state(self._ptr, i, j)
 
     def get_token_text(self, i_segment: int, i_token: int) -> bytes:
         """Return the text of a token in UTF-8. Source: ``whisper_full_get_token_text_from_state``, whisper.h."""
-        self._check_token(i_segment, i_token)
-        return lib.whisper_full_get_token_text_from_state(self.context._ptr, self._ptr, i_segment, i_token)
+        cdef int i
+        cdef int j = self._token_of(i_segment, i_token, &i)
+        return lib.whisper_full_get_token_text_from_state(self.context._ptr, self._ptr, i, j)
 
     def get_tokens(self, i_segment: int) -> list[WhisperToken]:
         """Return all tokens of a segment, including special tokens.
 
         Source: ``whisper_full_get_token_data_from_state``, whisper.h.
         """
-        self._check_segment(i_segment)
-        cdef int c_segment = i_segment
+        cdef int c_segment = self._segment(i_segment)
         cdef int j
-        cdef lib.whisper_token_data d
-        found = []
+        cdef vector[lib.whisper_token_data] data  # first: making a tuple lets other threads run
         for j in range(lib.whisper_full_n_tokens_from_state(self._ptr, c_segment)):
-            d = lib.whisper_full_get_token_data_from_state(self._ptr, c_segment, j)
-            text = lib.whisper_full_get_token_text_from_state(self.context._ptr, self._ptr, c_segment, j)
-            found.append(WhisperToken(d.id, text, d.p, d.plog, d.t0, d.t1, d.t_dtw, d.tid, d.pt, d.ptsum, d.vlen))
-        return found
+            data.push_back(lib.whisper_full_get_token_data_from_state(self._ptr, c_segment, j))
+        self._hold()
+        try:
+            return [WhisperToken(d.id, lib.whisper_token_to_str(self.context._ptr, d.id), d.p, d.plog, d.t0, d.t1,
+                                 d.t_dtw, d.tid, d.pt, d.ptsum, d.vlen) for d in data]
+        finally:
+            self._unhold()
 
     @property
     def timings(self) -> WhisperTimings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 
 from cyllama.whisper._segments import Token, Word
@@ -67,23 +68,16 @@ def join_text(tokens: Sequence[Token]) -> str:
 def _group_tokens(tokens: Sequence[Token], language: str) -> list[list[Token]]:
     """Group tokens into words: a space begins a word, and no character is split."""
     groups: list[list[Token]] = []
-    open_character = False
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
     for token in tokens:
         begins = language in WITHOUT_SPACES or token.raw.startswith(b" ") or not groups
-        if open_character or not begins:
+        inside_character = bool(decoder.getstate()[0])
+        if inside_character or not begins:
             groups[-1].append(token)
         else:
             groups.append([token])
-        open_character = _ends_inside_character(b"".join(part.raw for part in groups[-1]))
+        decoder.decode(token.raw)
     return groups
-
-
-def _ends_inside_character(raw: bytes) -> bool:
-    try:
-        raw.decode()
-    except UnicodeDecodeError as error:
-        return error.reason == "unexpected end of data"
-    return False
 
 
 def _merge_punctuation(groups: list[list[Token]], prepended: str, appended: str) -> list[list[Token]]:

@@ -11,7 +11,6 @@ to the terminal (``print_realtime``, ``print_timestamps``); lengths and user dat
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,8 +28,6 @@ __all__ = [
 
 MAX_DECODERS = 8  # WHISPER_MAX_DECODERS of whisper.cpp, which is not in its header
 MAX_MS = 2**31 - 1
-MAX_REGEX = 1000  # characters; the compiler of regular expressions recurses for each group
-MAX_REGEX_STATES = 10_000  # counted repetitions are written out
 AHEADS_PRESETS = (
     "none",
     "n_top_most",
@@ -120,7 +117,9 @@ class DecodingFields(Params):
                                   aliases=("cpu_threads",))  # fmt: skip
     best_of: int | None = param("candidates at a temperature above 0", low=1, high=MAX_DECODERS, c="greedy.best_of")
     length_penalty: float | None = param("length penalty of beams; negative: none", low=-1.0, high=100.0)
-    suppress_regex: str | None = param("suppress tokens that match completely (ECMAScript)", c=None)
+    suppress_regex: str | None = param(
+        "suppress tokens that match completely (ECMAScript without back references)", c=None
+    )
     grammar_penalty: float | None = param("penalty for tokens that the grammar does not allow", low=0.0, high=1e6)
     audio_ctx: int | None = param("frames of 20 ms to encode, fewer are faster; 0: all of the model", low=0, high=2**30)
 
@@ -178,8 +177,6 @@ class WhisperFullParams(DecodingFields, c="whisper_full_params"):
     i_start_rule: str | None = param("name of the grammar's first rule; default: root", c=None)
 
     def _check_together(self) -> None:
-        if self.suppress_regex is not None:
-            _check_regex(self.suppress_regex)
         for name in ("temperature", "temperature_inc"):
             value = getattr(self, name)
             if value is not None and 0 < value < 0.01:
@@ -226,14 +223,3 @@ class ParakeetFullParams(Params, c="parakeet_full_params"):
     encoder_begin_callback: Callable[[], Any] | None = param(
         "called before the encoder; False ends the call without segments", c=None
     )
-
-
-def _check_regex(pattern: str) -> None:
-    """Check that the compiler of regular expressions does not exceed its stack."""
-    if len(pattern) > MAX_REGEX:
-        raise ValueError(f"suppress_regex has {len(pattern)} characters, expected {MAX_REGEX} at most")
-    states = len(pattern) + 1
-    for low, high in re.findall(r"\{(\d+)(?:,(\d*))?", pattern):
-        states *= max(1, int((low or "0")[:9]), int((high or "0")[:9]))
-    if states > MAX_REGEX_STATES:
-        raise ValueError(f"suppress_regex is {pattern!r}: its counted repetitions are too many")

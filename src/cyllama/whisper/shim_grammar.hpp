@@ -2,6 +2,7 @@
 // regular expression.
 #pragma once
 
+#include "linear_regex.hpp"
 #include "shim_exceptions.hpp"
 #include "shim_model.hpp" // stop_function
 
@@ -11,7 +12,6 @@
 #include <cwchar>
 #include <exception>
 #include <map>
-#include <regex>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -70,18 +70,14 @@ inline grammar_parser::parse_state parse_grammar(const std::string & text) {
     return state;
 }
 
-// Return the tokens below `n_tokens` whose whole text matches, up to the token at which `stop` returns true. The
-// polynomial matcher does not recurse for each character or take exponential time; it has no back-references.
+// Return the tokens below `n_tokens` whose whole text matches, up to the token at which `stop` returns true.
 inline std::vector<int> matching_tokens(
     whisper_context * ctx, int n_tokens, const std::string & pattern, stop_function stop, void * stop_argument) {
-    auto flags = std::regex::ECMAScript;
-#ifdef __GLIBCXX__
-    flags |= std::regex_constants::__polynomial;
-#endif
-    const std::regex expression(pattern, flags);
+    linear_regex expression(pattern);
+    std::vector<std::pair<size_t, size_t>> groups;
     std::vector<int> found;
     for (int id = 0; id < n_tokens && !stop(stop_argument); ++id) {
-        if (std::regex_match(whisper_token_to_str(ctx, id), expression)) {
+        if (expression.find(whisper_token_to_str(ctx, id), true, groups)) {
             found.push_back(id);
         }
     }

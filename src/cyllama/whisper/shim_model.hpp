@@ -171,6 +171,18 @@ inline int32_t number_in(model_source & source, const char * name, int32_t low, 
     return value;
 }
 
+// Check floats that the engine multiplies every spectrum with. Values that are not finite, or far out of range, make it
+// decode noise for minutes.
+inline void check_floats(model_source & source, const char * name, uint64_t n, float low, float high) {
+    for (uint64_t i = 0; i < n; ++i) {
+        const auto value = source.number<float>();
+        if (!(value >= low && value <= high)) {
+            reject(std::string(name) + " contains " + std::to_string(value) + ", expected " + std::to_string(low) +
+                   " to " + std::to_string(high));
+        }
+    }
+}
+
 inline void check_magic(model_source & source) {
     char magic[4];
     if (source.left() < sizeof(magic)) {
@@ -271,7 +283,7 @@ inline whisper_sizes check_sizes(model_source & source) {
     s.n_audio_layer = number_in(source, "n_audio_layer", 1, 48);
     s.n_text_ctx    = number_in(source, "n_text_ctx", 64, 4096);
     s.n_text_state  = number_in(source, "n_text_state", s.n_audio_state, s.n_audio_state);
-    s.n_text_head   = number_in(source, "n_text_head", 1, 256);
+    s.n_text_head   = number_in(source, "n_text_head", s.n_audio_head, s.n_audio_head);
     s.n_text_layer  = number_in(source, "n_text_layer", 1, 48);
     s.n_mels        = number_in(source, "n_mels", 1, 256);
     s.ftype         = number_in(source, "ftype", 0, 100 * GGML_QNT_VERSION_FACTOR);
@@ -286,7 +298,7 @@ inline whisper_sizes check_sizes(model_source & source) {
 inline void check_vocabulary(model_source & source, const whisper_sizes & s) {
     number_in(source, "the number of mel bands", s.n_mels, s.n_mels);
     number_in(source, "the number of FFT bins", 1 + WHISPER_N_FFT / 2, 1 + WHISPER_N_FFT / 2);
-    source.skip(uint64_t(s.n_mels) * (1 + WHISPER_N_FFT / 2) * sizeof(float));
+    check_floats(source, "the table of mel filters", uint64_t(s.n_mels) * (1 + WHISPER_N_FFT / 2), 0.0f, 1.0f);
     const int32_t n_words   = number_in(source, "the number of words", 1, s.n_vocab);
     bool          has_space = false;
     for (int32_t i = 0; i < n_words; ++i) {

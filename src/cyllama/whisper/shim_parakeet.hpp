@@ -25,6 +25,7 @@ struct parakeet_sizes {
 constexpr int32_t PARAKEET_SUBSAMPLING  = 8;         // three convolutions of stride 2 in the engine's graph
 constexpr int32_t PARAKEET_MAX_DURATION = 1000;      // encoder frames; models have 4
 constexpr int32_t PARAKEET_MAX_WORD     = 4096;      // bytes
+constexpr float   PARAKEET_MAX_FLOAT    = 100;       // of a mel filter or a window; models have at most 1
 constexpr int64_t PARAKEET_MAX_MEMORY   = 1LL << 30; // bytes for computing; a model of 0.6 billion weights needs 0.5 GB
 
 // Estimate the memory for computing `n_audio_ctx` mel frames, in bytes, from the large tensors.
@@ -87,8 +88,10 @@ inline void check_parakeet_tables(model_source & source, const parakeet_sizes & 
     const int32_t n_bins = 1 + s.n_fft / 2;
     number_in(source, "the number of mel bands", s.n_mels, s.n_mels);
     number_in(source, "the number of FFT bins", n_bins, n_bins);
-    source.skip(uint64_t(s.n_mels) * n_bins * sizeof(float));
-    source.skip(uint64_t(number_in(source, "the length of the window", 0, s.n_fft)) * sizeof(float));
+    check_floats(source, "the table of mel filters", uint64_t(s.n_mels) * n_bins, -PARAKEET_MAX_FLOAT,
+                 PARAKEET_MAX_FLOAT);
+    const int32_t length = number_in(source, "the length of the window", 0, s.n_fft);
+    check_floats(source, "the window", length, -PARAKEET_MAX_FLOAT, PARAKEET_MAX_FLOAT);
     for (int32_t i = 0; i < s.n_durations; ++i) {
         number_in(source, "a duration", 0, PARAKEET_MAX_DURATION);
     }

@@ -86,7 +86,7 @@ class StreamingTranscriber:
         rate = check_rate(sample_rate)
         self._whisper, self._options, self._step = whisper, options, step
         self._resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
-        self._prompt = str(options.pop("initial_prompt", None) or "")
+        self._prompt = str(options.pop("initial_prompt", None) or "")[-PROMPT_CHARS:]
         self._pending: Samples = np.zeros(0, np.float32)
         self._pending_start = 0.0  # of the pending audio, in seconds of the stream
         self._n_new = 0  # samples since the last update
@@ -164,7 +164,7 @@ class StreamingTranscriber:
     def _update(self, cancel: Cancel | None, *, final: bool) -> list[StreamedSegment]:
         options = self._options
         if self._whisper.architecture == "whisper":  # Parakeet models have no prompt
-            options = options | {"initial_prompt": self._prompt[-PROMPT_CHARS:] or None}
+            options = options | {"initial_prompt": self._prompt or None}
         text = self._whisper(self._pending, cancel=cancel, **options)
         self._n_new = 0
         segments = [self._shift_times(segment) for segment in text.segments]
@@ -173,7 +173,7 @@ class StreamingTranscriber:
         for i, segment in enumerate(segments):
             found.append(StreamedSegment(replace(segment, id=self._count + i), i < n_final))
             if i < n_final:
-                self._prompt += segment.text
+                self._prompt = (self._prompt + segment.text)[-PROMPT_CHARS:]
         if n_final:
             self._drop_until(segments[n_final - 1].end)
         elif not segments and len(self._pending) >= MAX_SECONDS * SAMPLE_RATE / 2:

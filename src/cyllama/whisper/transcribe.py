@@ -14,6 +14,7 @@ import numpy.typing as npt
 import cyllama
 from cyllama import models
 from cyllama._cancel import Cancel
+from cyllama._native.memory import return_memory
 from cyllama.errors import ClosedError, UnsupportedError
 from cyllama.media._samples import Samples
 from cyllama.media.audio import SAMPLE_RATE, AudioStream
@@ -24,6 +25,7 @@ from cyllama.whisper._chunking import (
     audio_chunks,
     find_speech,
     limit_chunks,
+    open_stream,
     speech_chunks,
 )
 from cyllama.whisper._decoding import (
@@ -65,8 +67,18 @@ class SupportsArray(Protocol):
 
 
 ArrayInput = npt.NDArray[Any] | SupportsArray
-AudioInput = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | ArrayInput | tuple[int, ArrayInput]
-"""A path, the content of a file, an open binary file, samples, or (sample rate in Hz, samples); see `AudioStream`."""
+AudioInput = (
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | BinaryIO
+    | ArrayInput
+    | tuple[int, ArrayInput]
+    | AudioStream
+)
+"""A path, the content of a file, an open binary file, samples, (sample rate in Hz, samples), or an `AudioStream`."""
 ModelInput = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 """A name of `cyllama.models`, a path, the content of a model file, or an open binary file."""
 
@@ -93,20 +105,20 @@ class _Task(Generic[State]):
         run = decode_parallel if self.options.batch_size > 1 else decode
         run(
             self.decoder,
-            self._chunks(),
+            self._chunks(self.stream.with_cancel(cancel)),
             self.stream.duration,
             on_segment=on_segment,
             on_progress=on_progress,
             cancel=cancel,
         )
 
-    def _chunks(self) -> Iterator[Chunk]:
+    def _chunks(self, stream: AudioStream) -> Iterator[Chunk]:
         if self.speech is None:
-            chunks = audio_chunks(self.stream)
+            chunks = audio_chunks(stream)
         elif self.options.batch_size > 1:
-            chunks = speech_chunks(self.stream, self.speech, WINDOW_SECONDS)
+            chunks = speech_chunks(stream, self.speech, WINDOW_SECONDS)
         else:
-            chunks = speech_chunks(self.stream, self.speech)
+            chunks = speech_chunks(stream, self.speech)
         return chunks if self.max_seconds is None else limit_chunks(chunks, self.max_seconds)
 
 
@@ -248,7 +260,7 @@ class Whisper:
             )
         if not self.is_multilingual:
             raise ValueError("the model supports English only; use a multilingual one, such as 'base'")
-        stream = AudioStream(audio, sample_rate=sample_rate)
+        stream = open_stream(audio, sample_rate, None, cancel, allow_empty=False)
         return self._detect(stream.read(0.0, WINDOW_SECONDS), None, cancel)
 
     def check_options(self, options: Mapping[str, Any]) -> TranscribeOptions:
@@ -279,6 +291,7 @@ class Whisper:
         self._context.close()
         self._closed = True
         self._detector.close()
+        return_memory()
 
     def __enter__(self) -> Self:
         return self
@@ -304,7 +317,7 @@ class Whisper:
         if self._closed:
             raise ClosedError("this Whisper is closed")
         chosen = self.check_options(options)
-        stream = AudioStream(audio, sample_rate=sample_rate, clip=chosen.clip_timestamps, allow_empty=True)
+        stream = open_stream(audio, sample_rate, chosen.clip_timestamps, cancel)
         speech = None
         if chosen.vad_filter or chosen.batch_size > 1:
             speech = find_speech(

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import difflib
 import json
 import math
@@ -17,7 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from cyllama._native.files import beside, final_path
+from cyllama._native.files import atomic_path, final_path, naming
+from cyllama.errors import CancelledError
 from cyllama.whisper._segments import Segment, Token
 
 __all__ = [
@@ -251,10 +253,9 @@ class SegmentWriter:
         self._path: Path | None = None
         if isinstance(target, (str, os.PathLike)):
             self._format = _LINE_FORMATS[_check_line_format(format_of_path(Path(target), format))]
-            path = final_path(target)
-            self._temporary = beside(path)
-            self._out: TextIO = open(self._temporary, "w", encoding="utf-8", newline="")  # noqa: SIM115
-            self._path = path
+            self._path = final_path(target)
+            self._file = atomic_path(self._path)
+            self._out: TextIO = open(self._file.__enter__(), "w", encoding="utf-8", newline="")  # noqa: SIM115
         elif format is None:
             raise ValueError(f"format is None, expected one of {', '.join(LINE_FORMATS)} for a file object")
         else:
@@ -293,15 +294,18 @@ class SegmentWriter:
         if self._path is not None:
             try:
                 self._out.close()
-                os.replace(self._temporary, self._path)
-            finally:
-                self._temporary.unlink(missing_ok=True)
+            except BaseException as error:
+                self._file.__exit__(type(error), error, error.__traceback__)
+                raise
+            self._file.__exit__(None, None, None)
 
     def discard(self) -> None:
         """Close without a file; segments written to a file object remain."""
         if self._open and self._path is not None:
-            self._temporary.unlink(missing_ok=True)
-            self._out.close()
+            with contextlib.suppress(OSError):  # what is left in the buffer is not needed
+                self._out.close()
+            reason = CancelledError("the file is not written")
+            self._file.__exit__(CancelledError, reason, None)
         self._open = False
 
     def __enter__(self) -> Self:
@@ -316,8 +320,9 @@ class SegmentWriter:
             self.discard()
 
     def _write(self, text: str) -> None:
-        self._out.write(text)
-        self._out.flush()
+        with contextlib.nullcontext() if self._path is None else naming(self._path):
+            self._out.write(text)
+            self._out.flush()
 
 
 def _milliseconds(seconds: float) -> int:

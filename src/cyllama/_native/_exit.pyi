@@ -1,0 +1,6 @@
+WAIT_SECONDS = 30.0
+
+class RunningCall:
+    def __init__(self, *args, **kwargs): ...
+
+def close_at_exit(engine: object) -> None: ...
