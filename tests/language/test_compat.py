@@ -26,6 +26,7 @@ from cyllama.compat import (
     LogitsProcessorList,
     StoppingCriteriaList,
 )
+from cyllama.compat.llama_chat_format import MTMDChatHandler
 from cyllama.errors import ContextFullError, UnsupportedError
 from cyllama.models._cache import cache_folder
 from cyllama.models._download import Archive, fetch
@@ -93,7 +94,7 @@ def test_completions_match_llm(llama: Llama) -> None:
     assert echoed["choices"][0]["text"] == "The quick brown fox" + first["choices"][0]["text"]
     parts = list(llama("The quick brown fox", max_tokens=6, temperature=0, stream=True, echo=True))
     assert "".join(part["choices"][0]["text"] for part in parts) == echoed["choices"][0]["text"]
-    assert llama("The quick", max_tokens=0)["usage"]["completion_tokens"] == 0
+    assert llama("1 2 3", max_tokens=0, stop=["9"])["usage"]["completion_tokens"] > 3  # 0 is no limit
 
 
 def test_stops_at_the_earliest_stop_text(llama: Llama) -> None:
@@ -131,7 +132,7 @@ def test_chats_match_llm(llama: Llama) -> None:
     response = llama.create_chat_completion(FACT, max_tokens=12, temperature=0)
     assert "Paris" in response["choices"][0]["message"]["content"]
     parts = list(llama.create_chat_completion(FACT, max_tokens=12, temperature=0, stream=True))
-    text = "".join(part["choices"][0]["delta"].get("content") or "" for part in parts if part["choices"])
+    text = "".join(part["choices"][0]["delta"].get("content", "") for part in parts)
     assert text == response["choices"][0]["message"]["content"]
     typed = llama.create_chat_completion_openai_v1(FACT, max_tokens=12, temperature=0)
     assert typed.choices[0].message.content == text
@@ -273,14 +274,24 @@ def test_finds_hub_files_by_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in ``Llama.from_pretrained(repo_id, filename="*q8_0.gguf")``."""
     import huggingface_hub
 
-    from cyllama.compat._shapes import matching_file
+    asked: list[Any] = []
+
+    def fetch_file(repo: str, name: str, **folders: Any) -> str:
+        asked.append((repo, name, folders))
+        return str(models.get("tiny-random-llama"))
 
     monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda repo: ["README.md", "m-q4_0.gguf", "m-q8_0.gguf"])
-    assert matching_file("a/b", "*q8_0.gguf") == "m-q8_0.gguf" and matching_file("a/b", "x.gguf") == "x.gguf"
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch_file)
+    with Llama.from_pretrained("a/b", "*q8_0.gguf", additional_files=["*q4*"], local_dir="here", n_ctx=64) as llama:
+        assert llama.n_ctx() == 64 or llama.n_ctx() == 256
+    assert [name for _, name, _ in asked] == ["m-q8_0.gguf", "m-q4_0.gguf"]
+    assert asked[0][2] == {"local_dir": "here", "cache_dir": None}
+    with Llama.from_pretrained("a/b", "x.gguf", cache_dir="there", vocab_only=True):
+        assert asked[-1] == ("a/b", "x.gguf", {"local_dir": None, "cache_dir": "there"})
     with pytest.raises(ValueError, match="2 files"):
-        matching_file("a/b", "*.gguf")
+        Llama.from_pretrained("a/b", "*.gguf")
     with pytest.raises(ValueError, match="0 files"):
-        matching_file("a/b", "*.bin")
+        MTMDChatHandler.from_pretrained("a/b", "*.bin")
 
 
 def test_returns_model_properties(llama: Llama) -> None:
@@ -314,7 +325,7 @@ def test_supports_prompt_lookup_decoding() -> None:
 def test_rejects_unsupported_arguments(llama: Llama) -> None:
     with pytest.raises(TypeError, match="n_gpu_layer"):
         Llama("x.gguf", n_gpu_layer=-1)  # type: ignore[call-arg]
-    with pytest.raises(UnsupportedError, match="chat_handler"):
+    with pytest.raises(TypeError, match="chat_handler"):
         Llama("x.gguf", chat_handler=object())
     with pytest.raises(FileNotFoundError):
         Llama("x.gguf")

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
-    from cyllama.compat._llama import LlamaGrammar, LogitsProcessorList, StoppingCriteriaList
+    from cyllama.compat._states import LogitsProcessorList, StoppingCriteriaList
+    from cyllama.compat.llama_grammar import LlamaGrammar
 
 __all__ = ["ChatArguments", "CompletionArguments", "LoadArgumentsDict", "SampleArguments"]
 
@@ -22,7 +23,7 @@ class LoadArgumentsDict(TypedDict, total=False):
     use_mmap: bool
     use_mlock: bool
     kv_overrides: Mapping[str, bool | int | float | str] | None
-    seed: int
+    seed: int | None
     n_ctx: int
     n_batch: int
     n_ubatch: int
@@ -123,21 +124,14 @@ class SampleArguments(TypedDict, total=False):
     """Arguments of `Llama.sample`."""
 
     temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-    typical_p: float
-    repeat_penalty: float
     frequency_penalty: float
     presence_penalty: float
+    tfs_z: float
+    mirostat_mode: int
     mirostat: int
     mirostat_tau: float
     mirostat_eta: float
-    temp: float
-    mirostat_mode: int
-    tfs_z: float
     penalize_nl: bool
-    idx: int
     seed: int | None
     grammar: LlamaGrammar | None
     logit_bias: Mapping[int, float] | None

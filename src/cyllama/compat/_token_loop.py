@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import codecs
 import difflib
-import os
-import struct
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cyllama.compat._state import LlamaState
 from cyllama.errors import ContextFullError
-from cyllama.llama import LlamaBatch, LlamaContext, LlamaModel, LlamaSampler, TokenDataArray
-from cyllama.llama.params import LlamaContextParams
+from cyllama.llama import (
+    LlamaAdapterLora,
+    LlamaBatch,
+    LlamaContext,
+    LlamaContextParams,
+    LlamaModel,
+    LlamaSampler,
+    TokenDataArray,
+)
 
-__all__ = ["TokenLoop"]
+__all__ = ["Criterion", "Logits", "Processor", "TokenLoop"]
 
-LAST_TOKENS = 64  # for penalties
 MIROSTAT_TOKENS = 100
 DEFAULTS: dict[str, Any] = {
     "temperature": 0.8,
@@ -34,7 +37,8 @@ DEFAULTS: dict[str, Any] = {
     "mirostat_tau": 5.0,
     "mirostat_eta": 0.1,
 }
-OTHERS = ("seed", "grammar", "logit_bias", "max_tokens", "stop")
+# Fields of a request that are no defaults of the chain; `text_parts` applies max_tokens and stop.
+OTHERS = ("seed", "grammar", "logit_bias", "max_tokens", "stop", "repeat_last_n")
 
 Logits = npt.NDArray[np.single]
 Processor = Callable[[npt.NDArray[np.intc], Logits], Logits]
@@ -46,25 +50,43 @@ class TokenLoop:
 
     Parameters
     ----------
-    path : str or path
-    n_ctx, n_batch : int
-    n_threads : int, optional
+    model : LlamaModel
+        Closed with the loop.
+    params : LlamaContextParams
+    last_n : int
+        The number of tokens that the penalties cover.
+    keep_logits : bool
+        Keep the logits after every token, see `scores`.
+    lora : tuple of str and float, optional
+        An adapter and its weight.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, n_ctx: int = 0, n_batch: int = 512, n_threads: int | None = None
+        self,
+        model: LlamaModel,
+        params: LlamaContextParams,
+        *,
+        last_n: int = 64,
+        keep_logits: bool = False,
+        lora: tuple[str, float] | None = None,
     ) -> None:
-        self.model = LlamaModel(path)
-        params = LlamaContextParams(n_ctx=n_ctx, n_batch=n_batch, n_threads=n_threads, n_threads_batch=n_threads)
-        self.context = LlamaContext(self.model, params)
+        self.model, self.context = model, LlamaContext(model, params)
+        self._adapter = None if lora is None else LlamaAdapterLora(model, lora[0])
+        if lora is not None:
+            self.context.set_adapters_lora([(self._adapter, lora[1])])
         self.tokens: list[int] = []
-        self._logits: Logits | None = None  # of the last token of a loaded state, which does not contain them
+        self._last_n, self._keep_logits = last_n, keep_logits
+        self._rows: list[Logits] = []  # of all tokens with keep_logits, else of the last one
 
-    def reset(self) -> None:
-        """Remove all tokens."""
-        self.context.memory.clear()
-        self.tokens.clear()
-        self._logits = None
+    def truncate(self, n_tokens: int) -> bool:
+        """Keep the first tokens; return whether the memory of the model allows it. The logits are lost."""
+        if n_tokens == 0:
+            self.context.memory.clear()
+        elif not self.context.memory.seq_rm(0, n_tokens, -1):
+            return False
+        del self.tokens[n_tokens:]
+        self._rows = self._rows[:n_tokens] if self._keep_logits else []
+        return True
 
     def eval(self, tokens: Sequence[int]) -> None:
         """Evaluate the next tokens.
@@ -73,21 +95,52 @@ class TokenLoop:
         ------
         ContextFullError
         """
+        for part in self._parts(tokens):
+            self._decode(part, self._keep_logits)
+
+    def rows(self, tokens: Sequence[int]) -> Iterator[Logits]:
+        """Evaluate the next tokens and yield the logits after each."""
+        for part in self._parts(tokens):
+            self._decode(part, True)
+            for i in range(len(part)):
+                yield np.array(self.context.get_logits_ith(i), np.single)
+
+    def _parts(self, tokens: Sequence[int]) -> Iterator[list[int]]:
+        """Yield the tokens of each batch."""
         if len(self.tokens) + len(tokens) > self.context.n_ctx():
             raise ContextFullError(
                 f"{len(self.tokens)} + {len(tokens)} tokens, expected at most {self.context.n_ctx()} (n_ctx)",
                 engine="llama",
             )
-        self._logits = None
         step = self.context.n_batch()
         for i in range(0, len(tokens), step):
-            part = [int(token) for token in tokens[i : i + step]]
-            self.context.decode(LlamaBatch.from_tokens(part, len(self.tokens)))
-            self.tokens += part
+            yield [int(token) for token in tokens[i : i + step]]
 
-    def logits(self) -> Logits:
-        """Return a copy of the logits after the last token, shape (n_vocab,)."""
-        return np.array(self.context.get_logits_ith(-1) if self._logits is None else self._logits, np.single)
+    def _decode(self, part: list[int], every: bool) -> None:
+        self.context.decode(LlamaBatch.from_tokens(part, len(self.tokens), 0, every))
+        self.tokens += part
+        kept = self._rows if self._keep_logits else []
+        indexes = range(len(part)) if self._keep_logits else [-1]
+        self._rows = kept + [np.array(self.context.get_logits_ith(i), np.single) for i in indexes]
+
+    def logits(self, index: int | None = None) -> Logits:
+        """Return a copy of the logits after the last token, or after that of an index, shape (n_vocab,).
+
+        Raises
+        ------
+        ValueError
+            The logits are not known: nothing was evaluated, or they were not kept.
+        """
+        at = len(self.tokens) - 1 if index is None else index
+        first = len(self.tokens) - len(self._rows)
+        if not first <= at < len(self.tokens):
+            kept = f"those of {first} to {len(self.tokens) - 1}" if self._rows else "none"
+            raise ValueError(f"the logits of token {at} are not known: {kept} are; logits_all=True keeps all of them")
+        return self._rows[at - first].copy()
+
+    def scores(self) -> npt.NDArray[np.single]:
+        """Return the kept logits, shape (tokens, n_vocab)."""
+        return np.array(self._rows, np.single).reshape(len(self._rows), len(self.model.vocab))
 
     def sampler(self, fields: Mapping[str, Any]) -> LlamaSampler:
         """Return a sampler chain for the fields of a request; penalties include the evaluated tokens.
@@ -95,7 +148,7 @@ class TokenLoop:
         Parameters
         ----------
         fields : mapping
-            Those of `DEFAULTS`, ``logit_bias``, ``grammar``, ``seed``; ``max_tokens`` and ``stop`` are ignored.
+            Those of `DEFAULTS` and of `OTHERS`.
 
         Raises
         ------
@@ -107,13 +160,13 @@ class TokenLoop:
                 near = difflib.get_close_matches(name, [*DEFAULTS, *OTHERS], 1)
                 raise TypeError(f"there is no argument {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         chosen = DEFAULTS | {name: value for name, value in fields.items() if value is not None}
-        vocab, seed = self.model.vocab, fields.get("seed")
+        vocab, seed, last_n = self.model.vocab, fields.get("seed"), fields.get("repeat_last_n", self._last_n)
         chain = LlamaSampler()
         if fields.get("logit_bias"):
             chain.add_logit_bias(len(vocab), dict(fields["logit_bias"]))
         penalties = (chosen[name] for name in ("repeat_penalty", "frequency_penalty", "presence_penalty"))
-        chain.add_penalties(len(vocab), LAST_TOKENS, *penalties)
-        for token in self.tokens[-LAST_TOKENS:]:
+        chain.add_penalties(len(vocab), last_n, *penalties)
+        for token in self.tokens[-last_n:] if last_n else ():
             chain.accept(token)
         if fields.get("grammar"):
             chain.add_grammar(vocab, fields["grammar"])
@@ -135,17 +188,20 @@ class TokenLoop:
             chain.add_dist(seed)
         return chain
 
-    def sample_from(self, chain: LlamaSampler, logits: Logits) -> int:
+    def sample_from(self, chain: LlamaSampler, logits: Logits, processors: Sequence[Processor] = ()) -> int:
         """Sample a token from logits."""
+        so_far = np.array(self.tokens, np.intc)
+        for processor in processors:
+            logits = np.array(processor(so_far, logits), np.single)
         array: Any = TokenDataArray(np.arange(len(logits), dtype=np.int32), logits)
         chain.apply(array)
         token = int(array.id[array.selected])
         chain.accept(token)
         return token
 
-    def sample(self, fields: Mapping[str, Any]) -> int:
-        """Sample the next token."""
-        return self.sample_from(self.sampler(fields), self.logits())
+    def sample(self, fields: Mapping[str, Any], processors: Sequence[Processor] = (), index: int | None = None) -> int:
+        """Sample the next token, or the one after the token of an index."""
+        return self.sample_from(self.sampler(fields), self.logits(index), processors)
 
     def generate(
         self,
@@ -153,80 +209,48 @@ class TokenLoop:
         fields: Mapping[str, Any],
         processors: Sequence[Processor] = (),
         criteria: Sequence[Criterion] = (),
-    ) -> Iterator[int]:
-        """Evaluate tokens, then sample, yield and evaluate the next one until a criterion is true."""
+        *,
+        reset: bool = True,
+    ) -> Generator[int, Sequence[int] | None, None]:
+        """Evaluate tokens, then sample, yield and evaluate the next one until a criterion is true.
+
+        Tokens that are sent to the generator are evaluated after the one that it yielded. With `reset`, the evaluated
+        tokens are replaced; those that both have at the start are kept.
+        """
+        tokens = list(tokens)
+        if reset:
+            known = next((i for i, (a, b) in enumerate(zip(self.tokens, tokens, strict=False)) if a != b), None)
+            known = min(len(self.tokens), len(tokens)) if known is None else known
+            known = max(min(known, len(tokens) - 1), 0)  # the last one again, for its logits
+            if not self.truncate(known):
+                known = 0
+                self.truncate(0)
+            tokens = tokens[known:]
         self.eval(tokens)
         chain = self.sampler(fields)
         while True:
-            logits, so_far = self.logits(), np.array(self.tokens, np.intc)
-            if any(criterion(so_far, logits) for criterion in criteria):
+            logits = self.logits()
+            if any(criterion(np.array(self.tokens, np.intc), logits) for criterion in criteria):
                 return
-            for processor in processors:
-                logits = np.ascontiguousarray(processor(so_far, logits), np.single)
-            token = self.sample_from(chain, logits)
-            yield token
-            self.eval([token])
+            token = self.sample_from(chain, logits, processors)
+            more = yield token
+            self.eval([token, *(more or ())])
 
-    def complete(
-        self,
-        prompt: str | Sequence[int],
-        fields: Mapping[str, Any],
-        *,
-        echo: bool = False,
-        processors: Sequence[Processor] = (),
-        criteria: Sequence[Criterion] = (),
-    ) -> dict[str, Any]:
-        """Continue a text; return a dict in OpenAI's form."""
-        vocab = self.model.vocab
-        given = vocab.tokenize(prompt, True, True) if isinstance(prompt, str) else [int(token) for token in prompt]
-        self.reset()
-        most = fields.get("max_tokens")
-        room = self.context.n_ctx() - len(given)
-        most = room if most is None or most < 0 else min(most, room)
-        count, text, reason = 0, "", "length" if most <= 0 else "stop"  # also if a criterion ends it
-        words = fields.get("stop") or ()
-        longest, decoder = max(map(len, words), default=0), codecs.getincrementaldecoder("utf-8")("replace")
-        for token in self.generate(given, fields, processors, criteria) if most > 0 else ():
-            if self.model.token_is_eog(token):
-                break
-            count += 1
-            known = len(text)
-            text += decoder.decode(vocab.token_to_bytes(token))
-            start = max(0, known - longest + 1)
-            ends = [at for at in (text.find(word, start) for word in words) if at >= 0]
-            if ends:
-                text = text[: min(ends)]
-                break
-            if count == most:
-                reason = "length"
-                break
-        text += decoder.decode(b"", True)
-        before = vocab.detokenize(given, True, True) if echo else ""
-        usage = {"prompt_tokens": len(given), "completion_tokens": count, "total_tokens": len(given) + count}
-        return {
-            "id": f"cmpl-{time.time_ns():x}",
-            "object": "text_completion",
-            "created": int(time.time()),
-            "model": self.model.desc,
-            "choices": [{"index": 0, "text": before + text, "logprobs": None, "finish_reason": reason}],
-            "usage": usage,
-        }
-
-    def save(self) -> bytes:
+    def save(self, seed: int | None) -> LlamaState:
         """Return the tokens, the state of the context, and the logits after the last token."""
         logits = self.logits() if self.tokens else np.empty(0, np.single)
-        head = struct.pack(f"<II{len(self.tokens)}i", len(self.tokens), len(logits), *self.tokens)
-        return head + logits.tobytes() + bytes(self.context.state.get_data())
+        data = bytes(self.context.state.get_data())
+        return LlamaState(np.array(self.tokens, np.intc), logits, data, seed, "context")
 
-    def load(self, data: bytes) -> None:
+    def load(self, state: LlamaState) -> None:
         """Restore a state of `save`."""
-        n_tokens, n_logits = struct.unpack_from("<II", data)
-        at = 8 + 4 * n_tokens
-        self.context.state.set_data(data[at + 4 * n_logits :])
-        self.tokens = list(struct.unpack_from(f"<{n_tokens}i", data, 8))
-        self._logits = np.frombuffer(data, np.single, n_logits, at).copy() if n_logits else None
+        self.context.state.set_data(state.llama_state)
+        self.tokens = state.input_ids.tolist()
+        self._rows = [state.scores.copy()] if len(state.scores) else []
 
     def close(self) -> None:
         """Free the context and the model."""
         self.context.close()
+        if self._adapter is not None:
+            self._adapter.close()
         self.model.close()
