@@ -23,6 +23,7 @@ def test_phrase_is_in_upstreams_source(phrase: str) -> None:
     [
         ("exceed_context_size_error", "the request exceeds the context", ContextFullError),
         ("server_error", "input (9 tokens) is too large to process", ContextFullError),
+        ("server_error", "Context size has been exceeded.", ContextFullError),
         ("server_error", "the current context does not support logits computation", UnsupportedError),
         ("not_supported_error", "Start it with `--embeddings`", UnsupportedError),
         ("invalid_request_error", "Failed to parse grammar", GrammarError),

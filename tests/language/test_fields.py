@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cyllama import LLM
-from cyllama.llama._validation import SAMPLERS, known_fields
+from cyllama.llama._validation import SAMPLERS, request_fields
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_rejects_invalid_value(llm: LLM, field: str, value: Any, message: str) -
 
 
 def test_checks_every_number_of_the_schema(llm: LLM) -> None:
-    kinds = {name: info["kind"] for name, info in known_fields().items()}
+    kinds = {name: info["kind"] for name, info in request_fields().items()}
     assert set(kinds.values()) == {"integer", "number", "flag", ""}
     for name, kind in kinds.items():
         for wrong in {"integer": (1.5, "1"), "number": (True, "1"), "flag": (1, "yes")}.get(kind, ()):

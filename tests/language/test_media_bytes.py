@@ -52,7 +52,7 @@ def complete(llm: LLM, body: Any) -> tuple[int, Any]:
 
 def test_media_are_not_in_the_json(llm: LLM) -> None:
     image = Image.new("RGB", (1000, 1000), "red")
-    body = llm.prepared({"messages": [user(image_part(image), text_part("What is this?"))], "max_tokens": 1})
+    body = llm._chat_body([user(image_part(image), text_part("What is this?"))], {"max_tokens": 1}, None, None)
     attached = Attachments()
     assert len(encode_body(body, attached.refer)) < 1000
     ((header, pixels),) = attached.files
@@ -70,9 +70,9 @@ def test_rejects_reference_without_file(llm: LLM) -> None:
 def test_clients_cannot_refer_to_attachments(llm: LLM, url: str) -> None:
     part = {"type": "image_url", "image_url": {"url": url}}
     with pytest.raises(ValueError, match=r"messages\[0\]\.content\[1\]"):
-        llm.prepared({"messages": [user(image_part(CIRCLE), part)]})
+        llm.chat([user(image_part(CIRCLE), part)])
     with pytest.raises(ValueError, match="multimodal_data"):
-        llm.prepared(prompt_body(llm, url), chat=False)
+        llm.request_json("completion", prompt_body(llm, url))
 
 
 def test_rejects_other_objects_in_body(llm: LLM) -> None:
@@ -110,14 +110,13 @@ def test_reused_embeddings_give_the_same_response(llm: LLM, projector: Path) -> 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
 def test_completion_prompt_accepts_images(llm: LLM, kind: str) -> None:
-    body = llm.prepared(prompt_body(llm, base64_of(encoded(CIRCLE, kind))), chat=False)
-    status, found = complete(llm, body)
+    status, found = complete(llm, prompt_body(llm, base64_of(encoded(CIRCLE, kind))))
     assert status == 200, found
     assert found["tokens_evaluated"] > 4
 
 
 def test_completion_prompt_accepts_audio(llm: LLM) -> None:
-    status, found = complete(llm, llm.prepared(prompt_body(llm, base64_of(JFK.read_bytes())), chat=False))
+    status, found = complete(llm, prompt_body(llm, base64_of(JFK.read_bytes())))
     assert status == 200, found
     assert found["tokens_evaluated"] > 50
 
@@ -135,10 +134,10 @@ def test_completion_prompt_accepts_audio(llm: LLM) -> None:
 )
 def test_completion_prompt_rejects_bad_media(llm: LLM, value: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
-        llm.prepared(prompt_body(llm, value), chat=False)
+        llm.request_json("completion", prompt_body(llm, value))
 
 
 def test_completion_prompt_without_projector() -> None:
     with LLM(MODEL, n_ctx=256) as model, pytest.raises(UnsupportedError):
         data = base64_of(encoded(CIRCLE))
-        model.prepared({"prompt": [{"prompt_string": "x", "multimodal_data": [data]}]}, chat=False)
+        model.request_json("completion", {"prompt": [{"prompt_string": "x", "multimodal_data": [data]}]})

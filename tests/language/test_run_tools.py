@@ -173,6 +173,49 @@ def test_runs_coroutine_tools_in_the_event_loop(tool_llm: LLM) -> None:
     asyncio.run(talk())
 
 
+def test_runs_coroutine_tools_in_a_notebook(tool_llm: LLM) -> None:
+    """In a cell of a notebook, the thread that calls `chat` runs an event loop."""
+    calls = []
+
+    async def weather(city: City) -> str:
+        """Tell the weather."""
+        await asyncio.sleep(0)
+        calls.append(city)
+        return "sunny"
+
+    async def cell(stream: bool) -> str:
+        given: Any = {"tools": [weather], "tool_choice": "required", "run_tools": True, "parallel_tool_calls": False}
+        given |= {"temperature": 0, "max_tokens": 150, "max_rounds": 2}
+        if stream:
+            return tool_llm.chat(QUESTION, stream=True, **given).result().text
+        return tool_llm.chat(QUESTION, **given).text
+
+    assert asyncio.run(cell(False)) == asyncio.run(cell(True))
+    assert calls == [City.ROME, City.ROME]
+
+
+def test_runs_awaitables_of_callable_objects(tool_llm: LLM) -> None:
+    """`achat` awaits what any tool returns, in each round of a stream as well."""
+    loops = []
+
+    class weather:
+        """Tell the weather."""
+
+        async def __call__(self, city: City) -> str:
+            loops.append(asyncio.get_running_loop())
+            return "sunny"
+
+    async def talk() -> None:
+        given: Any = {"tools": [weather()], "tool_choice": "required", "run_tools": True, "max_rounds": 2}
+        stream = await tool_llm.achat(
+            QUESTION, stream=True, temperature=0, max_tokens=150, parallel_tool_calls=False, **given
+        )
+        await stream.result()
+        assert loops and set(loops) == {asyncio.get_running_loop()}
+
+    asyncio.run(talk())
+
+
 def test_cancels_in_a_tool(tool_llm: LLM) -> None:
     import threading
 

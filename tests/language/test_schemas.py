@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from cyllama import LLM
 from cyllama.errors import GrammarError
+from cyllama.llama import json_schema_to_grammar
 from cyllama.llama._json_schema import check_schema, for_grammar, grammar_pattern
 
 COUNT = 60
@@ -114,6 +115,27 @@ def test_rejects_schema_above_a_limit(schema: dict[str, Any], message: str) -> N
     for refused in (check_schema, for_grammar):
         with pytest.raises(ValueError, match=message):
             refused(schema)
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ({"type": "string", "minLength": 11, "maxLength": 5}, "minLength 11 and maxLength 5"),
+        ({"items": {"minItems": 3, "maxItems": 1}}, "minItems 3 and maxItems 1"),
+        ({"type": "integer", "minimum": 5, "maximum": 1.5}, "minimum 5 and maximum 1.5"),
+        ({"type": "string", "pattern": r"^\{9,1}a{11,5}$"}, r"\{11,5\} in a pattern"),
+    ],
+)
+def test_rejects_bounds_that_no_value_satisfies(schema: dict[str, Any], message: str) -> None:
+    for refused in (check_schema, for_grammar):
+        with pytest.raises(ValueError, match=message):
+            refused(schema)
+    with pytest.raises(GrammarError, match=message):
+        json_schema_to_grammar(schema)
+
+
+def test_accepts_equal_bounds() -> None:
+    check_schema({"minLength": 2, "maxLength": 2, "pattern": r"a{2,2}\\{3,1", "minimum": None, "maximum": 1})
 
 
 def test_rejects_schema_that_contains_itself() -> None:

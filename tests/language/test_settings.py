@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
+import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import cyllama
 from cyllama import LLM
 from cyllama.errors import UnsupportedError
 from cyllama.llama._engine import engine_fields, engine_options
@@ -38,11 +43,11 @@ def test_converts_options_to_arguments() -> None:
     options = LLMOptions(
         n_ctx=512, n_threads=2, flash_attn=True, warmup=False, tensor_split=[1, 2.5], n_gpu_layers="auto"
     )
-    found = option_arguments(options)
+    found = option_arguments(options, False)
     assert found[-11:] == ["--ctx-size", "512", "--threads", "2", "--n-gpu-layers", "auto", "--tensor-split", "1,2.5", "--flash-attn", "on",
                      "--no-warmup"]  # fmt: skip
     with pytest.raises(TypeError, match="n_ctx is <object"):
-        option_arguments(LLMOptions(n_ctx=object()))  # type: ignore[arg-type]
+        option_arguments(LLMOptions(n_ctx=object()), False)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -81,12 +86,12 @@ def test_rejects_numbers_out_of_range(given: dict[str, Any], message: str) -> No
 )
 def test_rejects_values_of_another_type(given: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError, match=message):
-        option_arguments(LLMOptions(n_threads=1, **given))
+        option_arguments(LLMOptions(n_threads=1, **given), False)
 
 
 def test_accepts_numpy_numbers_and_mappings() -> None:
     options = LLMOptions(n_threads=1, n_ctx=np.int64(512), chat_template_kwargs={"a": True})  # type: ignore[arg-type]
-    found = option_arguments(options)
+    found = option_arguments(options, False)
     assert found[-6:] == ["--ctx-size", "512", "--threads", "1", "--chat-template-kwargs", '{"a": true}']
 
 
@@ -164,6 +169,49 @@ def test_initializes_numa() -> None:
     """Twice is once too often, which ggml says itself."""
     done = subprocess.run([sys.executable, "-c", NUMA], capture_output=True, text=True, check=True)
     assert "NUMA already initialized" in done.stderr
+
+
+RPC_SERVER = """
+import ctypes, pathlib, sys
+import cyllama
+folder = pathlib.Path(cyllama.__file__).parent / "lib"
+ggml, rpc = (ctypes.CDLL(str(folder / name)) for name in ("libcyllama-ggml.so", "libggml-rpc.so"))
+ggml.ggml_backend_dev_by_type.restype = ctypes.c_void_p
+cyllama.devices()
+cpu = (ctypes.c_void_p * 1)(ggml.ggml_backend_dev_by_type(0))
+rpc.ggml_backend_rpc_start_server(sys.argv[1].encode(), None, ctypes.c_size_t(1), ctypes.c_size_t(1), cpu)
+"""
+RPC_CLIENT = """
+import sys, warnings
+import cyllama
+warnings.simplefilter("error")
+with cyllama.LLM("tiny-random-llama", n_ctx=256, n_gpu_layers=99, options={"rpc": sys.argv[1]}) as llm:
+    assert llm.complete("a", max_tokens=3, ignore_eos=True).usage.completion_tokens == 3
+print([device["name"] for device in cyllama.devices()])
+"""
+
+
+def test_rpc_devices_count_as_gpus() -> None:
+    """`n_gpu_layers` with an RPC server does not warn that there is no GPU."""
+    if not (Path(cyllama.__file__).parent / "lib" / "libggml-rpc.so").exists():
+        pytest.skip("built without the rpc backend")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with subprocess.Popen([sys.executable, "-c", RPC_SERVER, address], stdout=subprocess.DEVNULL) as server:
+        try:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(address[10:])), 1):
+                    break
+                time.sleep(0.05)
+            done = subprocess.run(
+                [sys.executable, "-c", RPC_CLIENT, address], capture_output=True, text=True, timeout=120
+            )
+        finally:
+            server.kill()
+    assert done.returncode == 0, done.stderr
+    assert "RPC0" in done.stdout
 
 
 def test_lists_request_fields() -> None:

@@ -63,15 +63,61 @@ def test_saves_and_loads_state(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="slot is 9, expected 0 to 0"):
             llm.save_state(path, slot=9)
         odd = Path("/dev/shm") / f"{os.getpid()} : état?.state"  # on another disk, with a name that upstream rejects
+        llm.complete(STORY, temperature=0, max_tokens=12)  # the damaged file has emptied the slot
         try:
             llm.save_state(odd)
             llm.load_state(odd)
         finally:
             odd.unlink(missing_ok=True)
-        assert not list(Path(llm._states).iterdir())
+        assert not Path(llm._states).exists()
         assert llm.complete(STORY, temperature=0, max_tokens=12).text.startswith("1. The king")
     with LLM(TINY, n_ctx=512) as other, pytest.raises((CyllamaError, ValueError)):
         other.load_state(path)
+
+
+def test_saves_the_slot_that_was_used_last(tmp_path: Path) -> None:
+    path = tmp_path / "a.state"
+    with LLM(TINY, n_ctx=2048, n_parallel=4, options={"cache-ram": 0}) as llm:  # slots keep their prompts
+        with pytest.raises(ValueError, match="no slot"):
+            llm.save_state(path)
+        first = llm.complete("Once upon a time there was a king", max_tokens=4, ignore_eos=True)
+        second = llm.complete("12 13 14 15 16 17 18 19", max_tokens=4, ignore_eos=True, stream=True).result()
+        assert first.id_slot is not None and second.id_slot is not None and first.id_slot != second.id_slot
+        assert llm.save_state(path) == second.id_slot
+        assert llm.save_state(tmp_path / "b.state", slot=first) == first.id_slot
+        unused = next(slot.id for slot in llm.metrics if not slot.get("n_prompt_tokens"))
+        with pytest.raises(ValueError, match=f"slot {unused} has no prompt cache"):
+            llm.save_state(tmp_path / "c.state", slot=unused)
+        assert not (tmp_path / "c.state").exists()
+    with LLM(TINY, n_ctx=2048, n_parallel=4, options={"cache-ram": 0}) as llm:  # slots keep their prompts
+        places = {llm.load_state(path), llm.load_state(tmp_path / "b.state")}
+        assert len(places) == 2
+        for prompt in ("12 13 14 15 16 17 18 19", "Once upon a time there was a king"):
+            found = llm.complete(prompt, max_tokens=4, ignore_eos=True)
+            assert found.id_slot in places and found.timings.cache_n > 4
+
+
+def test_saves_a_restored_slot(tmp_path: Path) -> None:
+    with LLM(TINY, n_ctx=2048, n_parallel=4) as llm:
+        llm.complete("Once upon a time", max_tokens=4, ignore_eos=True)
+        llm.save_state(tmp_path / "a.state")
+        llm.complete("1 2 3 4", max_tokens=4, ignore_eos=True)
+        slot = llm.load_state(tmp_path / "a.state")
+        assert llm.save_state(tmp_path / "b.state") == slot
+        assert (tmp_path / "b.state").stat().st_size == (tmp_path / "a.state").stat().st_size
+        assert llm.complete("Once upon a time", max_tokens=1).timings.cache_n > 2
+
+
+def test_responses_name_their_slot(llm: LLM) -> None:
+    chat = llm.chat("Hello", max_tokens=2, id_slot=1)
+    assert chat.id_slot == 1 and "__verbose" not in chat
+    for last in llm.chat("Hello", max_tokens=2, id_slot=2, stream=True):
+        assert "__verbose" not in last
+    assert last.id_slot == 2
+    chunks = list(llm.complete("Hello", max_tokens=2, id_slot=3, stream=True))
+    assert chunks[-1].id_slot == 3 and not any("__verbose" in chunk for chunk in chunks)
+    verbose = llm.complete("Hello", max_tokens=2, id_slot=0, verbose=True)
+    assert verbose.id_slot == 0 and verbose["__verbose"]["prompt"] == "Hello"
 
 
 def test_shifts_a_full_context() -> None:
@@ -93,29 +139,31 @@ def test_supports_cache_types(llm: LLM) -> None:
 # ------------------------------------------------------------------------------------------- adapters
 
 
-@pytest.fixture(scope="module")
-def adapters(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two adapters of rank 4 with random weights for the tiny model."""
-    folder = tmp_path_factory.mktemp("loras")
+def write_adapter(path: Path, seed: int) -> Path:
+    """Write an adapter of rank 4 with random weights for the tiny model."""
     with GGUFContext.from_file(models.get(TINY)) as model:
         shapes = {info.name: info.shape for info in model.tensors() if info.name.endswith("attn_q.weight")}
-    found = []
-    for seed in (1, 2):
-        random = np.random.default_rng(seed)
-        with GGUFContext.empty() as file:
-            for key, value in {
-                "general.type": "adapter",
-                "general.architecture": "llama",
-                "adapter.type": "lora",
-            }.items():
-                file.set(key, value)
-            file.set("adapter.lora.alpha", 8.0)
-            for name, (rows, columns) in shapes.items():
-                file.add_tensor(f"{name}.lora_a", random.normal(size=(4, columns)).astype(np.float32))
-                file.add_tensor(f"{name}.lora_b", random.normal(size=(rows, 4)).astype(np.float32))
-            found.append(folder / f"{seed}.gguf")
-            file.write(found[-1])
-    return found
+    random = np.random.default_rng(seed)
+    with GGUFContext.empty() as file:
+        for key, value in {
+            "general.type": "adapter",
+            "general.architecture": "llama",
+            "adapter.type": "lora",
+        }.items():
+            file.set(key, value)
+        file.set("adapter.lora.alpha", 8.0)
+        for name, (rows, columns) in shapes.items():
+            file.add_tensor(f"{name}.lora_a", random.normal(size=(4, columns)).astype(np.float32))
+            file.add_tensor(f"{name}.lora_b", random.normal(size=(rows, 4)).astype(np.float32))
+        file.write(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two adapters for the tiny model."""
+    folder = tmp_path_factory.mktemp("loras")
+    return [write_adapter(folder / f"{seed}.gguf", seed) for seed in (1, 2)]
 
 
 @pytest.fixture(scope="module")

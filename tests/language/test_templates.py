@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from language.conftest import TEMPLATES
@@ -11,6 +12,7 @@ from language.conftest import TEMPLATES
 from cyllama import LLM
 from cyllama.errors import UnsupportedError
 from cyllama.llama import llama_chat_builtin_templates
+from cyllama.server import ServerConfig
 
 MESSAGES = [
     {"role": "user", "content": "Who are you?"},
@@ -55,6 +57,63 @@ def test_accepts_builtin_template_names(llama3: LLM) -> None:
     assert llama3.render("Hello").startswith("<|start_header_id|>user<|end_header_id|>\n\nHello<|eot_id|>")
     with pytest.raises((UnsupportedError, ValueError)):
         llama3.chat("x", tools=[{"type": "function", "function": {"name": "f"}}])
+
+
+TEMPLATE = "{% for m in messages %}[{{ m.role }}: {{ m.content }}]{% endfor %}"
+
+
+@pytest.mark.parametrize("given", ["text", "path", "str", "relative", "option", "option-file", "toml"])
+def test_accepts_texts_and_files(given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "chat.jinja"
+    path.write_text(TEMPLATE)
+    monkeypatch.chdir(tmp_path)
+    settings: dict[str, Any] = {
+        "text": {"chat_template": TEMPLATE},
+        "path": {"chat_template": path},
+        "str": {"chat_template": str(path)},
+        "relative": {"chat_template": "chat.jinja"},
+        "option": {"options": {"chat-template": str(path)}},
+        "option-file": {"options": {"chat_template_file": str(path)}},
+        "toml": {},
+    }[given]
+    if given == "toml":
+        config = tmp_path / "server.toml"
+        config.write_text('[models.m]\nmodel = "tiny-random-llama"\nchat_template = "chat.jinja"\n')
+        monkeypatch.chdir("/")
+        settings = dict(ServerConfig.from_file(config).models[0].settings)
+    with LLM("tiny-random-llama", n_ctx=512, **settings) as model:
+        assert model.render("Hello") == "[user: Hello]"
+
+
+@pytest.mark.parametrize("as_option", [False, True])
+@pytest.mark.parametrize(
+    ("template", "error", "message"),
+    [
+        ("chatmll", ValueError, "did you mean 'chatml'"),
+        ("qwen", ValueError, "'qwen'"),
+        ("", ValueError, "chat.template"),
+        ("Answer the question.", ValueError, "Answer the question"),
+        ("missing.jinja", FileNotFoundError, "missing.jinja"),
+        ("some/folder", FileNotFoundError, "some/folder"),
+        (Path("missing"), FileNotFoundError, "missing"),
+        ("notes.txt", ValueError, "contains no Jinja template"),
+        (3, TypeError, "is 3"),
+    ],
+)
+def test_rejects_other_texts(
+    template: Any,
+    error: type[Exception],
+    message: str,
+    as_option: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A text that is no template would replace the whole prompt."""
+    (tmp_path / "notes.txt").write_text("Answer { briefly }.")
+    monkeypatch.chdir(tmp_path)
+    settings: dict[str, Any] = {"options": {"chat-template": template}} if as_option else {"chat_template": template}
+    with pytest.raises(error, match=message):
+        LLM("tiny-random-llama", n_ctx=512, **settings)
 
 
 def test_rejects_invalid_template() -> None:

@@ -253,6 +253,11 @@ def test_converts_results() -> None:
 
     assert call_tool([later], "later", "") == "done"
 
+    async def call() -> str:
+        return call_tool([later], "later", "")
+
+    assert asyncio.run(call()) == "done"  # in a running event loop
+
 
 class Giver:
     def __init__(self, value: Any) -> None:

@@ -88,10 +88,11 @@ if TYPE_CHECKING:
     from cyllama.llama._async import AsyncStream
     from cyllama.llama._chat_request import message_list
     from cyllama.llama._gguf_split import gguf_merge, gguf_split
+    from cyllama.llama._limits import check_limits
     from cyllama.llama._message_types import ChatMessageDict, Messages, ResponseFormat, Tool, ToolDict
     from cyllama.llama._properties import ModelProperties, Slot
     from cyllama.llama._request_types import ChatOptions, CompletionOptions, InfillOptions, LLMOptionsDict
-    from cyllama.llama._validation import check_limits
+    from cyllama.llama._validation import request_fields
     from cyllama.llama.benchmark import BenchResult, Perplexity, bench, perplexity
     from cyllama.llama.imatrix import read_imatrix
     from cyllama.llama.llm import LLM
@@ -225,6 +226,7 @@ __all__ = [
     "message_list",
     "perplexity",
     "read_imatrix",
+    "request_fields",
     "simple",
     "speculative_types",
     "string_process_escapes",
@@ -242,7 +244,8 @@ _LAZY = {
         "_message_types": ("ChatMessageDict", "Messages", "ResponseFormat", "Tool", "ToolDict"),
         "_properties": ("ModelProperties", "Slot"),
         "_request_types": ("ChatOptions", "CompletionOptions", "InfillOptions", "LLMOptionsDict"),
-        "_validation": ("check_limits",),
+        "_limits": ("check_limits",),
+        "_validation": ("request_fields",),
         "benchmark": ("BenchResult", "Perplexity", "bench", "perplexity"),
         "_gguf_split": ("gguf_merge", "gguf_split"),
         "imatrix": ("read_imatrix",),

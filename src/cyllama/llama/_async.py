@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
-import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Generic, Literal, Self, TypeVar, Unpack, overload
 
 from cyllama._cancel import AnyCancel, Cancel
-from cyllama.llama._calls import BlockingCalls, Vectors
-from cyllama.llama._message_types import Audio, Images, Messages, Paths, Prompt, Tool
+from cyllama.llama._calls import BlockingCalls
+from cyllama.llama._message_types import Audio, Images, LoraScale, Messages, Paths, Prompt
 from cyllama.llama._request_types import ChatOptions, CompletionOptions, InfillOptions
+from cyllama.llama._vector_calls import Vectors
 from cyllama.llama.responses import (
     ChatChunk,
     ChatCompletion,
@@ -25,6 +26,7 @@ from cyllama.llama.responses import (
     RerankResult,
 )
 from cyllama.llama.streaming import Stream
+from cyllama.llama.tools import tool_loop
 
 __all__ = ["AsyncCalls", "AsyncStream", "run_in_thread"]
 
@@ -115,7 +117,7 @@ class AsyncCalls(BlockingCalls):
     @overload
     async def acomplete(
         self,
-        prompt: Prompt,
+        prompt: Prompt | Sequence[Prompt],
         *,
         stream: Literal[False] = False,
         cancel: Cancel | None = None,
@@ -124,7 +126,7 @@ class AsyncCalls(BlockingCalls):
     @overload
     async def acomplete(
         self,
-        prompt: Prompt,
+        prompt: Prompt | Sequence[Prompt],
         *,
         stream: Literal[True],
         cancel: Cancel | None = None,
@@ -132,11 +134,16 @@ class AsyncCalls(BlockingCalls):
     ) -> AsyncStream[CompletionChunk, Completion]: ...
     @overload
     async def acomplete(
-        self, prompt: Prompt, *, stream: bool, cancel: Cancel | None = None, **options: Unpack[CompletionOptions]
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        *,
+        stream: bool,
+        cancel: Cancel | None = None,
+        **options: Unpack[CompletionOptions],
     ) -> Completion | AsyncStream[CompletionChunk, Completion]: ...
     async def acomplete(
         self,
-        prompt: Prompt,
+        prompt: Prompt | Sequence[Prompt],
         *,
         stream: bool = False,
         cancel: Cancel | None = None,
@@ -200,11 +207,8 @@ class AsyncCalls(BlockingCalls):
     ) -> ChatCompletion | AsyncStream[ChatChunk, ChatCompletion]:
         """Generate the next message of a chat, as `chat`; with `stream`, return an `AsyncStream`.
 
-        Tools that are coroutine functions run in this event loop.
+        The coroutines of tools run in this event loop.
         """
-        tools = options.get("tools")
-        if run_tools and tools:
-            options["tools"] = _tools_of_loop(tools, asyncio.get_running_loop())
         call = functools.partial(
             self.chat,
             messages,
@@ -215,7 +219,9 @@ class AsyncCalls(BlockingCalls):
             max_rounds=max_rounds,
             **options,
         )
-        found = await run_in_thread(call, cancel=cancel)
+        context = contextvars.copy_context()
+        context.run(tool_loop.set, asyncio.get_running_loop())
+        found = await run_in_thread(functools.partial(context.run, call), cancel=cancel)
         return AsyncStream(found) if isinstance(found, Stream) else found
 
     async def ainfill(
@@ -272,15 +278,15 @@ class AsyncCalls(BlockingCalls):
         """Return the number of tokens of a chat's prompt, as `count_tokens`."""
         return await _run_short(self.count_tokens, messages, images=images, audio=audio, **options)
 
-    async def asave_state(self, path: Paths, *, slot: int = 0) -> None:
+    async def asave_state(self, path: Paths, *, slot: int | Completion | ChatCompletion | Infill | None = None) -> int:
         """Write the prompt cache of a slot to a file, as `save_state`."""
-        await _run_short(self.save_state, path, slot=slot)
+        return await _run_short(self.save_state, path, slot=slot)
 
-    async def aload_state(self, path: Paths, *, slot: int = 0) -> None:
+    async def aload_state(self, path: Paths, *, slot: int | None = None) -> int:
         """Read the prompt cache of a slot from a file, as `load_state`."""
-        await _run_short(self.load_state, path, slot=slot)
+        return await _run_short(self.load_state, path, slot=slot)
 
-    async def aset_loras(self, weights: Mapping[Paths, float] | Mapping[str, float]) -> None:
+    async def aset_loras(self, weights: Mapping[Paths, float] | Mapping[str, float] | Sequence[LoraScale]) -> None:
         """Set the weights of the loaded adapters, as `set_loras`."""
         await _run_short(self.set_loras, weights)
 
@@ -298,16 +304,3 @@ class AsyncCalls(BlockingCalls):
 async def _run_short(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """Run a call in a thread that is too short to be stopped."""
     return await _run(functools.partial(call, *args, **kwargs), threading.Event())
-
-
-def _tools_of_loop(tools: Sequence[Tool], loop: asyncio.AbstractEventLoop) -> list[Tool]:
-    """Make tools callable from a thread: coroutine functions run in the loop while the thread waits."""
-
-    def blocking(function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            return asyncio.run_coroutine_threadsafe(function(*args, **kwargs), loop).result()
-
-        return run
-
-    return [blocking(tool) if inspect.iscoroutinefunction(tool) else tool for tool in tools]

@@ -1,56 +1,43 @@
-"""The blocking calls of `LLM`: text, chat, embeddings, tokens, state."""
+"""The blocking calls of `LLM`: text, chat, state, and what the model supports."""
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import errno
+import functools
 import os
-import shutil
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Unpack, overload
 
-import numpy as np
-import numpy.typing as npt
-
 from cyllama._cancel import AnyCancel, Cancel
-from cyllama._native.files import atomic_path
 from cyllama._params import check_names
-from cyllama.errors import UnsupportedError
-from cyllama.llama._chat_request import CHAT_FIELDS, chat_body, parse_choices, prepare_body
-from cyllama.llama._client import EngineClient
+from cyllama.llama._chat_engine import ChatEngine
+from cyllama.llama._chat_request import CHAT_FIELDS, chat_body, parse_choices
+from cyllama.llama._completion import COMPLETION_FIELDS, CompletionChunks, completion_request
 from cyllama.llama._engine import EngineResponse
-from cyllama.llama._enums import PoolingType
 from cyllama.llama._media import MediaInput
-from cyllama.llama._message_types import Audio, Images, Messages, Paths, Prompt
+from cyllama.llama._message_types import Audio, Images, LoraScale, Messages, Paths, Prompt
 from cyllama.llama._request_types import ChatOptions, CompletionOptions, InfillOptions
+from cyllama.llama._slots import with_slot
 from cyllama.llama._special_tokens import MARK, ControlTexts
-from cyllama.llama._validation import FieldValidator, known_fields, rerank_body, text_or_token_lists, token_list
-from cyllama.llama.responses import ChatChunk, ChatCompletion, Completion, CompletionChunk, Infill, RerankResult
+from cyllama.llama._states import SlotStates
+from cyllama.llama._validation import effective_fields, request_fields
+from cyllama.llama.responses import ChatChunk, ChatCompletion, Completion, CompletionChunk, Infill
 from cyllama.llama.streaming import Stream
 from cyllama.llama.tools import ToolRounds
 
 __all__ = ["BlockingCalls"]
 
-Vectors = npt.NDArray[np.float32]
 
-
-class BlockingCalls(EngineClient):
+class BlockingCalls(SlotStates, ChatEngine):
     """The blocking calls of `LLM`."""
 
-    _caps: dict[str, bool]
     _control: ControlTexts
     _loras: list[str]
     _media: MediaInput
-    _states: str  # a folder
-    _validator: FieldValidator
 
     @overload
     def complete(
         self,
-        prompt: Prompt,
+        prompt: Prompt | Sequence[Prompt],
         *,
         stream: Literal[False] = False,
         cancel: Cancel | None = None,
@@ -59,7 +46,7 @@ class BlockingCalls(EngineClient):
     @overload
     def complete(
         self,
-        prompt: Prompt,
+        prompt: Prompt | Sequence[Prompt],
         *,
         stream: Literal[True],
         cancel: Cancel | None = None,
@@ -67,11 +54,16 @@ class BlockingCalls(EngineClient):
     ) -> Stream[CompletionChunk, Completion]: ...
     @overload
     def complete(
-        self, prompt: Prompt, *, stream: bool, cancel: Cancel | None = None, **options: Unpack[CompletionOptions]
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        *,
+        stream: bool,
+        cancel: Cancel | None = None,
+        **options: Unpack[CompletionOptions],
     ) -> Completion | Stream[CompletionChunk, Completion]: ...
     def complete(
         self,
-        prompt: Prompt,
+        prompt: Prompt | Sequence[Prompt],
         *,
         stream: bool = False,
         cancel: Cancel | None = None,
@@ -81,15 +73,16 @@ class BlockingCalls(EngineClient):
 
         Parameters
         ----------
-        prompt : str or sequence of int
-            A text, or tokens.
+        prompt : str, sequence of int, or list of them
+            A text, tokens, or several prompts, whose choices are in the order of the prompts.
         stream : bool
             Return a `Stream` of `CompletionChunk`.
         cancel : Cancel, optional
             Stops the request when it is set, within 50 ms.
         **options
             The fields of `CompletionOptions`: ``max_tokens``, ``temperature``, ``top_k``, ``top_p``, ``min_p``,
-            ``stop``, ``seed``, ``grammar``, ``n``, ``lora`` (weights of adapters for this request), ...
+            ``stop``, ``seed``, ``grammar``, ``n``, ``best_of``, ``echo``, ``suffix``, ``lora`` (weights of adapters
+            for this request), ...
 
         Returns
         -------
@@ -101,14 +94,16 @@ class BlockingCalls(EngineClient):
 
         Notes
         -----
-        Releases the GIL. Source: ``/v1/completions`` of llama-server.
+        Releases the GIL. Source: ``/completion`` and, with ``suffix``, ``/infill`` of llama-server.
         """
-        if not isinstance(prompt, str):
-            prompt = token_list(prompt, "prompt")
-        body = {"prompt": prompt, **self._checked(options, ("echo", "model", "id_slot"))}
+        fields = self._checked(options, COMPLETION_FIELDS)
+        request = completion_request(prompt, fields, self._head, self.detokenize)
+        body = self._media.decode_body(request.body(), AnyCancel(cancel, self._closing))
         if stream:
-            return self._stream("completions", body, CompletionChunk, cancel, Completion)
-        return Completion(self._json("completions", body, cancel))
+            make_chunks = functools.partial(CompletionChunks, request)
+            return self._stream(request.route, body, CompletionChunk, cancel, Completion, make_chunks)
+        found = self._json(request.route, body, cancel)
+        return Completion(request.response(found if isinstance(found, list) else [found]))
 
     __call__ = complete
 
@@ -202,11 +197,7 @@ class BlockingCalls(EngineClient):
         -----
         Releases the GIL. Source: ``/v1/chat/completions`` of llama-server.
         """
-        body = self._chat_body(messages, options, images, audio, cancel)
-        if body.get("tools") and not self.supports("tools"):
-            raise UnsupportedError(
-                "the model's chat template does not support tool calling; load the model with a chat_template that does"
-            )
+        body = with_slot(self._chat_body(messages, options, images, audio, cancel))
         if max_rounds < 1:
             raise ValueError(f"max_rounds is {max_rounds}, expected 1 or more")
         form = options.get("response_format")
@@ -220,10 +211,10 @@ class BlockingCalls(EngineClient):
             return None if more is None else self._request("chat_completions", {**more, "stream": True}, stop)
 
         if stream:
-            return self._stream("chat_completions", body, ChatChunk, cancel, make_result, next_request)
-        data = self._json("chat_completions", body, cancel)
+            return self._chat_stream(body, cancel, make_result, next_request)
+        data = self._chat_data(body, cancel)
         while more := rounds.after(ChatCompletion(data)):
-            data = self._json("chat_completions", more, cancel)
+            data = self._chat_data(more, cancel)
         return make_result(data)
 
     def infill(
@@ -245,108 +236,6 @@ class BlockingCalls(EngineClient):
         body = {"input_prefix": prefix, "input_suffix": suffix}
         body |= self._checked(options, ("prompt", "input_extra", "id_slot"))
         return Infill(self._json("infill", body, cancel))
-
-    @overload
-    def embed(self, texts: str, *, normalize: bool = True, cancel: Cancel | None = None) -> Vectors: ...
-    @overload
-    def embed(
-        self, texts: Sequence[Prompt], *, normalize: bool = True, cancel: Cancel | None = None
-    ) -> Vectors | list[Vectors]: ...
-    def embed(
-        self, texts: str | Sequence[Prompt], *, normalize: bool = True, cancel: Cancel | None = None
-    ) -> Vectors | list[Vectors]:
-        """Compute the vectors of texts.
-
-        Parameters
-        ----------
-        texts : str, or sequence of str or of tokens
-        normalize : bool
-            Scale each vector to length 1.
-        cancel : Cancel, optional
-
-        Returns
-        -------
-        ndarray of float32
-            Shape (n, width); (width,) for one text. With ``pooling_type="none"``, and for chat models, which have no
-            other type, a list of arrays of shape (tokens, width); one array for one text.
-
-        Raises
-        ------
-        UnsupportedError
-            The model was not loaded with ``embedding=True``.
-        ContextFullError, CancelledError
-
-        Notes
-        -----
-        Releases the GIL. Source: ``/v1/embeddings`` and ``/embeddings`` of llama-server.
-        """
-        many = text_or_token_lists(texts)
-        if self.pooling_type == PoolingType.NONE:
-            body: dict[str, Any] = {"input": many, "embd_normalize": 2 if normalize else -1}
-            each = [np.array(row["embedding"], np.float32) for row in self._json("embedding", body, cancel)]
-            return each[0] if isinstance(texts, str) else each
-        body = {"input": many, "embd_normalize": 2 if normalize else -1, "encoding_format": "base64"}
-        rows = self._json("embeddings", body, cancel)["data"]
-        found = [np.frombuffer(base64.b64decode(row["embedding"]), np.float32) for row in rows]
-        vectors: Vectors = np.stack(found)
-        return vectors[0] if isinstance(texts, str) else vectors
-
-    def rerank(
-        self, query: str, documents: Sequence[str], *, top_n: int | None = None, cancel: Cancel | None = None
-    ) -> list[RerankResult]:
-        """Order documents by their relevance for a query.
-
-        Parameters
-        ----------
-        query : str
-        documents : sequence of str
-        top_n : int, optional
-            The most results.
-        cancel : Cancel, optional
-
-        Returns
-        -------
-        list of RerankResult
-            ``index`` and ``relevance_score``, the most relevant document first.
-
-        Raises
-        ------
-        UnsupportedError
-            The model was not loaded with ``reranking=True``.
-
-        Notes
-        -----
-        Releases the GIL. Source: ``/v1/rerank`` of llama-server.
-        """
-        body = rerank_body(query, documents, top_n)
-        return [RerankResult(row) for row in self._json("rerank", body, cancel)["results"]]
-
-    def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
-        """Return the tokens of a text.
-
-        Parameters
-        ----------
-        text : str
-        add_special : bool
-            Add the tokens that the model expects at the start and at the end of a text.
-        parse_special : bool
-            Parse control tokens such as ``<|im_end|>``.
-        """
-        if not isinstance(text, str):
-            raise TypeError(f"text is {text!r:.200}, expected a string")
-        body = {"content": text, "add_special": add_special, "parse_special": parse_special}
-        return list(self._json("tokenize", body, None)["tokens"])
-
-    def detokenize(self, tokens: Sequence[int]) -> str:
-        """Return the text of tokens.
-
-        Raises
-        ------
-        IndexError
-            A token is not in the vocabulary.
-        """
-        given = self._validator.tokens(token_list(tokens, "tokens"))
-        return str(self._json("detokenize", {"tokens": given}, None)["content"])
 
     def render(
         self,
@@ -372,80 +261,22 @@ class BlockingCalls(EngineClient):
         body = self._chat_body(messages, options, images, audio)
         return int(self._json("chat_tokens", body, None)["input_tokens"])
 
-    def set_loras(self, weights: Mapping[Paths, float] | Mapping[str, float]) -> None:
-        """Set the weights of the loaded adapters; those that are not named get 0."""
-        self._json("set_lora_adapters", self._lora_scales(weights), None)
-
-    def save_state(self, path: Paths, *, slot: int = 0) -> None:
-        """Write the prompt cache of a slot to a file, which is replaced as a whole.
-
-        Raises
-        ------
-        OSError
-            The disk is full, or the path cannot be written.
-        """
-        with self._state_file(slot) as file:
-            action = {"id_slot": str(slot), "action": "save"}
-            expected = int(self._json("slot_action", {"filename": file.name}, None, action)["n_written"])
-            written = file.stat().st_size
-            if written < expected:  # the engine does not check for it
-                raise OSError(errno.ENOSPC, f"{written} of {expected} bytes of the state could be written", str(path))
-            with atomic_path(path) as temporary:
-                shutil.move(file, temporary)  # copies if the path is on another disk
-
-    def load_state(self, path: Paths, *, slot: int = 0) -> None:
-        """Read the prompt cache of a slot from a file that `save_state` wrote."""
-        with self._state_file(slot) as file:
-            file.symlink_to(Path(path).resolve(strict=True))
-            self._json("slot_action", {"filename": file.name}, None, {"id_slot": str(slot), "action": "restore"})
-
-    @contextlib.contextmanager
-    def _state_file(self, slot: int) -> Iterator[Path]:
-        """Name a file in the model's own folder: upstream restricts file names."""
-        self._validator.slot(slot, "slot")
-        file = Path(self._states) / uuid.uuid4().hex
-        try:
-            yield file
-        finally:
-            file.unlink(missing_ok=True)
-
-    def supports(self, what: str) -> bool:
-        """Return whether the model and its chat template support a feature.
+    def set_loras(self, weights: Mapping[Paths, float] | Mapping[str, float] | Sequence[LoraScale]) -> None:
+        """Set the weights of the loaded adapters, for requests without ``lora``; those that are not named get 0.
 
         Parameters
         ----------
-        what : str
-            ``"vision"``, ``"audio"``, ``"tools"``, ``"tool_calls"``, ``"parallel_tool_calls"``, ``"system_role"``,
-            ``"typed_content"``, ...
+        weights : mapping or sequence of LoraScale
+            Weights by path, or ``{"id": number, "scale": weight}`` with the positions in `loras`.
 
         Raises
         ------
-        ValueError
-            Upstream does not report the feature; the message names those that it reports.
+        TypeError, ValueError
+            An adapter was not loaded, or a weight is not a number.
         """
-        name = f"supports_{what}"
-        if name not in self._caps:
-            known = sorted(name.removeprefix("supports_") for name in self._caps)
-            raise ValueError(f"what is {what!r}, expected one of {', '.join(known)}")
-        return bool(self._caps[name])
-
-    def prepared(self, body: Mapping[str, Any], *, chat: bool = True) -> dict[str, Any]:
-        """Return the body of a request of another client in the form for `request`: media are decoded.
-
-        Parameters
-        ----------
-        body : mapping
-        chat : bool
-            The body is that of a chat, which is converted too.
-
-        Raises
-        ------
-        ValueError
-            Messages or tools are invalid.
-        UnsupportedError, MediaError
-            The model does not accept images or audio, or a file is damaged.
-        """
-        return prepare_body(body, self._control, self._media) if chat else self._media.decode_body(body)
+        scales = self._lora_scales(weights) if isinstance(weights, Mapping) else list(weights)
+        self._validator.check({"lora": scales})
+        self._json("set_lora_adapters", scales, None)
 
     def _chat_body(
         self,
@@ -459,11 +290,11 @@ class BlockingCalls(EngineClient):
         return chat_body(messages, fields, self._control, self._media, AnyCancel(cancel, self._closing))
 
     def _checked(self, options: Mapping[str, Any], more: Sequence[str]) -> dict[str, Any]:
-        check_names(options, {*known_fields(), *more}, "the request")
+        check_names(options, {*request_fields(), *more}, "the request")
         if isinstance(options.get("lora"), Mapping):
             options = {**options, "lora": self._lora_scales(options["lora"])}
         self._validator.check(options)
-        return {name: value for name, value in options.items() if value is not None}
+        return effective_fields(options)
 
     def _lora_scales(self, weights: Mapping[Any, float]) -> list[dict[str, Any]]:
         known = {name: i for i, name in enumerate(self._loras)}

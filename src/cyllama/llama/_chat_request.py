@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cyllama._cancel import Cancel
+from cyllama._json_check import check_value
 from cyllama.llama._json_schema import as_type, for_grammar, schema_of
 from cyllama.llama._media import MediaInput
 from cyllama.llama._message_types import Messages
 from cyllama.llama._special_tokens import ControlTexts
 from cyllama.llama.tools import tool_dicts
 
-__all__ = ["CHAT_FIELDS", "chat_body", "encode_body", "message_list", "parse_choices", "prepare_body"]
+__all__ = ["CHAT_FIELDS", "chat_body", "encode_body", "message_list", "parse_choices"]
 
 # Fields of chats that upstream reads before its schema.
 CHAT_FIELDS = (
@@ -60,7 +61,28 @@ def _message(message: Any, i: int) -> dict[str, Any]:
     role = message.get("role")
     if role not in ROLES:
         raise ValueError(f"messages[{i}] has the role {role!r}, expected one of {', '.join(ROLES)}")
-    return {name: value for name, value in message.items() if value is not None or name == "content"}
+    found = {name: value for name, value in message.items() if value is not None or name == "content"}
+    if found.get("tool_calls"):
+        found["tool_calls"] = [
+            _call(call, f"messages[{i}].tool_calls[{j}]") for j, call in enumerate(found["tool_calls"])
+        ]
+    return found
+
+
+def _call(call: Any, name: str) -> dict[str, Any]:
+    """Return a tool call of the history in upstream's form: it rejects nulls and empty arguments.
+
+    Raises
+    ------
+    ValueError
+    """
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise ValueError(f"{name} is {call!r:.200}, expected a mapping with a function that has a name")
+    arguments = function.get("arguments") or {}
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    found = {name: value for name, value in call.items() if value is not None}
+    return {**found, "type": "function", "function": {"name": function["name"], "arguments": text}}
 
 
 def chat_body(
@@ -92,99 +114,125 @@ def chat_body(
     if not body.pop("parse_special", False):
         body["messages"] = control.plain_messages(body["messages"])
     if "tools" in fields:
-        body["tools"] = for_grammar(tool_dicts(fields["tools"]))
+        body["tools"] = for_grammar(tool_dicts([_without_nulls(tool) for tool in fields["tools"]]))
     if "tool_choice" in fields:
         _choose_tool(body, fields["tool_choice"])
     if "response_format" in fields:
-        body["response_format"] = for_grammar(response_format(fields["response_format"]))
+        _constrain(body, body.pop("response_format"))
     return body
 
 
-def prepare_body(body: Mapping[str, Any], control: ControlTexts, media: MediaInput) -> dict[str, Any]:
-    """Return a chat request of another client, in the form of OpenAI or Anthropic, in upstream's form.
+def _constrain(body: dict[str, Any], form: Any) -> None:
+    """Set the schema of the text.
 
-    Schemas and the choice of one tool are converted, control tokens in messages stay text, and images and audio are
-    decoded.
+    As `response_format`, upstream ignores it with the templates whose parsers have no schemas.
 
     Raises
     ------
     ValueError
-        Messages or tools are invalid, the chosen tool does not exist, or a file is not allowed or above a limit.
-    UnsupportedError, MediaError
-        The model does not accept images or audio, or a file is damaged.
+        The format has no schema, or another field constrains the text too.
     """
-    found = media.decode_body(body)
-    if "messages" in found:
-        found["messages"] = control.plain_messages(_checked_messages(found["messages"]))
-    elif isinstance(found.get("input"), str):
-        found["input"] = control.plain(found["input"])
-    elif isinstance(found.get("input"), list):
-        found["input"] = [_plain_item(item, control) for item in found["input"]]
-    if isinstance(found.get("response_format"), Mapping):
-        found["response_format"] = for_grammar(found["response_format"])
-    if "messages" in found and isinstance(found.get("tools"), list):
-        found["tools"] = for_grammar(found["tools"])
-    if isinstance(found.get("tool_choice"), Mapping) and "function" in found["tool_choice"]:
-        for i, tool in enumerate(found.get("tools") or ()):
-            function = tool.get("function") if isinstance(tool, Mapping) else None
-            if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-                raise ValueError(f"tools[{i}] is {tool!r:.200}, expected a function with a name")
-        _choose_tool(found, found["tool_choice"])
-    return found
+    for name in ("json_schema", "grammar"):
+        if body.get(name):
+            raise ValueError(f"response_format and {name} exclude each other")
+    schema = format_schema(form)
+    if schema is not None:
+        body["json_schema"] = for_grammar(schema)
 
 
-def _checked_messages(messages: Any) -> list[dict[str, Any]]:
-    if not isinstance(messages, list):
-        raise ValueError(f"messages is {messages!r:.200}, expected a list")
-    for i, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise ValueError(f"messages[{i}] is {message!r:.200}, expected an object with role and content")
-    return messages
-
-
-def _plain_item(item: Any, control: ControlTexts) -> Any:
-    """Escape control tokens in an item of the input of ``/v1/responses``: a message, or the result of a tool."""
-    if not isinstance(item, dict):
-        return item
-    if isinstance(item.get("role"), str):
-        return control.plain_messages([item, {"role": "user"}])[0]
-    return {k: control.plain(v) if k in ("output", "arguments") and isinstance(v, str) else v for k, v in item.items()}
+def _without_nulls(tool: Any) -> Any:
+    """Return a tool without the fields that clients set to null."""
+    if not isinstance(tool, Mapping) or not isinstance(tool.get("function"), Mapping):
+        return tool
+    return {**tool, "function": {name: value for name, value in tool["function"].items() if value is not None}}
 
 
 def _choose_tool(body: dict[str, Any], choice: Any) -> None:
-    """Choose one tool, which upstream does not support: make it the only one, and required."""
+    """Choose some of the tools, which upstream does not support: make them the only ones.
+
+    Raises
+    ------
+    ValueError
+        There is no such tool.
+    """
+    if choice == "required" and not body.get("tools"):
+        raise ValueError("tool_choice is 'required', but there are no tools")
     if choice in ("auto", "none", "required"):
         return
+    if isinstance(choice, Mapping) and isinstance(choice.get("allowed_tools"), Mapping):
+        allowed = choice["allowed_tools"]
+        body["tools"] = [_chosen(body, tool) for tool in allowed.get("tools", ())]
+        body["tool_choice"] = allowed.get("mode", "auto")
+    else:
+        body["tools"], body["tool_choice"] = [_chosen(body, choice)], "required"
+
+
+def _chosen(body: Mapping[str, Any], choice: Any) -> dict[str, Any]:
+    """Return the tool that a choice names."""
     if isinstance(choice, Mapping):
         function = choice.get("function", choice)
         name = function.get("name") if isinstance(function, Mapping) else None
     else:
         name = getattr(choice, "__name__", choice)
-    tools = [tool for tool in body.get("tools", ()) if tool["function"]["name"] == name]
-    if not tools:
-        known = [tool["function"]["name"] for tool in body.get("tools", ())]
-        raise ValueError(f"tool_choice is {choice!r}, expected 'auto', 'none', 'required' or one of {known}")
-    body["tools"], body["tool_choice"] = tools, "required"
+    for tool in body.get("tools", ()):
+        if tool["function"]["name"] == name:
+            return dict(tool)
+    known = [tool["function"]["name"] for tool in body.get("tools", ())]
+    raise ValueError(f"tool_choice is {choice!r}, expected 'auto', 'none', 'required' or one of {known}")
 
 
-def response_format(value: Any) -> dict[str, Any]:
-    """Return a response format in OpenAI's form."""
-    if value in ("text", "json_object"):
-        return {"type": value}
-    if isinstance(value, Mapping):
-        if value.get("type") in ("text", "json_object", "json_schema"):
-            return dict(value)
-        return {"type": "json_schema", "json_schema": {"name": "answer", "schema": dict(value)}}
-    name = getattr(value, "__name__", "answer")
-    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema_of(value, "response_format")}}
+def format_schema(form: Any) -> dict[str, Any] | None:
+    """Return the JSON schema of a response format; None for text.
+
+    Parameters
+    ----------
+    form : type, mapping or str
+        ``"text"``, ``"json_object"``, OpenAI's form, a JSON schema, or a type.
+
+    Raises
+    ------
+    ValueError
+        The form has no schema.
+    """
+    if form == "text":
+        return None
+    if form == "json_object":
+        return {"type": "object"}
+    if isinstance(form, str) or not isinstance(form, Mapping):
+        return schema_of(form, "response_format")
+    kind = form.get("type")
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return dict(form.get("schema") or {"type": "object"})
+    if kind != "json_schema":
+        return dict(form)
+    inner = form.get("json_schema")
+    schema = inner.get("schema") if isinstance(inner, Mapping) else form.get("schema")
+    if not isinstance(schema, Mapping):
+        raise ValueError(f"response_format is {form!r:.200}, expected a json_schema with a schema")
+    return dict(schema) or {"type": "object"}
 
 
 def parse_choices(response: Mapping[str, Any], form: Any) -> list[Any]:
-    """Parse the choices of a response, as `parse_text`; None for those that were cut off."""
+    """Parse the choices of a response, as `parse_text`.
+
+    Returns
+    -------
+    list of object
+        None for a choice that was cut off, the exception for one that does not have the format.
+    """
     return [
-        None if choice["finish_reason"] != "stop" else parse_text(str(choice["message"].get("content") or ""), form)
+        None if choice["finish_reason"] != "stop" else _parsed(str(choice["message"].get("content") or ""), form)
         for choice in response["choices"]
     ]
+
+
+def _parsed(text: str, form: Any) -> Any:
+    try:
+        return parse_text(text, form)
+    except (ValueError, TypeError, KeyError) as error:
+        return error
 
 
 def parse_text(text: str, form: Any) -> Any:
@@ -193,13 +241,15 @@ def parse_text(text: str, form: Any) -> Any:
     Raises
     ------
     ValueError
-        The text is cut off or does not have the format.
+        The text is not JSON, or does not match the schema.
     """
     if hasattr(form, "model_validate_json"):
         return form.model_validate_json(text)
-    if form == "text" or (isinstance(form, Mapping) and form.get("type") == "text"):
+    schema = format_schema(form)
+    if schema is None:
         return None
     value = json.loads(text)
+    check_value(schema, value, "")
     return value if isinstance(form, str | Mapping) else as_type(form, value)
 
 

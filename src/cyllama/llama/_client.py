@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
 from cyllama._cancel import AnyCancel, Cancel
+from cyllama._native._exit import close_at_exit
+from cyllama._native.memory import return_memory
 from cyllama.errors import CancelledError, ClosedError, EngineError, GrammarError, InUseError
 from cyllama.llama._chat_request import encode_body
 from cyllama.llama._engine import Engine, EngineResponse
 from cyllama.llama._enums import PoolingType
 from cyllama.llama._errors import explain_grammar_error, handler_error, response_error
-from cyllama.llama._media import Attachments
+from cyllama.llama._media import Attachments, MediaInput
 from cyllama.llama._properties import ModelProperties, Slot
+from cyllama.llama._slots import hides_details
 from cyllama.llama.responses import Record
-from cyllama.llama.streaming import NextRequest, RawResponse, Stream
+from cyllama.llama.streaming import ChunkMaker, NextRequest, RawResponse, Stream
 
 __all__ = ["EngineClient"]
 
@@ -40,6 +43,9 @@ class EngineClient:
     cancel : Cancel, optional
     """
 
+    _media: MediaInput
+    _meta: dict[str, Any]
+
     def __init__(
         self,
         path: Path,
@@ -52,6 +58,7 @@ class EngineClient:
         self._open: weakref.WeakSet[Stream[Any, Any] | RawResponse] = weakref.WeakSet()
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._engine = Engine(arguments, progress=on_progress, cancel=cancel)
+        close_at_exit(self)
 
     def request(
         self,
@@ -68,7 +75,7 @@ class EngineClient:
         route, params
             As of ``Engine.request``.
         body : bytes or mapping
-            JSON, or a body that `LLM.prepared` returned.
+            JSON; the images and audio in a mapping are decoded.
         cancel : Cancel, optional
 
         Returns
@@ -78,10 +85,19 @@ class EngineClient:
         """
         stop = AnyCancel(cancel, self._closing)
         attached = Attachments()
-        raw = body if isinstance(body, bytes) else encode_body(body, attached.refer)
+        raw = body if isinstance(body, bytes) else encode_body(self._media.decode_body(body, stop), attached.refer)
         found = RawResponse(self._exchange(route, raw, params, stop, attached), stop)
         self._open.add(found)
         return found
+
+    def request_json(self, route: str, body: Mapping[str, Any], *, cancel: Cancel | None = None) -> Any:
+        """Send a request to a handler of upstream, and return its response; arguments as of `request`.
+
+        Raises
+        ------
+        ValueError, UnsupportedError, ContextFullError, EngineError, CancelledError
+        """
+        return self._json(route, self._media.decode_body(body, AnyCancel(cancel, self._closing)), cancel)
 
     @property
     def failure(self) -> str | None:
@@ -92,6 +108,11 @@ class EngineClient:
     def pooling_type(self) -> PoolingType:
         """How the vectors of a text's tokens become one vector."""
         return self._engine.pooling_type
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """Sizes of the model: ``n_ctx`` (tokens of a slot), ``n_ctx_train``, ``n_vocab``, ``n_embd``, ``size``, ..."""
+        return dict(self._meta)
 
     @property
     def metrics(self) -> list[Slot]:
@@ -114,6 +135,7 @@ class EngineClient:
                     self._engine.close()
                 except InUseError:  # other threads stop within 50 ms
                     time.sleep(0.005)
+        return_memory()
 
     def __enter__(self) -> Self:
         if self._engine.closed:
@@ -165,10 +187,19 @@ class EngineClient:
         chunk_type: type[Chunk],
         cancel: Cancel | None,
         make_result: Callable[[dict[str, Any]], Result],
+        make_chunks: Callable[[], ChunkMaker],
         next_request: NextRequest | None = None,
     ) -> Stream[Chunk, Result]:
         response = self._request(route, {**body, "stream": True}, cancel)
         stop = AnyCancel(cancel, self._closing)
-        found = Stream(response, chunk_type, stop, make_result=make_result, next_request=next_request)
+        found = Stream(
+            response,
+            chunk_type,
+            stop,
+            make_result=make_result,
+            make_chunks=make_chunks,
+            next_request=next_request,
+            hide_details=hides_details(body),
+        )
         self._open.add(found)
         return found

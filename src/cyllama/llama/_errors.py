@@ -12,16 +12,26 @@ from cyllama.llama._model import LlamaModel
 from cyllama.llama._sampler import LlamaSampler
 from cyllama.llama.params import LlamaModelParams
 
-__all__ = ["UPSTREAM_PHRASES", "explain_grammar_error", "handler_error", "response_error"]
+__all__ = [
+    "UPSTREAM_PHRASES",
+    "explain_grammar_error",
+    "handler_error",
+    "is_prefill_error",
+    "is_unparsed",
+    "response_error",
+]
 
 CONTEXT_FULL = "exceed_context_size_error"
 NOT_SUPPORTED = "not_supported_error"
 INVALID_REQUEST = "invalid_request_error"
 TOO_LARGE = "too large to process"
+CONTEXT_EXCEEDED = "Context size has been exceeded"  # while it generates, by all sequences of a request together
 NO_LOGITS = "does not support logits computation"
 START_WITH = "Start it with `--"
 REASONING_FORMAT = "Unknown reasoning format"
 JSON_EXCEPTION = "json.exception"
+UNPARSED = "The model produced output that does not match the expected"
+PREFILL = "the grammar does not accept the prompt of the answer"
 GRAMMAR_EXPECTING = "expecting "
 GRAMMAR_ESCAPE = "unknown escape at "
 
@@ -31,10 +41,13 @@ UPSTREAM_PHRASES = {
     NOT_SUPPORTED: "tools/server/server-common.cpp",
     INVALID_REQUEST: "tools/server/server-common.cpp",
     TOO_LARGE: "tools/server/server-context.cpp",
+    CONTEXT_EXCEEDED: "tools/server/server-context.cpp",
     NO_LOGITS: "tools/server/server-context.cpp",
     START_WITH: "tools/server/server-context.cpp",
     REASONING_FORMAT: "common/chat.cpp",
     JSON_EXCEPTION: "vendor/nlohmann/json.hpp",
+    UNPARSED: "common/chat.cpp",
+    PREFILL: "common/sampling.cpp",
     GRAMMAR_EXPECTING: "src/llama-grammar.cpp",
     GRAMMAR_ESCAPE: "src/llama-grammar.cpp",
 }
@@ -43,7 +56,7 @@ UPSTREAM_PHRASES = {
 def response_error(data: Mapping[str, Any]) -> Exception:
     """Return the exception for the error in a response."""
     text, kind, code = str(data.get("message", data)), data.get("type"), data.get("code")
-    if kind == CONTEXT_FULL or TOO_LARGE in text:
+    if kind == CONTEXT_FULL or TOO_LARGE in text or CONTEXT_EXCEEDED in text:
         return ContextFullError(text, engine="llama", code=code)
     if NO_LOGITS in text:
         return UnsupportedError("the model was loaded with embedding=True: it cannot generate text")
@@ -61,6 +74,16 @@ def handler_error(error: EngineError) -> Exception:
     """Return the exception for one that a handler of upstream threw: a ValueError if it is about a value."""
     text = str(error)
     return ValueError(text) if JSON_EXCEPTION in text or text.startswith(REASONING_FORMAT) else error
+
+
+def is_unparsed(error: Exception) -> bool:
+    """Return whether upstream cannot parse a generated text with the parser of the chat template."""
+    return UNPARSED in str(error)
+
+
+def is_prefill_error(error: Exception) -> bool:
+    """Return whether a grammar does not accept the text with which the chat template begins a response."""
+    return PREFILL in str(error)
 
 
 def explain_grammar_error(grammar: str, model: Path) -> GrammarError | None:

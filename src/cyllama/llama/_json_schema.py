@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import enum
 import inspect
+import re
 import types
 import typing
 import uuid
@@ -17,6 +18,14 @@ __all__ = ["as_type", "check_schema", "for_grammar", "grammar_pattern", "schema_
 
 PLAIN = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
 TEXTS = {datetime.datetime: "date-time", datetime.date: "date", datetime.time: "time", uuid.UUID: "uuid"}
+LIMITS = {
+    "gt": "exclusiveMinimum",
+    "ge": "minimum",
+    "lt": "exclusiveMaximum",
+    "le": "maximum",
+    "multiple_of": "multipleOf",
+    "pattern": "pattern",
+}  # attributes of notes in Annotated
 LISTS = (list, set, frozenset, tuple, Sequence)
 
 # Limits of a schema. The converter recurses for each level and each reference, its time grows with the cube of the
@@ -28,6 +37,14 @@ MAX_REFERENCES = 1_000
 MAX_PARTS = 10_000  # objects, lists and values together
 MAX_PATTERN = 1_000  # characters
 
+# Bounds whose grammar upstream writes without comparing them.
+BOUNDS = (
+    ("minLength", "maxLength"),
+    ("minItems", "maxItems"),
+    ("minProperties", "maxProperties"),
+    ("minimum", "maximum"),
+)
+REPETITION = re.compile(r"\\.|\{(\d+),(\d+)\}", re.DOTALL)  # of a pattern
 VALUES = ("const", "default", "enum", "examples")  # these contain no schemas
 BY_NAME = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
 CLASSES = {"d": "0-9", "w": "A-Za-z0-9_", "s": " "}
@@ -123,10 +140,21 @@ def _has_default(field: dataclasses.Field[Any]) -> bool:
 
 
 def _described(notes: Sequence[Any]) -> dict[str, Any]:
-    """Return the description in ``Annotated``: a text, or an object with a description such as ``pydantic.Field``."""
-    texts = [note if isinstance(note, str) else getattr(note, "description", None) for note in notes]
-    found = [text for text in texts if isinstance(text, str)]
-    return {"description": found[0]} if found else {}
+    """Return the description and the limits in ``Annotated``.
+
+    They are texts, and objects such as ``pydantic.Field`` and those of ``annotated_types``.
+    """
+    every = [part for note in notes for part in (note, *(getattr(note, "metadata", None) or ()))]
+    found: dict[str, Any] = {}
+    for note in every:
+        text = note if isinstance(note, str) else getattr(note, "description", None)
+        if isinstance(text, str):
+            found.setdefault("description", text)
+        for name, keyword in LIMITS.items():
+            value = getattr(note, name, None)
+            if isinstance(value, int | float | str):
+                found[keyword] = value
+    return found
 
 
 def as_type(kind: Any, value: Any) -> Any:
@@ -220,6 +248,20 @@ def _check_object(part: Mapping[str, Any]) -> None:
     pattern = part.get("pattern")
     if isinstance(pattern, str) and len(pattern) > MAX_PATTERN:
         raise ValueError(f"the schema has a pattern of {len(pattern)} characters, expected {MAX_PATTERN} at most")
+    _check_bounds(part)
+
+
+def _check_bounds(part: Mapping[str, Any]) -> None:
+    """Reject bounds that no value satisfies."""
+    for low, high in BOUNDS:
+        least, most = part.get(low), part.get(high)
+        if isinstance(least, int | float) and isinstance(most, int | float) and least > most:
+            raise ValueError(f"the schema has {low} {least} and {high} {most}, which no value satisfies")
+    pattern = part.get("pattern")
+    if isinstance(pattern, str):
+        for found in REPETITION.finditer(pattern):
+            if found[1] and int(found[1]) > int(found[2]):
+                raise ValueError(f"the schema has the repetition {found[0]} in a pattern, which no text matches")
 
 
 def for_grammar(schema: Any) -> Any:

@@ -17,7 +17,9 @@ import numpy as np
 
 from cyllama._cancel import Cancel
 from cyllama._native._gguf import GGUFContext
+from cyllama._native.gguf_files import missing_bytes
 from cyllama.errors import ModelLoadError, UnsupportedError
+from cyllama.llama._projector_tensors import missing_tensors
 from cyllama.media.audio import SAMPLE_RATE, load_audio
 from cyllama.media.encoded import decode_base64, is_audio_file
 from cyllama.media.image import to_pixels
@@ -231,7 +233,8 @@ class _Request:
         return AttachedFile((b"P6\n%d %d\n255\n" % (width, height), pixels.reshape(-1).data))
 
     def _audio(self, media: Media) -> AttachedFile:
-        samples = load_audio(media.value, max_seconds=self._media.rules.max_seconds - self._seconds)
+        left = max(0.0, self._media.rules.max_seconds - self._seconds)
+        samples = load_audio(media.value, max_seconds=left, cancel=self._cancel)
         self._seconds += len(samples) / SAMPLE_RATE
         data = np.ascontiguousarray(samples, "<f4").view(np.uint8).data
         form = struct.pack("<HHIIHH", IEEE_FLOAT, 1, SAMPLE_RATE, 4 * SAMPLE_RATE, 4, 32)
@@ -273,17 +276,34 @@ def check_projector(path: str) -> None:
             raise ModelLoadError(
                 f"{path} is a model of the architecture {kind!r}, expected a projector (mmproj, 'clip')", engine="llava"
             )
-        end = max((file.data_offset + tensor.offset + tensor.size for tensor in file.tensors()), default=0)
-        if end > os.path.getsize(path):
+        if missing := missing_bytes(file, path):
+            size = os.path.getsize(path)
             raise ModelLoadError(
-                f"{path} is truncated: it has {os.path.getsize(path):,} bytes, but its tensors need {end:,}",
-                engine="llava",
+                f"{path} is truncated: it has {size:,} bytes, but its tensors need {size + missing:,}", engine="llava"
             )
+        names = {tensor.name for tensor in file.tensors()}
+        projectors = {}
         for part in ("vision", "audio"):
-            for name, most in SIZES.items():
-                value = file.get(f"clip.{part}.{name}")
-                low = 0 if name in MAY_BE_ZERO else 1
-                if isinstance(value, int) and not low <= value <= most:
-                    raise ModelLoadError(
-                        f"{path}: clip.{part}.{name} is {value}, expected {low} to {most}", engine="llava"
-                    )
+            _check_sizes(file, part, path)
+            if file.get(f"clip.{part}.block_count") == 0 and f"{part[0]}.blk.0.attn_out.weight" in names:
+                raise ModelLoadError(f"{path}: clip.{part}.block_count is 0, but the file has blocks", engine="llava")
+            if file.get(f"clip.has_{part}_encoder") is True:
+                projectors[part] = str(file.get("clip.projector_type") or file.get(f"clip.{part}.projector_type"))
+        lost = next(missing_tensors(names, projectors), None)
+        if lost is not None:
+            raise ModelLoadError(f"{path} has no tensor {lost}: it is damaged or incomplete", engine="llava")
+
+
+def _check_sizes(file: GGUFContext, part: str, path: str) -> None:
+    for name, most in SIZES.items():
+        value = file.get(f"clip.{part}.{name}")
+        low = 0 if name in MAY_BE_ZERO else 1
+        if isinstance(value, int) and not low <= value <= most:
+            raise ModelLoadError(f"{path}: clip.{part}.{name} is {value}, expected {low} to {most}", engine="llava")
+    width, heads = (file.get(f"clip.{part}.{name}") for name in ("embedding_length", "attention.head_count"))
+    divides = not isinstance(width, int) or not isinstance(heads, int) or width % heads == 0
+    if not divides and f"clip.{part}.attention.head_dim" not in file:
+        raise ModelLoadError(
+            f"{path}: clip.{part}.attention.head_count is {heads}, expected a divisor of embedding_length, {width}",
+            engine="llava",
+        )

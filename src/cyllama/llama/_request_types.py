@@ -70,8 +70,8 @@ class LLMOptionsDict(TypedDict, total=False):
         Discard the oldest tokens when the context is full.
     cache_reuse : int, optional
         The fewest tokens of a prompt that are reused from the prompt cache by shifting.
-    chat_template : str, optional
-        A Jinja template, or the name of one.
+    chat_template : Paths, optional
+        A Jinja template, a file that contains one, or the name of a built-in template.
     chat_template_kwargs : Mapping[str, Any] | str, optional
         Variables of the chat template, a mapping or JSON.
     reasoning_format : str, optional
@@ -122,7 +122,7 @@ class LLMOptionsDict(TypedDict, total=False):
     yarn_beta_fast: float | None
     ctx_shift: bool | None
     cache_reuse: int | None
-    chat_template: str | None
+    chat_template: Paths | None
     chat_template_kwargs: Mapping[str, Any] | str | None
     reasoning_format: str | None
     embedding: bool | None
@@ -352,10 +352,16 @@ class CompletionOptions(RequestOptions, total=False):
         Ignored: the name of a model, as other clients send it.
     id_slot : int, optional
         The slot that computes the request; -1: any.
+    suffix : str, optional
+        The text after the generated one, for models that were trained for it.
+    best_of : int, optional
+        Generate this many texts and return the `n` best.
     """
 
     model: str | None
     id_slot: int | None
+    suffix: str | None
+    best_of: int | None
 
 
 class InfillOptions(RequestOptions, total=False):

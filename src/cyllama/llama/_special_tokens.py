@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 __all__ = ["MARK", "ControlTexts"]
 
 # Noncharacters, which no text contains. The tokenizer of this build removes them, and they split control tokens.
 MARK = "\U0010ffff\U0010fffe"
+KEY_LENGTH = 32  # characters by which a longer control token is recognized
+STEPS = (2, 4, 8)  # lengths at which the search stops unless a control token begins so
 TRUSTED = ("system", "developer")
 
 
@@ -22,14 +24,19 @@ class ControlTexts:
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
-        longest_first = sorted({text for text in texts if len(text) > 1}, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self._keys = {text[:KEY_LENGTH] for text in texts if len(text) > 1}
+        self._beginnings = {key[:n] for n in STEPS for key in self._keys if len(key) > n}
+        self._lengths = sorted({*map(len, self._keys), *map(len, self._beginnings)})
+        first = "".join(re.escape(character) for character in sorted({key[0] for key in self._keys}))
+        self._first = re.compile(f"[{first}]" if first else "(?!)")
 
     def plain(self, text: str) -> str:
-        """Return the text with a mark in each control token."""
-        while self._pattern.search(text):  # again: the rest may contain another one
-            text = self._pattern.sub(lambda found: found[0][0] + MARK + found[0][1:], text)
-        return text
+        """Return the text with a mark after the first character of each control token."""
+        parts, end = [], 0
+        for start in self._starts(text):
+            parts.append(text[end : start + 1])
+            end = start + 1
+        return MARK.join([*parts, text[end:]]) if parts else text
 
     def plain_messages(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return messages whose control tokens stay text.
@@ -43,6 +50,18 @@ class ControlTexts:
             else self._message(message)
             for i, message in enumerate(messages)
         ]
+
+    def _starts(self, text: str) -> Iterator[int]:
+        """Yield where control tokens start, also inside others; the time does not depend on their number."""
+        for found in self._first.finditer(text):
+            start = found.start()
+            for length in self._lengths:
+                part = text[start : start + length]
+                if part in self._keys:
+                    yield start
+                    break
+                if length in STEPS and part not in self._beginnings:
+                    break
 
     def _message(self, message: Mapping[str, Any]) -> dict[str, Any]:
         found = dict(message)
@@ -60,7 +79,9 @@ class ControlTexts:
         texts = [part for part in found if isinstance(part, dict) and isinstance(part.get("text"), str)]
         for part in texts:
             part["text"] = self.plain(part["text"])
-        if self._pattern.search("".join(part["text"] for part in texts)):  # a control token across parts
+        if (
+            next(self._starts("".join(part["text"] for part in texts)), None) is not None
+        ):  # a control token across parts
             for part in texts[1:]:
                 part["text"] = MARK + part["text"]
         return found

@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cyllama.errors import UnsupportedError
 from cyllama.llama._engine import engine_fields
-from cyllama.llama._json_schema import check_schema
+from cyllama.llama._limits import INTERNAL, check_limits
 from cyllama.llama._sampler import check_grammar
 
 __all__ = [
     "FieldValidator",
     "check_field",
-    "check_limits",
-    "known_fields",
+    "effective_fields",
+    "request_fields",
     "rerank_body",
     "text_or_token_lists",
     "token_list",
@@ -32,61 +33,13 @@ SAMPLERS = frozenset(
 )  # fmt: skip
 FLAGS = ("parallel_tool_calls", "add_generation_prompt", "parse_special")  # and those of upstream's list
 TEXTS = ("reasoning_effort", "reasoning_format", "reasoning_budget_message", "model", "user")
-# Fields that upstream's own code sets; it trusts their values, which are regular expressions and parsers.
-INTERNAL = frozenset(
-    ("chat_format", "chat_parser", "generation_prompt", "grammar_lazy", "grammar_triggers", "message_delimiters",
-     "parse_tool_calls", "preserved_tokens")
-)  # fmt: skip
-SCHEMAS = ("response_format", "json_schema", "tools", "text", "output_config", "output_format")  # fields with a schema
-# The most items of a field, and the most characters of an item: upstream cannot be cancelled while it reads them.
-ITEMS = {"stop": 256, "stop_sequences": 256, "samplers": 64, "dry_sequence_breakers": 256, "logit_bias": 100_000}
-MAX_ITEM = 1_000
-# The number of tokens that a penalty covers; upstream allocates memory for all of them.
-LOOK_BACK, MAX_LOOK_BACK = ("repeat_last_n", "dry_penalty_last_n"), 2**20
 
 
 @functools.cache
-def known_fields() -> dict[str, dict[str, Any]]:
+def request_fields() -> dict[str, dict[str, Any]]:
     """Return the fields of completions by each of their names, from upstream's schema."""
     every: Any = engine_fields()
     return {name: info for info in every for name in info["names"] if name not in INTERNAL}
-
-
-def check_limits(fields: Mapping[str, Any]) -> None:
-    """Reject fields that would block the scheduler, exhaust its memory, or reach code that trusts its input.
-
-    Parameters
-    ----------
-    fields : mapping
-        The fields of a request on any route. Types are not checked.
-
-    Raises
-    ------
-    TypeError
-        A field is reserved for upstream's own code.
-    ValueError
-        A limit is exceeded; the message names the field and the limit.
-    """
-    for name in fields:
-        if name in INTERNAL:
-            raise TypeError(f"{name} is not a field of requests: the engine sets it itself")
-    for name, most in ITEMS.items():
-        value = fields.get(name)
-        if not isinstance(value, str | Mapping | list | tuple):
-            continue
-        if isinstance(value, str) and name != "samplers":  # one item
-            value = [value]
-        if len(value) > most:
-            raise ValueError(f"{name} has {len(value)} items, expected {most} at most")
-        if any(isinstance(item, str) and len(item) > MAX_ITEM for item in value):
-            raise ValueError(f"{name} has an item of more than {MAX_ITEM} characters")
-    for name in LOOK_BACK:
-        value = fields.get(name)
-        if isinstance(value, int) and value > MAX_LOOK_BACK:
-            raise ValueError(f"{name} is {value}, expected {MAX_LOOK_BACK} at most")
-    for name in SCHEMAS:
-        if name in fields:
-            check_schema(fields[name])
 
 
 @dataclass(frozen=True)
@@ -97,11 +50,14 @@ class FieldValidator:
     ----------
     n_vocab, n_slots, n_loras : int
         The number of tokens of the vocabulary, of slots and of adapters.
+    drafts : bool
+        Tokens are drafted: upstream has no probabilities of accepted ones.
     """
 
     n_vocab: int
     n_slots: int
     n_loras: int
+    drafts: bool = False
 
     def check(self, fields: Mapping[str, Any]) -> None:
         """Check the values of known fields; None means that a field is not given.
@@ -110,8 +66,18 @@ class FieldValidator:
         ------
         TypeError, ValueError, GrammarError
             A value is invalid; the message names the field, the value and the expected values.
+        UnsupportedError
         """
         check_limits(fields)
+        for name in ("logprobs", "n_probs", "best_of"):
+            if self.drafts and fields.get(name):
+                raise UnsupportedError(
+                    f"{name} is not supported with a draft model: drafted tokens have no probabilities"
+                )
+        for name in ("n", "n_cmpl", "best_of"):
+            value = fields.get(name)
+            if isinstance(value, int) and not isinstance(value, bool) and not 1 <= value <= self.n_slots:
+                raise ValueError(f"{name} is {value}, expected 1 to {self.n_slots} (n_parallel)")
         special: dict[str, Callable[[Any], None]] = {
             "grammar": check_grammar,
             "logit_bias": self._logit_bias,
@@ -131,7 +97,7 @@ class FieldValidator:
                 raise TypeError(f"{name} is {value!r}, expected a string")
             elif name in ("stream_options", "chat_template_kwargs") and not isinstance(value, Mapping):
                 raise TypeError(f"{name} is {value!r}, expected a mapping")
-            elif name in known_fields() and not (name == "logprobs" and isinstance(value, bool)):  # the form of chats
+            elif name in request_fields() and not (name == "logprobs" and isinstance(value, bool)):  # the form of chats
                 check_field(name, value)
             else:
                 _number_in_range(name, value)
@@ -216,7 +182,7 @@ def check_field(name: str, value: Any) -> None:
     ------
     TypeError, ValueError
     """
-    kind, limits = known_fields()[name]["kind"], known_fields()[name]["limits"]
+    kind, limits = request_fields()[name]["kind"], request_fields()[name]["limits"]
     if kind == "flag":
         if not isinstance(value, bool):
             raise TypeError(f"{name} is {value!r}, expected True or False")
@@ -241,6 +207,15 @@ def _number_in_range(name: str, value: Any) -> None:
             raise ValueError(f"{name} is {value}, expected {-limit} to {limit - 1}")
     elif isinstance(value, float) and math.isfinite(value) and abs(value) > LARGEST_FLOAT:
         raise ValueError(f"{name} is {value}, expected a number of 32 bits")
+
+
+def effective_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that have a value, without empty stop texts: upstream would end the text at once."""
+    found = {name: value for name, value in fields.items() if value is not None}
+    if "stop" in found:
+        texts = [found["stop"]] if isinstance(found["stop"], str) else found["stop"]
+        found["stop"] = [text for text in texts if text]
+    return found
 
 
 def token_list(tokens: Sequence[int], name: str) -> list[int]:

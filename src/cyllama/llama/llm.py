@@ -5,20 +5,27 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack
 
+import cyllama
 from cyllama import models
-from cyllama._cancel import Cancel
+from cyllama._cancel import AnyCancel, Cancel
 from cyllama.llama._async import AsyncCalls
-from cyllama.llama._media import MediaInput
+from cyllama.llama._backend import llama_version
+from cyllama.llama._engine import EngineResponse
+from cyllama.llama._media import Attachments, MediaInput
 from cyllama.llama._message_types import Paths
 from cyllama.llama._request_types import LLMOptionsDict
+from cyllama.llama._slot_cache import SlotCache, state_options
+from cyllama.llama._slots import SlotUse
 from cyllama.llama._special_tokens import ControlTexts
 from cyllama.llama._validation import FieldValidator
 from cyllama.llama.memory_estimate import fit_context
 from cyllama.llama.options import adapter_arguments, draft_arguments, llm_options, model_arguments
+from cyllama.llama.prompt_cache import DEFAULT_BYTES, PromptCache, cache_path, fingerprint
 from cyllama.media.message_parts import Folders, MediaRules
 
 __all__ = ["LLM"]
@@ -45,6 +52,12 @@ class LLM(AsyncCalls):
     check_memory : bool
         Reject a model that needs more than the free memory before it is loaded. Without `n_ctx`, limit the context to
         the free memory, if the model was trained for a longer one.
+    prompt_cache : bool or path
+        Keep the states of prompts on disk, for later processes: in a folder, or with True in the cache of the package.
+        When the model is closed, the states of its slots are written. A request whose prompt begins as that of a state
+        continues with that state. States are used only with the same model file, adapters, options and version.
+    prompt_cache_bytes : int, optional
+        The most bytes of all states in the folder, by default 8 GiB; the least recently used are removed.
     on_progress : callable, optional
         Called with the loaded fraction; returning False cancels.
     cancel : Cancel, optional
@@ -83,6 +96,8 @@ class LLM(AsyncCalls):
         allow_urls: bool | str | Sequence[str] = False,
         media_limits: Mapping[str, Any] | None = None,
         check_memory: bool = True,
+        prompt_cache: bool | Paths = False,
+        prompt_cache_bytes: int | None = None,
         on_progress: Callable[[float], object] | None = None,
         cancel: Cancel | None = None,
         **settings: Unpack[LLMOptionsDict],
@@ -96,28 +111,76 @@ class LLM(AsyncCalls):
         if check_memory:
             n_ctx = fit_context(arguments, given=chosen.n_ctx is not None or "--ctx-size" in arguments)
             arguments += [] if n_ctx is None else ["--ctx-size", str(n_ctx)]
+        files = [path, *([] if chosen.mmproj is None else [chosen.mmproj])]
         self._loras = [os.fspath(item[0] if isinstance(item, tuple) else item) for item in loras]
-        self._states = tempfile.mkdtemp(prefix="cyllama-")
+        self._slot_use = SlotUse()
+        self._slot_cache: SlotCache | None = None
+        disk = None
+        if prompt_cache is False and prompt_cache_bytes is not None:
+            raise ValueError(f"prompt_cache_bytes is {prompt_cache_bytes!r}, expected prompt_cache with it")
+        if prompt_cache is not False:
+            files += [models.resolve(lora) for lora in self._loras]
+            disk = _open_cache(prompt_cache, prompt_cache_bytes, files, arguments)
+        self._keeps_states = disk is not None
+        self._states = tempfile.mkdtemp(prefix="cyllama-") if disk is None else disk.make_work_folder()
         self._remove_states = weakref.finalize(self, _remove_folder, self._states, os.getpid())
+        self._remove_states.atexit = False  # the end of the interpreter closes models, which write states before
         arguments += ["--slot-save-path", self._states + os.sep]
         try:
             super().__init__(path, arguments, on_progress=on_progress, cancel=cancel)
         except BaseException:
             self._remove_states()
             raise
+        if disk is None:
+            self._remove_states()  # it exists again while a state is written
+        self._states_lock = threading.Lock()
+        self._read_properties(rules)
+        if disk is not None:
+            self._slot_cache = SlotCache(disk, self._states, self)
+
+    def _read_properties(self, rules: MediaRules) -> None:
+        """Read what requests need to know of the loaded model."""
         properties = self._json("props", None, None)
         accepts = {kind: bool(properties["modalities"][kind]) for kind in ("vision", "audio")}
         self._media = MediaInput(rules, **accepts)
         self._caps = properties["chat_template_caps"] | {f"supports_{kind}": value for kind, value in accepts.items()}
+        self._template = properties.get("chat_template_tool_use") or properties["chat_template"]
         self._control = ControlTexts(self._engine.control_texts())
         (meta,) = self._json("models", None, None)["data"]
-        n_slots, n_loras = properties["total_slots"], len(self._loras)
-        self._validator = FieldValidator(n_vocab=meta["meta"]["n_vocab"], n_slots=n_slots, n_loras=n_loras)
+        self._meta = meta["meta"]
+        self._head = {"model": meta["id"], "system_fingerprint": properties["build_info"]}
+        self._validator = FieldValidator(
+            n_vocab=meta["meta"]["n_vocab"],
+            n_slots=properties["total_slots"],
+            n_loras=len(self._loras),
+            drafts=any(slot["speculative"] for slot in self._json("slots", None, None)),
+        )
 
     def close(self) -> None:
         """Stop the running requests and free the model; requests of other threads raise ClosedError."""
+        cache, self._slot_cache = self._slot_cache, None
+        if cache is not None and not self._engine.closed:
+            cache.save()
         super().close()
         self._remove_states()
+
+    def _exchange(
+        self, route: str, raw: bytes, params: Mapping[str, str] | None, cancel: AnyCancel, attached: Attachments
+    ) -> EngineResponse:
+        if self._slot_cache is not None:
+            self._slot_cache.before(route, raw, bool(attached.files), cancel)
+        return super()._exchange(route, raw, params, cancel, attached)
+
+
+def _open_cache(value: bool | Paths, max_bytes: int | None, files: list[Paths], arguments: list[str]) -> PromptCache:
+    if max_bytes is None:
+        max_bytes = DEFAULT_BYTES
+    if isinstance(max_bytes, bool) or not isinstance(max_bytes, int):
+        raise TypeError(f"prompt_cache_bytes is {max_bytes!r}, expected an integer")
+    if max_bytes < 1:
+        raise ValueError(f"prompt_cache_bytes is {max_bytes}, expected 1 or more")
+    versions = {"cyllama": cyllama.__version__, "engine": llama_version()}
+    return PromptCache(cache_path(value), fingerprint(files, state_options(arguments), versions), max_bytes)
 
 
 def _remove_folder(path: str, owner: int) -> None:

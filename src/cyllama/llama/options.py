@@ -19,9 +19,9 @@ from cyllama._native import devices, get_threads
 from cyllama._native._gguf import GGUFContext
 from cyllama._params import check_names
 from cyllama.errors import UnsupportedError
+from cyllama.llama._chat_template import TEMPLATE_OPTIONS, template_arguments
 from cyllama.llama._engine import engine_options
 from cyllama.llama._media import check_projector
-from cyllama.llama._model import llama_chat_builtin_templates
 
 __all__ = [
     "LLMOptions",
@@ -91,7 +91,6 @@ REPLACED = {"--media-path": "allow_paths"}  # by arguments of LLM
 EMBEDDING_BATCH = 2048
 # Defaults that differ from upstream's, whose prompt cache is 8 GiB.
 DEFAULTS = ("--kv-unified", "--cache-ram", "512")
-BUILTIN_TEMPLATES = frozenset(llama_chat_builtin_templates()) - {"chatml"}  # it is a Jinja template too
 DOWNLOADS = ("--hf-", "--docker-", "-url", "--mmproj-auto")
 
 
@@ -159,7 +158,9 @@ class LLMOptions:
     cache_reuse: int | None = _option(
         None, "the fewest tokens of a prompt that are reused from the prompt cache by shifting", "--cache-reuse"
     )
-    chat_template: str | None = _option(None, "a Jinja template, or the name of one", "--chat-template")
+    chat_template: Paths | None = _option(
+        None, "a Jinja template, a file that contains one, or the name of a built-in template", "--chat-template"
+    )
     chat_template_kwargs: Mapping[str, Any] | str | None = _option(
         None, "variables of the chat template, a mapping or JSON", "--chat-template-kwargs"
     )
@@ -205,8 +206,9 @@ def model_arguments(
 ) -> list[str]:
     """Return the arguments of upstream's parser for a model; parameters as of `cyllama.LLM`."""
     path = os.fspath(model)
-    arguments = ["--model", path, "--alias", Path(path).stem, *DEFAULTS, *option_arguments(chosen)]
-    arguments += more_arguments(options or {}, allow_unsafe=allow_unsafe)
+    more = more_arguments(options or {}, allow_unsafe=allow_unsafe)
+    offloads = _has_gpu() or "--rpc" in more  # upstream's parser registers the devices of RPC servers
+    arguments = ["--model", path, "--alias", Path(path).stem, *DEFAULTS, *option_arguments(chosen, offloads), *more]
     for flag, value in itertools.pairwise(arguments):
         if flag in ("-mm", "--mmproj"):
             check_projector(value)
@@ -215,8 +217,14 @@ def model_arguments(
     return arguments
 
 
-def option_arguments(options: LLMOptions) -> list[str]:
+def option_arguments(options: LLMOptions, offloads: bool) -> list[str]:
     """Return the options as arguments of upstream's parser.
+
+    Parameters
+    ----------
+    options : LLMOptions
+    offloads : bool
+        Whether there will be a device for `n_gpu_layers`.
 
     Raises
     ------
@@ -225,11 +233,11 @@ def option_arguments(options: LLMOptions) -> list[str]:
     found: list[str] = []
     if options.n_threads is None:
         found += ["--threads", str(get_threads())]
-    if not _has_gpu():
+    if not offloads:
         # Nothing can be fitted; and upstream replaces the log while it tries, which crashes the process if two models
         # are loaded at once.
         found += ["--fit", "off"]
-    if isinstance(options.n_gpu_layers, int | str) and options.n_gpu_layers not in (0, "auto") and not _has_gpu():
+    if isinstance(options.n_gpu_layers, int | str) and options.n_gpu_layers not in (0, "auto") and not offloads:
         warnings.warn(f"n_gpu_layers is {options.n_gpu_layers!r}, but this build has no usable GPU; "
                       "see cyllama.devices()", RuntimeWarning, stacklevel=5)  # fmt: skip
     if (options.embedding or options.reranking) and options.n_ubatch is None:
@@ -250,9 +258,9 @@ def option_arguments(options: LLMOptions) -> list[str]:
             _check_integer(item.name, value, item.metadata["least"])
         if isinstance(value, bool) != (kind == "bool") and not (isinstance(value, bool) and "bool" in kind):
             raise TypeError(f"{item.name} is {value!r}, expected {kind.replace(' | ', ' or ')}")
-        if item.name == "chat_template" and value in BUILTIN_TEMPLATES:
-            found.append("--no-jinja")  # else the name itself would be the template
-        if kind == "bool":
+        if flag in TEMPLATE_OPTIONS:
+            found += template_arguments(value)
+        elif kind == "bool":
             if value:
                 found.append(flag)
             elif off:
@@ -326,7 +334,9 @@ def more_arguments(options: Mapping[str, Any], *, allow_unsafe: bool = False) ->
         if unsafe is not None and not allow_unsafe:
             raise UnsupportedError(f"the option {name!r} {unsafe}; it needs allow_unsafe=True")
         values = known[flag]["values"]
-        if values == 0:
+        if flag in TEMPLATE_OPTIONS:
+            found += template_arguments(Path(value) if flag.endswith("-file") else value, f"options[{name!r}]")
+        elif values == 0:
             if not isinstance(value, bool):
                 raise TypeError(f"options[{name!r}] is {value!r}, expected True or False")
             if value:

@@ -228,6 +228,7 @@ class ChatChoice(Record):
     message: ChatMessage
     finish_reason: str | None
     logprobs: Record | None
+    warning: str | None
 
 
 class ChatChunkChoice(Record):
@@ -250,6 +251,7 @@ class _Response(Record):
     created: int
     model: str
     system_fingerprint: str | None
+    id_slot: int | None  # the slot that computed it; in a stream, that of the last chunk
 
     @property
     def text(self) -> str:
@@ -333,13 +335,25 @@ class ChatCompletion(_Response):
 
     @property
     def parsed(self) -> Any:
-        """The (first) text as an object of `response_format`; None without one, or if it was cut off."""
-        return self._parsed[0]
+        """The (first) text as an object of `response_format`; None without one, or if it was cut off.
+
+        Raises
+        ------
+        ValueError, TypeError, KeyError
+            The text does not have the format: a grammar cannot enforce every rule of a schema.
+        """
+        return self._parsed_choice(0)
 
     @property
     def parsed_choices(self) -> list[Any]:
-        """Each text as an object of `response_format`."""
-        return list(self._parsed)
+        """Each text as an object of `response_format`; errors as of `parsed`."""
+        return [self._parsed_choice(i) for i in range(len(self._parsed))]
+
+    def _parsed_choice(self, i: int) -> Any:
+        value = self._parsed[i]
+        if isinstance(value, Exception):
+            raise value
+        return value
 
     @property
     def message(self) -> ChatMessage:
@@ -435,6 +449,7 @@ class Infill(Record):
     tokens_evaluated: int
     tokens_predicted: int
     tokens_cached: int
+    id_slot: int
     truncated: bool
     timings: Timings
 

@@ -6,21 +6,128 @@ import contextlib
 import json
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any, Generic, Self, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from cyllama._cancel import AnyCancel, Cancel
 from cyllama.errors import CancelledError, ClosedError, InUseError
 from cyllama.llama._engine import EngineResponse
-from cyllama.llama._errors import response_error
+from cyllama.llama._errors import is_unparsed, response_error
+from cyllama.llama._forced_calls import Form
+from cyllama.llama._slots import name_slot
 from cyllama.llama.responses import Record
 
-__all__ = ["ChunkJoiner", "EventParser", "NextRequest", "RawResponse", "Stream"]
+__all__ = [
+    "ChatChunks",
+    "ChunkJoiner",
+    "ChunkMaker",
+    "EventParser",
+    "NextRequest",
+    "RawResponse",
+    "Stream",
+    "drop_alternatives",
+]
 
 Chunk = TypeVar("Chunk", bound=Record)
 Result = TypeVar("Result", bound=Record)
 
 NextRequest = Callable[[dict[str, Any], AnyCancel], EngineResponse | None]
+
+
+class ChunkMaker(Protocol):
+    """Makes the chunks of a response from the events of upstream's stream."""
+
+    def feed(self, event: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the chunks for an event."""
+        ...
+
+    def end(self) -> tuple[dict[str, Any] | None, bool]:
+        """Return the chunk with the usage, and whether the client asked for it."""
+        ...
+
+
+class ChatChunks:
+    """The chunks of a streamed chat.
+
+    Upstream ends each choice with a usage of its own, and begins a message with a content of null.
+
+    Parameters
+    ----------
+    fields : mapping
+        The fields of the request.
+    form : Form, optional
+        Converts chunks of text.
+    again : callable, optional
+        Returns the response that replaces one that upstream cannot parse.
+    """
+
+    def __init__(
+        self,
+        fields: Mapping[str, Any],
+        form: Form | None = None,
+        again: Callable[[], dict[str, Any]] | None = None,
+    ) -> None:
+        self._include_usage = bool((fields.get("stream_options") or {}).get("include_usage"))
+        self._usages: list[dict[str, Any]] = []
+        self._no_alternatives = fields.get("top_logprobs") == 0
+        self._form, self._again = form, again
+        self._last: dict[str, Any] | None = None  # the last chunk with text or calls
+
+    def feed(self, event: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the chunks for an event; usages are kept for the end."""
+        if "error" in event and self._again is not None and is_unparsed(response_error(event["error"])):
+            return [chunk for part in self._unparsed() for chunk in self._formed(part)]
+        if not event.get("choices") and "usage" in event:
+            self._usages.append(event)
+            return []
+        if self._no_alternatives:
+            drop_alternatives(event.get("choices", ()))
+        for choice in event.get("choices", ()):
+            delta = choice.get("delta") or {}
+            if delta.get("content", "") is None:
+                delta["content"] = ""
+            if any(delta.get(name) for name in ("content", "reasoning_content", "tool_calls")):
+                self._last = event
+        return self._formed(event)
+
+    def _formed(self, chunk: dict[str, Any]) -> list[dict[str, Any]]:
+        return [chunk] if self._form is None else self._form.convert(chunk)
+
+    def _unparsed(self) -> list[dict[str, Any]]:
+        """Return the chunks for a text that upstream cannot parse: the rest is lost, or all is generated again."""
+        if self._last is not None:
+            choice = {"index": self._last["choices"][0]["index"], "delta": {}, "finish_reason": "stop"}
+            return [{**self._last, "choices": [{**choice, "warning": "the rest of the text cannot be parsed"}]}]
+        assert self._again is not None
+        data = self._again()
+        self._usages.append({**data, "choices": [], "object": "chat.completion.chunk"})
+        head = {name: value for name, value in data.items() if name != "usage"} | {"object": "chat.completion.chunk"}
+        choices = data["choices"]
+        deltas = [{"index": c["index"], "delta": c["message"], "logprobs": c["logprobs"]} for c in choices]
+        ends = [{**{n: c[n] for n in ("index", "finish_reason", "warning")}, "delta": {}} for c in choices]
+        return [{**head, "choices": [choice]} for choice in (*deltas, *ends)]
+
+    def end(self) -> tuple[dict[str, Any] | None, bool]:
+        """Return the chunk with the usage of all choices, and whether the client asked for it."""
+        if not self._usages:
+            return None, False
+        usages = [chunk["usage"] for chunk in self._usages]
+        return {**self._usages[-1], "usage": joint_usage(usages)}, self._include_usage
+
+
+def drop_alternatives(choices: Iterable[Mapping[str, Any]]) -> None:
+    """Empty the alternatives of the tokens of choices."""
+    for choice in choices:
+        for row in (choice.get("logprobs") or {}).get("content") or ():
+            for name in {"top_logprobs", "top_probs"} & row.keys():
+                row[name] = []
+
+
+def joint_usage(usages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the usage of several choices for one prompt."""
+    generated = sum(usage["completion_tokens"] for usage in usages)
+    prompt = usages[0]["prompt_tokens"]
+    return {**usages[0], "completion_tokens": generated, "total_tokens": prompt + generated}
 
 
 class Stream(Generic[Chunk, Result]):
@@ -34,9 +141,13 @@ class Stream(Generic[Chunk, Result]):
     cancel : Cancel, optional
     make_result : callable
         Makes the result of the joined chunks.
+    make_chunks : callable
+        Returns a new `ChunkMaker` for a response.
     next_request : callable, optional
         Called with the joined chunks when a response has ended, and with an event that stops it. Returns the response
         whose chunks follow, or None.
+    hide_details : bool
+        Remove the details of verbose chunks, except for the slot.
 
     Notes
     -----
@@ -50,16 +161,25 @@ class Stream(Generic[Chunk, Result]):
         cancel: Cancel | None,
         *,
         make_result: Callable[[dict[str, Any]], Result],
+        make_chunks: Callable[[], ChunkMaker],
         next_request: NextRequest | None = None,
+        hide_details: bool = False,
     ) -> None:
-        self._response = response
-        self._events, self._joiner = EventParser(), ChunkJoiner()
+        self._make_chunks = make_chunks
+        self._begin(response)
         self._ready: deque[dict[str, Any]] = deque()
         self._chunk_type, self._make_result, self._next_request = chunk_type, make_result, next_request
+        self._hide_details = hide_details
         self._complete = False
         self._stop = threading.Event()
         self._cancel = AnyCancel(cancel, self._stop)
         self._ended = False
+
+    def _begin(self, response: EngineResponse) -> None:
+        """Read another response."""
+        self._response, self._chunks = response, self._make_chunks()
+        self._events, self._joiner = EventParser(), ChunkJoiner()
+        self._flushed = False
 
     def next(self, *, cancel: Cancel | None = None) -> Chunk | None:
         """Wait for the next chunk; return None after the last one. Releases the GIL."""
@@ -68,8 +188,9 @@ class Stream(Generic[Chunk, Result]):
             while not self._ready:
                 data = self._response.next(cancel=stop)
                 if data is not None:
-                    self._ready.extend(self._events.feed(data))
-                elif not self._continue(stop):
+                    for event in self._events.feed(data):
+                        self._ready.extend(self._chunks.feed(event))
+                elif not self._flush() and not self._continue(stop):
                     self.close()
                     return None
         except ClosedError:
@@ -88,8 +209,20 @@ class Stream(Generic[Chunk, Result]):
         if "error" in chunk:
             self.close()
             raise response_error(chunk["error"])
+        name_slot(chunk, hide=self._hide_details)
         self._joiner.add(chunk)
         return self._chunk_type(chunk)
+
+    def _flush(self) -> bool:
+        """Add the chunk with the usage, once; return whether the client gets it."""
+        if self._flushed:
+            return False
+        self._flushed = True
+        chunk, shown = self._chunks.end()
+        if chunk is not None:
+            self._joiner.add(chunk)
+            self._ready.extend([chunk] if shown else [])
+        return shown
 
     def _continue(self, stop: AnyCancel) -> bool:
         """Start the request that follows the response, as after tool calls; return whether there is one."""
@@ -97,7 +230,7 @@ class Stream(Generic[Chunk, Result]):
             response = self._next_request(self._joiner.joined(), stop)
             if response is not None:
                 self._response.close()
-                self._response, self._events, self._joiner = response, EventParser(), ChunkJoiner()
+                self._begin(response)
                 return True
         self._complete = True
         return False
@@ -174,6 +307,11 @@ class RawResponse:
         """The whole response, unless it is a stream."""
         return self._response.data
 
+    def raise_for_status(self) -> None:
+        """Raise the exception for an error in the response."""
+        if self.status != 200:
+            raise response_error(json.loads(self.data)["error"])
+
     def next(self) -> bytes | None:
         """Wait for the next bytes of a stream, which may be empty; return None after the last ones.
 
@@ -232,10 +370,16 @@ class ChunkJoiner:
         index = chunk["index"]
         choice = self._choices.setdefault(index, {"index": index, "finish_reason": None})
         choice["finish_reason"] = chunk.get("finish_reason") or choice["finish_reason"]
+        if "warning" in chunk:
+            choice["warning"] = chunk["warning"]
         if chunk.get("logprobs"):
-            choice.setdefault("logprobs", {"content": []})["content"] += chunk["logprobs"]["content"]
+            rows = (choice.get("logprobs") or {"content": []})["content"]
+            choice["logprobs"] = {"content": [*rows, *chunk["logprobs"]["content"]]}
         if "text" in chunk:
             choice["text"] = choice.get("text", "") + chunk["text"]
+            choice.setdefault("logprobs", None)
+        if "tokens" in chunk:
+            choice["tokens"] = [*choice.get("tokens", ()), *chunk["tokens"]]
         if "delta" in chunk:
             _add_delta(choice.setdefault("message", {"role": "assistant", "content": ""}), chunk["delta"])
 
@@ -254,6 +398,9 @@ def _add_delta(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
         call["function"]["arguments"] += function.get("arguments") or ""
 
 
+NO_EVENTS = (b"data: [DONE]", b"data: null")  # the latter when another choice begins
+
+
 class EventParser:
     """Parse server-sent events from data that is split anywhere."""
 
@@ -263,4 +410,4 @@ class EventParser:
     def feed(self, data: bytes) -> list[dict[str, Any]]:
         """Return the JSON of the events that are now complete."""
         *lines, self._rest = (self._rest + data).split(b"\n")
-        return [json.loads(line[6:]) for line in lines if line.startswith(b"data: ") and line != b"data: [DONE]"]
+        return [json.loads(line[6:]) for line in lines if line.startswith(b"data: ") and line not in NO_EVENTS]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import enum
 import functools
 import inspect
 import json
 import re
+import threading
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from cyllama.llama._json_schema import as_type, for_grammar, schema_of
@@ -17,7 +20,10 @@ from cyllama.llama._message_types import Tool
 from cyllama.llama._special_tokens import ControlTexts
 from cyllama.llama.responses import ChatCompletion
 
-__all__ = ["ToolRounds", "call_tool", "next_request", "tool_dicts"]
+__all__ = ["ToolRounds", "call_tool", "next_request", "tool_dicts", "tool_loop"]
+
+tool_loop: contextvars.ContextVar[asyncio.AbstractEventLoop | None] = contextvars.ContextVar("tool_loop", default=None)
+"""The event loop, of another thread, that runs the coroutines of tools; None for a loop of their own."""
 
 
 def tool_dicts(tools: Sequence[Tool]) -> list[dict[str, Any]]:
@@ -37,12 +43,13 @@ def tool_dicts(tools: Sequence[Tool]) -> list[dict[str, Any]]:
     if callable(tools) or isinstance(tools, Mapping | str) or not isinstance(tools, Sequence):
         raise TypeError(f"tools is {tools!r}, expected a list of functions and mappings")
     found = [dict(tool) if isinstance(tool, Mapping) else _described(tool) for tool in tools]
-    names = [_name(tool) for tool in tools]
-    for name in names:
+    seen = set()
+    for name in map(_name, tools):
         if not isinstance(name, str) or not re.fullmatch(r"[\w-]{1,64}", name):
             raise ValueError(f"a tool has the name {name!r}, expected 1 to 64 letters, digits, _ or -")
-        if names.count(name) > 1:
+        if name in seen:
             raise ValueError(f"two tools have the name {name!r}")
+        seen.add(name)
     return found
 
 
@@ -106,7 +113,7 @@ def _parse_docstring(text: str) -> tuple[str, dict[str, str]]:
     return head, descriptions
 
 
-def call_tool(tools: Sequence[Tool], name: str, arguments: str) -> str:
+def call_tool(tools: Sequence[Tool], name: str, arguments: str, loop: asyncio.AbstractEventLoop | None = None) -> str:
     """Call a function with a model's arguments; return its result or its error as a text for the model.
 
     Parameters
@@ -116,6 +123,8 @@ def call_tool(tools: Sequence[Tool], name: str, arguments: str) -> str:
     name : str
     arguments : str
         JSON.
+    loop : event loop, optional
+        The loop, of another thread, that runs a coroutine. By default a loop of its own.
 
     Returns
     -------
@@ -134,11 +143,38 @@ def call_tool(tools: Sequence[Tool], name: str, arguments: str) -> str:
         for parameter, value in bound.arguments.items():
             bound.arguments[parameter] = as_type(hints.get(parameter, Any), value)
         result = function(*bound.args, **bound.kwargs)
-        if inspect.iscoroutine(result):
-            result = asyncio.run(result)
+        if inspect.isawaitable(result):
+            result = _wait_for(result, loop)
     except Exception as error:  # the model gets the error and may correct its call
         return json.dumps({"error": f"{type(error).__name__}: {error}"}, ensure_ascii=False)
     return result if isinstance(result, str) else json.dumps(result, default=_plain, ensure_ascii=False)
+
+
+def _wait_for(result: Awaitable[Any], loop: asyncio.AbstractEventLoop | None) -> Any:
+    """Return the result of an awaitable, which runs in `loop`, or in an event loop of its own.
+
+    A thread has one loop. If one is running already, as in a notebook, another thread runs the new one.
+    """
+
+    async def wait() -> Any:
+        return await result
+
+    if loop is not None:
+        return asyncio.run_coroutine_threadsafe(wait(), loop).result()
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(wait())
+    outcome: Future[Any] = Future()
+
+    def target() -> None:
+        try:
+            outcome.set_result(asyncio.run(wait()))
+        except BaseException as error:  # raised in the calling thread
+            outcome.set_exception(error)
+
+    threading.Thread(target=contextvars.copy_context().run, args=(target,), name="cyllama-tool", daemon=True).start()
+    return outcome.result()
 
 
 def _plain(value: Any) -> Any:
@@ -154,7 +190,11 @@ def _plain(value: Any) -> Any:
 
 
 def next_request(
-    body: Mapping[str, Any], response: ChatCompletion, tools: Sequence[Tool], control: ControlTexts
+    body: Mapping[str, Any],
+    response: ChatCompletion,
+    tools: Sequence[Tool],
+    control: ControlTexts,
+    loop: asyncio.AbstractEventLoop | None = None,
 ) -> dict[str, Any] | None:
     """Call the functions that a response calls, and return the request with their results.
 
@@ -170,7 +210,7 @@ def next_request(
         return None
     replies: list[dict[str, Any]] = [response.to_dict()["choices"][0]["message"]]
     for call in calls:
-        content = call_tool(tools, call.function.name, call.function.arguments)
+        content = call_tool(tools, call.function.name, call.function.arguments, loop)
         replies.append({"role": "tool", "tool_call_id": call.id, "content": content})
     messages = [*body["messages"], *control.plain_messages(replies)]
     return {**body, "messages": messages, "tools": for_grammar(tool_dicts(tools)), "tool_choice": "auto"}
@@ -192,10 +232,11 @@ class ToolRounds:
 
     def __init__(self, body: Mapping[str, Any], tools: Sequence[Tool], control: ControlTexts, rounds: int) -> None:
         self._body, self._tools, self._control, self._left = body, tools, control, rounds
+        self._loop = tool_loop.get()  # later rounds of a stream run in other threads
 
     def after(self, response: ChatCompletion) -> dict[str, Any] | None:
         """Return the request that follows a response, as of `next_request`; None after the last one."""
         self._left -= 1
-        more = next_request(self._body, response, self._tools, self._control) if self._left else None
+        more = next_request(self._body, response, self._tools, self._control, self._loop) if self._left else None
         self._body = more or self._body
         return more

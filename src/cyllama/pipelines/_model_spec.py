@@ -23,7 +23,14 @@ KINDS: dict[str, tuple[str, str]] = {
 }
 """Module and class of each kind, imported when the first model of the kind is loaded."""
 
-NOT_ESTIMATED = ("draft_model", "loras", "allow_unsafe", "check_memory")
+NOT_ESTIMATED = (
+    "draft_model",
+    "loras",
+    "allow_unsafe",
+    "check_memory",
+    "prompt_cache",
+    "prompt_cache_bytes",
+)
 """Arguments of LLM that `estimate_memory` does not accept."""
 
 LLAVA_ESTIMATED, LLAVA_CONTEXT = ("n_ctx", "n_batch", "n_threads"), 4096
@@ -82,7 +89,7 @@ class Spec:
         Language models: weights, context and buffers (`cyllama.llama.estimate_memory`), and additional files. Other
         models: the size of their files. Memory that a call needs while it runs is not included.
         """
-        estimated = ("mmproj",) if self.kind == "llm" else ()
+        estimated = ("mmproj", "prompt_cache") if self.kind == "llm" else ()
         files = sum(map(_file_size, _files(value for key, value in self.settings.items() if key not in estimated)))
         if self.name is None:
             return files

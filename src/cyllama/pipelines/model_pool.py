@@ -258,20 +258,28 @@ class ModelPool:
         finally:
             self._give_back(entry)
 
-    def unload(self, kind: str | None = None, name: Name = None) -> tuple[LoadedModel, ...]:
-        """Close unused models: all, those of a kind, or those of a name.
+    def unload(
+        self, kind: str | None = None, name: Name = None, settings: Mapping[str, object] | None = None
+    ) -> tuple[LoadedModel, ...]:
+        """Close unused models: all, those of a kind, those of a name, or the one with a name and settings.
 
         Returns
         -------
         tuple of LoadedModel
             The models that were closed.
         """
-        identity = None if name is None else Spec.of(kind or "llm", name, {}).identity
+        spec = None if name is None and settings is None else Spec.of(kind or "llm", name, settings or {})
+
+        def chosen(other: Spec) -> bool:
+            if kind not in (None, other.kind):
+                return False
+            return spec is None or (other == spec if settings is not None else other.identity == spec.identity)
+
         closed: list[LoadedModel] = []
         kept: set[int] = set()
         while True:
             with self._changed:
-                entry = self._unused(kept, kind, identity)
+                entry = self._unused(kept, chosen)
                 if entry is None:
                     return tuple(closed)
                 info = entry.info()
@@ -394,15 +402,11 @@ class ModelPool:
         loading = (entry.size for entry in self._entries.values() if entry.state is _State.LOADING)
         return free_memory() - sum(loading)
 
-    def _unused(self, kept: set[int], kind: str | None = None, identity: str | None = None) -> _Entry | None:
+    def _unused(self, kept: set[int], chosen: Callable[[Spec], bool] = lambda spec: True) -> _Entry | None:
         found = [
             entry
             for entry in self._entries.values()
-            if entry.state is _State.READY
-            and not entry.users
-            and id(entry) not in kept
-            and kind in (None, entry.spec.kind)
-            and identity in (None, entry.spec.identity)
+            if entry.state is _State.READY and not entry.users and id(entry) not in kept and chosen(entry.spec)
         ]
         return min(found, key=lambda entry: entry.used, default=None)
 

@@ -22,7 +22,8 @@ PROMPT_INSTRUCTION = (
     "Describe in a few words one picture that illustrates this text. Answer with the description alone.\n\n{text}"
 )
 
-ANNOTATIONS = re.compile(r"\[[^\]]*\]|\([^)]*\)|\*[^*]*\*|♪")  # whisper writes [BLANK_AUDIO], (music), *laughs*
+ANNOTATIONS = {"[": "]", "(": ")", "*": "*"}  # whisper writes [BLANK_AUDIO], (music), *laughs*
+OPENING = re.compile(r"[\[(*♪]")
 EDGES = " \t\n.!?,;:…\"'"
 
 
@@ -43,11 +44,24 @@ def prompt_from_speech(text: str) -> str:
     str
         Empty for a transcription without speech.
     """
-    plain = " ".join(ANNOTATIONS.sub(" ", text).split()).strip(EDGES)
+    plain = " ".join(_without_annotations(text).split()).strip(EDGES)
     first = plain.split(" ", 1)[0]
     if first[1:].islower() or first == "A":
         plain = plain[0].lower() + plain[1:]
     return plain
+
+
+def _without_annotations(text: str) -> str:
+    """Return the text with a space for each annotation; the time is linear also with marks that are never closed."""
+    last = {mark: text.rfind(end) for mark, end in ANNOTATIONS.items()}
+    parts, position = [], 0
+    for found in OPENING.finditer(text):
+        mark, start = found[0], found.start()
+        if start < position or (mark in last and start >= last[mark]):
+            continue
+        parts.append(text[position:start])
+        position = text.index(ANNOTATIONS[mark], start + 1) + 1 if mark in last else start + 1
+    return " ".join([*parts, text[position:]])
 
 
 def prompt_from_caption(caption: str, sd_model: object) -> str:

@@ -311,11 +311,4 @@ def _split_audio(audio: AudioInput | Iterable[Block], sample_rate: int | None) -
         with contextlib.suppress(TypeError):
             return sample_rate or SAMPLE_RATE, iter(blocks)
         raise TypeError(f"audio is {audio!r}, expected a recording or an iterable of arrays")
-    return SAMPLE_RATE, _blocks(AudioStream(audio, sample_rate=sample_rate))
-
-
-def _blocks(stream: AudioStream) -> Iterator[Block]:
-    start = 0.0
-    while start < stream.duration:
-        yield stream.read(start, start + BLOCK_SECONDS)
-        start += BLOCK_SECONDS
+    return SAMPLE_RATE, AudioStream(audio, sample_rate=sample_rate).blocks(seconds=BLOCK_SECONDS)
