@@ -55,11 +55,12 @@ class Figures:
 
 
 class Client:
-    """One persistent connection."""
+    """One persistent connection, from an address of this machine."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, address: str = "127.0.0.1") -> None:
         place = urllib.parse.urlsplit(url)
         self.host, self.port = place.hostname or "", place.port or 80
+        self.address = address
         self.reader: asyncio.StreamReader | None = None
         self.writer: asyncio.StreamWriter | None = None
 
@@ -67,7 +68,7 @@ class Client:
         """Send a request; return status, headers and body of the response."""
         kept = self.writer is not None
         if self.writer is None or self.writer.is_closing():
-            self.reader, self.writer = await asyncio.open_connection(self.host, self.port)
+            self.reader, self.writer = await asyncio.open_connection(self.host, self.port, local_addr=(self.address, 0))
         try:
             return await self._ask(method, path, body, kind)
         except (asyncio.IncompleteReadError, ConnectionError) as error:

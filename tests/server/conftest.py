@@ -73,6 +73,46 @@ model = "tiny-shapes"
 """
 
 
+# models with random weights, for what depends on rules and not on meaning; one thread each, because they are so small
+RANDOM = f"""
+api_keys = ["{KEY}"]
+
+[models.plain]
+model = "tiny-random-llama"
+aliases = ["gpt-4o-mini"]
+n_ctx = 2048
+n_parallel = 4
+n_threads = 1
+chat_template = "{{% for m in messages %}}[{{{{ m.role }}}}] {{{{ m.content }}}} {{% endfor %}}[assistant]"
+
+[models.tools]
+model = "tiny-random-llama"
+n_ctx = 8192
+n_parallel = 4
+n_threads = 1
+options = {{ "chat-template-file" = "{TEMPLATE}", "no-kv-unified" = true }}
+
+[models.minilm]
+model = "minilm-l6"
+embedding = true
+
+[models.reranker]
+model = "tiny-random-reranker"
+reranking = true
+"""
+
+
+@pytest.fixture(scope="session")
+def random_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Start a server with random models and an API key."""
+    file = tmp_path_factory.mktemp("random") / "models.toml"
+    file.write_text(RANDOM)
+    with running_server("--config", file) as found:
+        yield found
+        assert found.process.poll() is None, "".join(found.errors)
+        assert not [line for line in found.errors if "Traceback" in line], "".join(found.errors)
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Start a server with all engines and an API key."""

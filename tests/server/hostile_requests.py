@@ -10,6 +10,8 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from data.sounds import flac_without_length
 from server.conftest import png
 
 __all__ = ["FORMS", "JSONS", "RAW", "Form", "Post", "Raw", "huge_png", "multipart"]
@@ -114,6 +116,13 @@ ABOVE_LIMITS: dict[str, dict[str, Any]] = {
     "20,000 breakers": {"dry_multiplier": 0.8, "dry_sequence_breakers": [f"a{i}" for i in range(20_000)]},
     "a million samplers": {"samplers": "t" * 1_000_000},
     "half a million biases": {"logit_bias": [[5, 0.0]] * 500_000},
+    "n_probs of the whole vocabulary": {"n_probs": 2**31 - 1},
+    "100 breakers": {"dry_multiplier": 0.8, "dry_sequence_breakers": [f"a{i}" for i in range(100)]},
+    "a breaker of 1,000 characters": {"dry_multiplier": 0.8, "dry_sequence_breakers": ["a" * 1000]},
+    "20,000 biases": {"logit_bias": [[5, 0.0]] * 20_000},
+    "a bias of a long text": {"logit_bias": [["a" * 2000, 0.0]]},
+    "a grammar of a megabyte": {"grammar": 'root ::= "a"' + ' | "a"' * 200_000},
+    "a million adapters": {"lora": [{"id": 0, "scale": 1}] * 100_000},
     "100,000 stops": {"stop": [f"xyzzy{i}" for i in range(100_000)]},
     "a chain of 5,000 references": response_format(chain(5_000)),
     "2,000 properties": response_format(wide(2_000)),
@@ -250,7 +259,7 @@ JSONS: dict[str, Post] = {
         "/completion", {"model": "smol", "prompt": {"prompt_string": "x", "multimodal_data": ["file:///etc/passwd"]}}
     ),
     "save a slot to a file": Post("/slots/0?action=save", {"filename": "../../x"}, (404, 405)),
-    "set adapters": Post("/lora-adapters", [{"id": 0, "scale": 1}], (404, 405)),
+    "set adapters": Post("/lora-adapters", [{"id": 0, "scale": 1}], (400,)),
     "set properties": Post("/props", {}, (404, 405)),
     "path traversal": Post("/../config.py", b"", (404, 405), "GET"),
     "encoded path traversal": Post("/%2e%2e/config.py", b"", (404,), "GET"),
@@ -298,6 +307,11 @@ FORMS: dict[str, Form] = {
     "path as audio": Form("/v1/audio/transcriptions", [("file", None, b"/etc/passwd")]),
     "two audio files": Form("/v1/audio/transcriptions", [AUDIO, AUDIO]),
     "audio of many hours": Form("/v1/audio/transcriptions", [("file", "a.wav", long_wav(20_000))], (413,)),
+    "audio of many hours without a length": Form(
+        "/v1/audio/transcriptions",
+        [("file", "a.flac", flac_without_length(np.zeros(700 * 16_000, np.float32)))],
+        (413,),
+    ),
     "audio of 100 MB": Form("/v1/audio/transcriptions", [("file", "a.wav", b"\0" * 100_000_000)], (413,)),
     "unknown language": Form("/v1/audio/transcriptions", [AUDIO, ("language", None, b"klingon")]),
     "unknown format": Form("/v1/audio/transcriptions", [AUDIO, ("response_format", None, b"exe")]),

@@ -88,9 +88,13 @@ class Server:
 
 
 @contextlib.contextmanager
-def running_server(*arguments: object, environment: dict[str, str] | None = None) -> Iterator[Server]:
-    """Run ``cyllama serve`` on a free port for the length of the block."""
+def running_server(
+    *arguments: object, environment: dict[str, str] | None = None, open_files: int | None = None
+) -> Iterator[Server]:
+    """Run ``cyllama serve`` on a free port for the length of the block; it may open `open_files` files."""
     words = [sys.executable, "-m", "cyllama", "serve", "--port", "0", *map(str, arguments)]
+    if open_files is not None:
+        words = ["prlimit", f"--nofile={open_files}", *words]
     process = subprocess.Popen(
         words, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **(environment or {})}
     )

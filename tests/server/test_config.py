@@ -11,7 +11,7 @@ import pytest
 from cyllama.cli import main
 from cyllama.cli.serve import add_arguments, build_config
 from cyllama.server import Limits, ModelEntry, ServerConfig
-from cyllama.server.config import parse_bytes
+from cyllama.server.config import ANY_ADDRESS, parse_bytes
 
 FILE = """
 port = 9000
@@ -77,6 +77,7 @@ def test_reads_a_file(tmp_path: Path) -> None:
         ("[models.a]\naliases = ['b']\n[models.b]\n", "two models have the name 'b'"),
         ("port = 99999\n[models.a]\n", "port is 99999"),
         ("api_keys = ['']\n[models.a]\n", "api_keys has an empty key"),
+        ("allow_no_key = 'yes'\n[models.a]\n", "allow_no_key is 'yes', expected true or false"),
         ("memory = 'much'\n[models.a]\n", "memory is 'much', expected bytes"),
         ("[limits]\nbdoy = 1\n[models.a]\n", "limits: unknown setting 'bdoy'; did you mean 'body'?"),
         ("limits = 1\n[models.a]\n", "limits is 1, expected a table"),
@@ -104,7 +105,7 @@ def test_parses_bytes() -> None:
 def test_is_local_for_loopback_addresses(host: str, local: bool) -> None:
     config = ServerConfig(models=[ModelEntry(name="a", kind="llm", model="a")], host=host)
     assert config.is_local is local
-    assert bool(config.hosts) is local
+    assert (ANY_ADDRESS in config.hosts) is not local
 
 
 def test_repr_hides_api_keys() -> None:
@@ -147,7 +148,8 @@ def test_command_line_overrides_the_file(tmp_path: Path) -> None:
         ([], "models is empty"),
         (["--config", "/no/such/file"], "/no/such/file"),
         (["-m", "no-such-model", "--preload"], "no such file"),
-        (["-m", "tiny-random-llama", "--host", "203.0.113.7"], "assign requested address"),
+        (["-m", "tiny-random-llama", "--host", "203.0.113.7", "--allow-no-key"], "assign requested address"),
+        (["-m", "tiny-random-llama", "--host", "203.0.113.7"], "--allow-no-key"),
     ],
 )
 def test_errors_are_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -53,6 +54,18 @@ def test_cancels_requests_after_the_grace_period(endless: Path) -> None:
     for body in (json.loads(last.removeprefix("data: ")), responses[0].json()):
         assert body["error"]["message"] == "the server is shutting down"
     assert not [line for line in server.errors if "Traceback" in line], server.errors
+
+
+def test_clients_that_do_not_read_do_not_delay_the_end(endless: Path) -> None:
+    """Their connections hold data that cannot be sent; without the shutdown they would have 300 s to read it."""
+    limits = ["--max-grace-seconds", 0.5, "--max-send-seconds", 300]
+    with running_server("--config", endless, *limits) as server:
+        body = json.dumps({"content": "a b " * 240_000}).encode()
+        head = f"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        with server.connect() as connection:
+            connection.sendall(head.encode() + body)
+            assert connection.recv(15, socket.MSG_PEEK).startswith(b"HTTP/1.1 200")
+            assert server.stop() == 0
 
 
 def test_second_signal_cancels_at_once(endless: Path) -> None:

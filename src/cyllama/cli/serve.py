@@ -36,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"file with one API key per line; the variable {KEY_VARIABLE} adds keys",
     )
+    parser.add_argument(
+        "--allow-no-key",
+        action="store_true",
+        default=None,
+        help="listen on a public address without an API key: everyone who can reach it can use it",
+    )
     parser.add_argument("--memory", metavar="BYTES", help="maximum memory of all loaded models, such as 8GiB")
     parser.add_argument(
         "--cors", action="append", metavar="ORIGIN", help="origin that may send requests from a browser; repeatable"
@@ -44,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--any-name", action="store_true", default=None, help="accept unknown model names, as llama-server does"
     )
     parser.add_argument("--preload", action="store_true", help="load all models at startup")
+    parser.add_argument(
+        "--allow-pull",
+        action="store_true",
+        default=None,
+        help="let clients of Ollama's protocol download and delete models",
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="log what the server does")
     group = parser.add_argument_group("limits")
     for item in dataclasses.fields(Limits):
@@ -83,7 +95,9 @@ def build_config(arguments: argparse.Namespace) -> ServerConfig:
         "host": arguments.host,
         "port": arguments.port,
         "any_name": arguments.any_name,
+        "allow_pull": arguments.allow_pull,
         "cors_origins": arguments.cors,
+        "allow_no_key": arguments.allow_no_key,
         "memory": None if arguments.memory is None else parse_bytes(arguments.memory, "--memory"),
     }
     entries = _model_entries(arguments)

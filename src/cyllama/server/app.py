@@ -23,10 +23,14 @@ from cyllama.errors import CyllamaError
 from cyllama.server.config import ModelEntry, ServerConfig
 from cyllama.server.http.auth import ApiKeys, AuthMiddleware
 from cyllama.server.http.errors import error_response, http_error, to_http_error
+from cyllama.server.routes._text_table import text_table
 from cyllama.server.routes.audio import audio_routes
 from cyllama.server.routes.automatic1111 import sdapi_routes
+from cyllama.server.routes.docs import DOCS_PATHS, docs_routes
 from cyllama.server.routes.images import image_routes
 from cyllama.server.routes.metrics import MetricsMiddleware, metrics_route
+from cyllama.server.routes.model_control import model_control_routes
+from cyllama.server.routes.ollama import ollama_routes
 from cyllama.server.routes.text import text_routes
 from cyllama.server.state import ServerState
 
@@ -56,6 +60,8 @@ class _Page(StaticFiles):
         """Return a file with its headers."""
         if scope["path"] in self._routes:  # the route exists, but not with this method
             raise HTTPException(405)
+        if scope["method"] not in ("GET", "HEAD"):
+            raise http_error(404, f"there is no route {scope['path']!r:.200}; /docs lists the routes")
         response = await super().get_response(path, scope)
         for name, value in PAGE_HEADERS.items():
             response.headers[name] = value
@@ -81,6 +87,7 @@ def create_app(config: ServerConfig, state: ServerState | None = None) -> ASGIAp
     preload = state is None
     state = ServerState(config) if state is None else state
     metrics = MetricsMiddleware()
+    table = text_table()
     routes: list[Route] = [
         Route("/health", _health, methods=["GET"]),
         Route("/v1/health", _health, methods=["GET"]),
@@ -88,7 +95,10 @@ def create_app(config: ServerConfig, state: ServerState | None = None) -> ASGIAp
         Route("/models", partial(_list_models, state), methods=["GET"]),
         Route("/v1/models/{name:path}", partial(_retrieve_model, state), methods=["GET"]),
         metrics_route(state, metrics),
-        *text_routes(state),
+        *model_control_routes(state),
+        *text_routes(state, table),
+        *docs_routes(table),
+        *ollama_routes(state),
         *audio_routes(state),
         *image_routes(state),
         *sdapi_routes(state),
@@ -109,7 +119,7 @@ def _middleware(config: ServerConfig) -> list[Middleware]:
     auth = Middleware(
         AuthMiddleware,
         keys=ApiKeys(config.api_keys),
-        public_paths={"/", *(f"/{name}" for name in files)},
+        public_paths={"/", *DOCS_PATHS, *(f"/{name}" for name in files)},
         hosts=config.hosts,
         origins=config.cors_origins,
     )
@@ -119,7 +129,7 @@ def _middleware(config: ServerConfig) -> list[Middleware]:
         CORSMiddleware,
         allow_origins=list(config.cors_origins),
         allow_methods=["GET", "POST"],
-        allow_headers=["Authorization", "Content-Type", "X-Api-Key"],
+        allow_headers=["*"],  # clients send many of their own, such as x-stainless-lang
     )
     return [cors, auth]
 
@@ -143,15 +153,15 @@ async def _health(request: Request) -> Response:
 
 
 async def _list_models(state: ServerState, request: Request) -> Response:
-    return JSONResponse({"object": "list", "data": [_model_info(state, entry) for entry in state.config.models]})
+    return JSONResponse({"object": "list", "data": [_model_info(state, entry) for entry in state.entries]})
 
 
 async def _retrieve_model(state: ServerState, request: Request) -> Response:
     name = request.path_params["name"]
-    for entry in state.config.models:
+    for entry in state.entries:
         if name in (entry.name, *entry.aliases):
             return JSONResponse(_model_info(state, entry))
-    known = ", ".join(entry.name for entry in state.config.models)
+    known = ", ".join(entry.name for entry in state.entries)
     raise http_error(404, f"model is {name!r:.200}, expected one of: {known}", param="model", code="model_not_found")
 
 
@@ -165,4 +175,12 @@ def _model_info(state: ServerState, entry: ModelEntry) -> dict[str, Any]:
         "kind": entry.kind,
         "task": entry.task,
         "loaded": state.is_loaded(entry),
+        "status": {"value": _status(state, entry)},
+        "pinned": state.lifetimes.is_pinned(entry),
+        "meta": state.model_meta.get(entry.name),
     }
+
+
+def _status(state: ServerState, entry: ModelEntry) -> str:
+    loaded = state.find_loaded(entry)
+    return "unloaded" if loaded is None else "loaded" if loaded.ready else "loading"

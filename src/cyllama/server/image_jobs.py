@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from cyllama.media.image import check_icon, open_image, to_pixels
+from cyllama.sd.loras import lora_names
 from cyllama.sd.options import ImageOptions
 from cyllama.server.config import Limits, ModelEntry
 from cyllama.server.http.current_job import Job
@@ -151,8 +152,9 @@ def generate(state: ServerState, entry: ModelEntry, request: ImageRequest, job: 
     Raises
     ------
     HTTPException
-        400 if the prompt names a LoRA that does not exist.
+        400 if the prompt names a LoRA that does not exist, more than `Limits.loras`, or any without a ``lora_dir``.
     """
+    _check_loras(request.prompt, entry, state.config.limits)
     state.image_job.job = job
     try:
         with state.use_sd(entry, job.cancel) as model:
@@ -162,6 +164,17 @@ def generate(state: ServerState, entry: ModelEntry, request: ImageRequest, job: 
                 raise http_error(400, "prompt names a LoRA that does not exist", param="prompt") from None
     finally:
         state.image_job.job = None
+
+
+def _check_loras(prompt: str, entry: ModelEntry, limits: Limits) -> None:
+    """Reject LoRAs unless the model's entry has a folder for them: the library's default is the folder of the model."""
+    names = lora_names(prompt)
+    if names and entry.settings.get("lora_dir") is None:
+        message = f"prompt names the LoRA {names[0]!r:.100}, but {entry.name} has no lora_dir"
+        raise http_error(400, message, param="prompt")
+    if len(names) > limits.loras:
+        message = f"prompt names {len(names):,} LoRAs, at most {limits.loras} are allowed (limits.loras)"
+        raise http_error(400, message, param="prompt")
 
 
 def _generate(model: StableDiffusion, request: ImageRequest, job: Job) -> ImageResult:

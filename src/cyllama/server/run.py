@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
+import dataclasses
+import errno
 import logging
 import signal
 import socket
@@ -15,6 +16,12 @@ from types import FrameType
 
 import uvicorn
 
+try:
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None  # type: ignore[assignment]
+
+from cyllama._native.memory import limit_heaps
 from cyllama.server.app import create_app
 from cyllama.server.config import ServerConfig
 from cyllama.server.http.errors import log
@@ -25,8 +32,8 @@ __all__ = ["serve"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 BACKLOG = 2048
-M_ARENA_MAX, ARENAS = -8, 2  # malloc.h
-M_MMAP_THRESHOLD, MMAP_THRESHOLD = -3, 1 << 20
+CLOSE_SECONDS = 1.0
+OWN_FILES = 48  # open files of the process beside connections: libraries, models while they load, forms
 SWITCH_SECONDS = 0.0005  # how long a thread may hold the GIL while the event loop waits for it
 
 
@@ -45,15 +52,30 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         tasks = self._state.tasks
         tasks.stopping = True
-        timer = asyncio.get_running_loop().call_later(self._state.config.limits.grace_seconds, tasks.cancel_all)
+        grace = self._state.config.limits.grace_seconds
+        timer = asyncio.get_running_loop().call_later(grace - self._close_seconds, self._cancel)
         try:
             await super().shutdown(sockets)
         finally:
             timer.cancel()
 
+    @property
+    def _close_seconds(self) -> float:
+        """The last part of the grace period, in which clients can read how their cancelled requests ended."""
+        return min(CLOSE_SECONDS, self._state.config.limits.grace_seconds / 10)
+
+    def _cancel(self) -> None:
+        """Cancel the running requests, and close the connections of clients that do not read how they ended."""
+        self._state.tasks.cancel_all()
+        asyncio.get_running_loop().call_later(self._close_seconds, self._close_connections)
+
+    def _close_connections(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:  # the second signal ends the grace period
-            self._state.tasks.cancel_all()
+            asyncio.get_running_loop().call_soon_threadsafe(self._cancel)
         super().handle_exit(signal.SIGTERM, frame)  # a second SIGINT would abandon running requests
         self._captured_signals[-1] = sig
 
@@ -84,8 +106,10 @@ def serve(config: ServerConfig, *, on_start: Callable[[str], object] | None = No
 
     Raises
     ------
+    ValueError
+        The server would listen on a public address without an API key.
     OSError
-        The address is not available.
+        The address is not available, or the process may open too few files.
     FileNotFoundError
         A model does not exist.
     KeyboardInterrupt
@@ -98,10 +122,10 @@ def serve(config: ServerConfig, *, on_start: Callable[[str], object] | None = No
     At shutdown the server accepts no new connections. Running requests have ``limits.grace_seconds`` to finish,
     then they are cancelled. A second signal cancels them at once.
     """
-    if not config.is_local and not config.api_keys:
-        log.warning("listening on %s without an API key: anyone who can reach it can use it", config.host)
+    config.check_access()
+    config = _fit_open_files(config)
     sys.setswitchinterval(SWITCH_SECONDS)
-    _limit_heaps()
+    limit_heaps()
     listener = _listen(config)
     state = ServerState(config)
     try:
@@ -129,20 +153,32 @@ def serve(config: ServerConfig, *, on_start: Callable[[str], object] | None = No
     finally:
         listener.close()
         state.tasks.close()
-        if not state.pool.closed:
-            state.pool.close()
+        state.free()
 
 
-def _limit_heaps() -> None:
-    """Let all threads share a few malloc heaps, and return large blocks to the system when they are freed.
+def _fit_open_files(config: ServerConfig) -> ServerConfig:
+    """Raise the limit on open files as far as all connections need, or else reduce the limit on connections.
 
-    By default glibc uses a heap for each thread, so the memory of one transcription remains in many heaps. It also
-    raises its threshold for mmap up to 32 MiB, so heaps grow by hundreds of MiB of holes.
+    Raises
+    ------
+    OSError
+        The process may open too few files to load a model and to answer anyone.
     """
-    with contextlib.suppress(OSError, AttributeError):  # not glibc
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_ARENA_MAX, ARENAS)
-        libc.mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD)
+    if resource is None:
+        return config
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limits = config.limits
+    wanted = limits.connections + OWN_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return config
+    if soft <= OWN_FILES:
+        raise OSError(errno.EMFILE, f"the process may open {soft} files, expected more than {OWN_FILES} (ulimit -n)")
+    connections = soft - OWN_FILES
+    log.warning("the process may open %d files (ulimit -n): at most %d connections are accepted", soft, connections)
+    return dataclasses.replace(config, limits=dataclasses.replace(limits, connections=connections))
 
 
 def _listen(config: ServerConfig) -> socket.socket:

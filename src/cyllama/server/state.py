@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from cyllama import models
 from cyllama._cancel import Cancel
-from cyllama.pipelines import ModelPool
+from cyllama.pipelines import LoadedModel, ModelPool
 from cyllama.server.config import EngineKind, ModelEntry, ModelTask, ServerConfig
 from cyllama.server.http.current_job import CurrentJob
 from cyllama.server.http.errors import http_error, log
 from cyllama.server.http.queues import BodyBudget, EngineQueue
 from cyllama.server.http.request_body import RequestBody
 from cyllama.server.http.task import TaskResponse, TaskRunner, Work
+from cyllama.server.lifetimes import ModelLifetimes
 
 if TYPE_CHECKING:
     from cyllama.llama import LLM
@@ -45,6 +46,9 @@ class ServerState:
     Attributes
     ----------
     pool : ModelPool
+    lifetimes : ModelLifetimes
+    entries : list of ModelEntry
+        The models of the configuration, and those that clients have added.
     queues : dict
         The queue of each engine.
     status_queue : EngineQueue
@@ -52,23 +56,32 @@ class ServerState:
     body_budget : BodyBudget
     tasks : TaskRunner
     image_job : CurrentJob
+    model_meta : dict
+        Sizes of the language models that have been loaded, by name; as of `LLM.meta`.
     """
 
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
         limits = config.limits
         self.pool = ModelPool(config.memory)
+        self.lifetimes = ModelLifetimes(self.pool)
+        self.entries = list(config.models)
+
+        def queue(name: str, capacity: int, concurrency: int | None) -> EngineQueue:
+            share = min(limits.client_requests, (capacity + 1) // 2)
+            return EngineQueue(name, capacity, concurrency, share)
+
         self.queues: dict[EngineKind, EngineQueue] = {
-            "llm": EngineQueue("text", limits.text_queue),
-            "whisper": EngineQueue("speech", limits.audio_queue, limits.audio_parallel),
-            "sd": EngineQueue("images", limits.image_queue, 1),
+            "llm": queue("text", limits.text_queue, None),
+            "whisper": queue("speech", limits.audio_queue, limits.audio_parallel),
+            "sd": queue("images", limits.image_queue, 1),
         }
         self.status_queue = EngineQueue("server status", STATUS_REQUESTS)
         self.body_budget = BodyBudget(limits.bodies)
         threads = sum(queue.capacity for queue in (*self.queues.values(), self.status_queue))
         self.tasks = TaskRunner(threads, limits.request_seconds)
         self.image_job = CurrentJob()
-        self._by_name = {name: entry for entry in config.models for name in (entry.name, *entry.aliases)}
+        self.model_meta: dict[str, Mapping[str, Any]] = {}
 
     def find_model(self, name: object, task: ModelTask) -> ModelEntry:
         """Return the model for a request.
@@ -88,10 +101,10 @@ class ServerState:
         if name is not None and not isinstance(name, str):
             raise http_error(400, f"model is {name!r:.100}, expected a string", param="model")
         kind = KIND_OF_TASK[task]
-        found = self._by_name.get(name or "")
+        found = self.find_entry(name) if name else None
         if found is not None and found.kind == kind:
             return found
-        candidates = [entry for entry in self.config.models if entry.kind == kind]
+        candidates = [entry for entry in self.entries if entry.kind == kind]
         if not candidates:
             raise http_error(404, f"the server has no model for {task}", param="model", code="model_not_found")
         if name and not self.config.any_name:
@@ -100,30 +113,50 @@ class ServerState:
             raise http_error(404, message, param="model", code="model_not_found")
         return next((entry for entry in candidates if entry.task == task), candidates[0])
 
+    def find_entry(self, name: str) -> ModelEntry | None:
+        """Return the model with a name or an alias, of any engine."""
+        return next((entry for entry in self.entries if name in (entry.name, *entry.aliases)), None)
+
     @contextlib.contextmanager
-    def use_llm(self, entry: ModelEntry, cancel: Cancel) -> Iterator[LLM]:
-        """Lend a loaded language model to a working thread for the length of a block."""
+    def use_llm(self, entry: ModelEntry, cancel: Cancel, *, is_request: bool = True) -> Iterator[LLM]:
+        """Lend a loaded language model to a working thread for the length of a block.
+
+        Without `is_request` the idle time of the model continues.
+        """
         failed = False
-        with self.pool.use("llm", entry.model, cancel=cancel, **entry.settings) as llm:
+        settings = entry.settings
+        use = (
+            self.lifetimes.use(entry, cancel)
+            if is_request
+            else self.pool.use("llm", entry.model, cancel=cancel, **settings)
+        )
+        with use as llm:
+            self.model_meta[entry.name] = llm.meta
             try:
                 yield llm
             finally:
                 failed = llm.failure is not None
         if failed:  # the next request loads it again
             log.error("the scheduler of %s has failed; unloading the model", entry.name)
+            self.lifetimes.end_pin(entry)
             self.pool.unload("llm", entry.model)
 
     @contextlib.contextmanager
     def use_whisper(self, entry: ModelEntry, cancel: Cancel) -> Iterator[Whisper]:
         """Lend a loaded speech model to a working thread for the length of a block."""
-        with self.pool.use("whisper", entry.model, cancel=cancel, **entry.settings) as model:
+        with self.lifetimes.use(entry, cancel) as model:
             yield model
 
     @contextlib.contextmanager
     def use_sd(self, entry: ModelEntry, cancel: Cancel) -> Iterator[StableDiffusion]:
         """Lend a loaded diffusion model to a working thread for the length of a block."""
-        with self.pool.use("sd", entry.model, cancel=cancel, **entry.settings) as model:
+        with self.lifetimes.use(entry, cancel) as model:
             yield model
+
+    def load(self, entry: ModelEntry, cancel: Cancel) -> None:
+        """Load a model, unless it is loaded."""
+        with self.lifetimes.use(entry, cancel):
+            log.info("loaded %s", entry.name)
 
     def request_body(self) -> RequestBody:
         """Return a reader for the body of a request."""
@@ -134,30 +167,36 @@ class ServerState:
         return self.tasks.respond(self.queues[kind], work, on_end)
 
     def preload(self) -> None:
-        """Check that all models exist, then load those with ``preload``."""
+        """Check that all models exist, then load those with ``preload`` or ``pin``."""
         for entry in self.config.models:
             for name in (entry.model, entry.settings.get("mmproj")):
                 if name is not None:
                     models.check(name)
-        use = {"llm": self.use_llm, "whisper": self.use_whisper, "sd": self.use_sd}
         for entry in self.config.models:
-            if entry.preload:
-                with use[entry.kind](entry, threading.Event()):
-                    log.info("loaded %s", entry.name)
+            if entry.preload or entry.pin:
+                self.load(entry, threading.Event())
 
     def is_loaded(self, entry: ModelEntry) -> bool:
         """Return whether the model is in memory."""
-        return any(
-            model.kind == entry.kind
-            and model.name == entry.model
-            and dict(model.settings) == dict(entry.settings)
-            and model.ready
-            for model in self.pool.loaded
-        )
+        loaded = self.find_loaded(entry)
+        return loaded is not None and loaded.ready
+
+    def find_loaded(self, entry: ModelEntry) -> LoadedModel | None:
+        """Return the state of the model in the pool; None if it is neither loaded nor loading."""
+        for model in self.pool.loaded:
+            if (model.kind, model.name, dict(model.settings)) == (entry.kind, entry.model, dict(entry.settings)):
+                return model
+        return None
 
     async def close(self) -> None:
         """Cancel all tasks, wait for their threads, and free the models."""
         self.tasks.stopping = True
         self.tasks.cancel_all()
         await asyncio.to_thread(self.tasks.close)
-        await asyncio.to_thread(self.pool.close)
+        await asyncio.to_thread(self.free)
+
+    def free(self) -> None:
+        """Free the models; the tasks must have ended."""
+        self.lifetimes.close()
+        if not self.pool.closed:
+            self.pool.close()

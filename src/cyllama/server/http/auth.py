@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 from collections.abc import Collection, Iterable
 from urllib.parse import urlsplit
 
@@ -11,9 +12,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cyllama.server.config import ANY_ADDRESS
+from cyllama.server.http.clients import KEY
 from cyllama.server.http.errors import error_response, http_error
 
-__all__ = ["ApiKeys", "AuthMiddleware"]
+__all__ = ["MAX_HEADERS", "ApiKeys", "AuthMiddleware"]
 
 PUBLIC_PATHS = frozenset({"/health", "/v1/health"})
 MAX_HEADERS = 100
@@ -35,18 +38,16 @@ class ApiKeys:
     def __bool__(self) -> bool:
         return bool(self._digests)
 
-    def allow(self, headers: Headers) -> bool:
-        """Return whether the headers contain one of the keys; True if there are no keys."""
-        if not self._digests:
-            return True
+    def find(self, headers: Headers) -> int | None:
+        """Return the number of the key in the headers; None if they contain none of the keys."""
         given = headers.get("authorization") or headers.get("x-api-key") or ""
         if given[:7].casefold() == "bearer ":
             given = given[7:].strip()
         digest = _digest(given)
-        fits = False
-        for known in self._digests:  # no early exit: the time must not depend on the key
-            fits |= hmac.compare_digest(digest, known)
-        return fits
+        found = None
+        for i, known in enumerate(self._digests):  # no early exit: the time must not depend on the key
+            found = i if hmac.compare_digest(digest, known) else found
+        return found
 
 
 def _digest(key: str) -> bytes:
@@ -63,7 +64,7 @@ class AuthMiddleware:
     public_paths : collection of str
         Paths that can be read without a key, beside the health check.
     hosts : collection of str
-        Host names of this server; empty: any. This protects against DNS rebinding.
+        As of `ServerConfig.hosts`. This protects against DNS rebinding.
     origins : collection of str
         Origins that may send requests from a browser; ``"*"``: any.
     """
@@ -80,6 +81,7 @@ class AuthMiddleware:
         self._app, self._keys = app, keys
         self._public = frozenset(public_paths) | PUBLIC_PATHS
         self._hosts = {_hostname(name) for name in hosts}
+        self._any_host, self._any_address = "*" in hosts, ANY_ADDRESS in hosts
         self._origins = {origin.casefold().rstrip("/") for origin in origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,19 +107,44 @@ class AuthMiddleware:
         if len(headers.raw) > MAX_HEADERS:
             return http_error(431, f"the request has {len(headers.raw):,} headers, at most {MAX_HEADERS} are allowed")
         host = headers.get("host", "")
-        if self._hosts and _hostname(host) not in self._hosts:
+        if not self._is_allowed_host(_hostname(host)):
             return http_error(403, f"host {host!r:.100} is not allowed; see allowed_hosts")
-        origin = headers.get("origin", "").casefold()
-        is_safe = scope["method"] in SAFE_METHODS
-        if origin and not is_safe and not self._is_allowed_origin(origin, host):
+        is_public = scope["method"] == "OPTIONS" or (scope["method"] in SAFE_METHODS and scope["path"] in self._public)
+        if is_public:
+            return None
+        origin = _origin(headers)
+        if origin and not self._is_allowed_origin(origin, host):
             return http_error(403, f"origin {origin!r:.100} is not allowed; see cors_origins")
-        is_public = scope["method"] == "OPTIONS" or (is_safe and scope["path"] in self._public)
-        if not is_public and not self._keys.allow(headers):
-            return http_error(401, "the API key is missing or invalid", headers={"WWW-Authenticate": "Bearer"})
+        if self._keys:
+            key = self._keys.find(headers)
+            if key is None:
+                return http_error(401, "the API key is missing or invalid", headers={"WWW-Authenticate": "Bearer"})
+            scope[KEY] = key
         return None
+
+    def _is_allowed_host(self, name: str) -> bool:
+        return self._any_host or name in self._hosts or (self._any_address and _is_address(name))
 
     def _is_allowed_origin(self, origin: str, host: str) -> bool:
         return "*" in self._origins or origin in self._origins or urlsplit(origin).netloc == host.casefold()
+
+
+def _origin(headers: Headers) -> str:
+    """Return the origin of the page that sent a request; empty without one, and for the user's own input.
+
+    Browsers send no ``Origin`` with the GET of an image or a script, but they send ``Sec-Fetch-Site``.
+    """
+    origin = headers.get("origin", "").casefold()
+    site = headers.get("sec-fetch-site", "none").casefold()
+    return origin or ("" if site in ("same-origin", "none") else site)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _hostname(text: str) -> str:

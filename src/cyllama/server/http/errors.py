@@ -1,14 +1,18 @@
-"""Errors in OpenAI's format: ``{"error": {"message", "type", "param", "code"}}``."""
+"""Errors in OpenAI's format, ``{"error": {"message", "type", "param", "code"}}``; in Ollama's below ``/api/``."""
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
+import re
 from collections.abc import Mapping
 from typing import TypedDict, cast
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from cyllama.errors import (
     CancelledError,
@@ -27,11 +31,13 @@ __all__ = [
     "ErrorBody",
     "engine_request_error",
     "error_body",
+    "error_message",
     "error_response",
-    "first_line",
+    "error_value",
     "http_error",
     "oversized_input_error",
     "to_http_error",
+    "without_folders",
 ]
 
 log = logging.getLogger("cyllama.server")
@@ -43,6 +49,7 @@ TYPES = {
     404: "not_found_error",
     405: "invalid_request_error",
     408: "timeout_error",
+    409: "conflict_error",
     413: "request_too_large",
     415: "invalid_request_error",
     429: "rate_limit_error",
@@ -52,11 +59,16 @@ TYPES = {
     503: "unavailable_error",
     504: "timeout_error",
 }
+OLLAMA_PREFIX = "/api/"
 CONTEXT_EXCEEDED = "exceed_context_size_error"
 RETRY_SECONDS = 5
+NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOSPC)
+PATH = re.compile(r"(?:(?<![\w.:/])|(?<=\\n))/(?:[^\s/:'\"]+/)+([^\s/:'\"]+)")
+SOURCE = re.compile(r"(?<![\w./:+-])(?:[\w.+-]+/)+(?=[\w.+-]+:\d+:)")  # the folders of a source file and its line
+MAX_MESSAGE = 4_000  # characters
 CLOSE_CONNECTION = {"Connection": "close"}  # the rest of the body is not read
-# llama-server reports an input that exceeds the batch size as its own failure, with status 500.
-OVERSIZED_INPUT = b"is too large to process"
+# llama-server reports an input that exceeds the batch size, and a full context, as its own failure, with status 500.
+OVERSIZED_INPUTS = (b"is too large to process", b"Context size has been exceeded")
 
 
 class ErrorBody(TypedDict):
@@ -105,10 +117,30 @@ def error_body(error: HTTPException) -> ErrorBody:
     return cast(ErrorBody, detail)
 
 
+def error_value(error: HTTPException, path: str) -> ErrorBody | str:
+    """Return the value of ``error`` in the format of a path: Ollama's is the message."""
+    body = error_body(error)
+    return body["message"] if path.startswith(OLLAMA_PREFIX) else body
+
+
+class _ErrorResponse(Response):
+    """A response whose format depends on the path of the request."""
+
+    def __init__(self, error: HTTPException) -> None:
+        super().__init__(status_code=error.status_code)
+        self._error = error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response."""
+        error = self._error
+        raw = json.dumps({"error": error_value(error, scope["path"])}).encode()
+        response = Response(raw, error.status_code, headers=error.headers, media_type="application/json")
+        await response(scope, receive, send)
+
+
 def error_response(error: HTTPException) -> Response:
     """Return the response for an exception of `http_error` or of Starlette."""
-    raw = json.dumps({"error": error_body(error)}).encode()
-    return Response(raw, error.status_code, headers=error.headers, media_type="application/json")
+    return _ErrorResponse(error)
 
 
 def to_http_error(error: BaseException) -> HTTPException:
@@ -119,23 +151,27 @@ def to_http_error(error: BaseException) -> HTTPException:
         log.error("not enough memory: %s", error)
         return http_error(503, "not enough memory for this request", headers={"Retry-After": str(RETRY_SECONDS)})
     if isinstance(error, ContextFullError):
-        return http_error(400, first_line(error), type=CONTEXT_EXCEEDED)
+        return http_error(400, error_message(error), type=CONTEXT_EXCEEDED)
     if isinstance(error, UnsupportedError):
-        return http_error(400, first_line(error), type=TYPES[501])  # clients retry after a 501
+        return http_error(400, error_message(error), type=TYPES[501])  # clients retry after a 501
     if isinstance(error, ClosedError):
         return http_error(503, "the model was unloaded")
     if isinstance(error, CancelledError):
         return http_error(503, "the request was cancelled")
     if isinstance(error, MediaError):
-        return http_error(400, first_line(error))
+        return http_error(400, error_message(error))
+    if isinstance(error, OSError) and error.errno in NO_RESOURCES:
+        log.error("no free resources: %s", error)
+        message = f"the server cannot open files now ({os.strerror(error.errno)})"
+        return http_error(503, message, headers={"Retry-After": str(RETRY_SECONDS)})
     if isinstance(error, ModelLoadError | DownloadError | OSError):
         log.error("cannot load a model: %s", error)
         return http_error(500, "cannot load the model; see the server's log")
     if isinstance(error, EngineError):
         log.error("engine error: %s", error)
-        return http_error(500, first_line(error))
+        return http_error(500, error_message(error))
     if isinstance(error, ValueError | TypeError):
-        return http_error(400, first_line(error))
+        return http_error(400, error_message(error))
     log.error("unexpected error", exc_info=error)
     return http_error(500, "unexpected error; see the server's log")
 
@@ -147,17 +183,25 @@ def engine_request_error(error: EngineError | IndexError) -> HTTPException | Non
     """
     if isinstance(error, OutOfMemoryError) or getattr(error, "aborted", False):
         return None
-    return http_error(400, first_line(error))
+    return http_error(400, error_message(error))
 
 
 def oversized_input_error(status: int, data: bytes) -> HTTPException | None:
     """Return the error for a response of llama-server that rejects an input as too long; None for other responses."""
-    if status != 500 or OVERSIZED_INPUT not in data:
+    if status != 500 or not any(phrase in data for phrase in OVERSIZED_INPUTS):
         return None
-    return http_error(400, json.loads(data)["error"]["message"], type=CONTEXT_EXCEEDED)
+    return http_error(400, without_folders(json.loads(data)["error"]["message"]), type=CONTEXT_EXCEEDED)
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message, or its type's name."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+def error_message(error: BaseException) -> str:
+    """Return the message of an exception without folders, shortened if it is long, or its type's name."""
+    text = without_folders(str(error).strip()) or type(error).__name__
+    return text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + " ..."
+
+
+def without_folders(text: str) -> str:
+    """Return a message in which absolute paths, and those of source files, are reduced to the file's name.
+
+    Assertions of the engines contain the paths of the build, and errors of files those of this machine.
+    """
+    return SOURCE.sub("", PATH.sub(r"\1", text))

@@ -4,32 +4,71 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import sys
+from collections import Counter
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cyllama.server.config import Limits
+from cyllama.server.http.clients import client_address
 from cyllama.server.http.errors import error_body, http_error
 
-__all__ = ["HEAD_BYTES", "limited_protocol"]
+__all__ = ["HEAD_BYTES", "MAX_SMALL_CHUNKS", "SMALL_CHUNK", "limited_protocol"]
+
+MAX_SMALL_CHUNKS, SMALL_CHUNK = 256, 64
+"""How many chunks a body may have while their mean size is below 64 bytes: each chunk costs the event loop time."""
+MIN_READ = 1 << 14
+"""Bytes of a waiting response that a client must read in `Limits.send_seconds`."""
+SEND_BUFFER = 1 << 16
+"""Size of the socket's send buffer; the system's own limit of megabytes would hide that a client does not read."""
 
 HEAD_BYTES = 1 << 15
 """Maximum size of a request's first line and headers."""
+
+
+class _Connection(h11.Connection):
+    """A connection that rejects a body of many small chunks."""
+
+    def __init__(self) -> None:
+        super().__init__(h11.SERVER, HEAD_BYTES)
+        self._n_chunks = self._n_bytes = 0
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._n_chunks = self._n_bytes = 0
+        elif isinstance(event, h11.Data):
+            self._n_chunks += 1
+            self._n_bytes += len(event.data)
+            if self._n_chunks > MAX_SMALL_CHUNKS and self._n_bytes < SMALL_CHUNK * self._n_chunks:
+                raise h11.RemoteProtocolError(f"the body has many chunks of less than {SMALL_CHUNK} bytes")
+        return event
 
 
 class _LimitedProtocol(H11Protocol):
     """Close a connection that does not send a request, or does not read its response, in time."""
 
     limits = Limits()
+    by_address: Counter[str]
+    """Number of connections of each address, of all protocols of a server."""
 
     _head_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.conn = _Connection()
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        transport.set_write_buffer_limits(0)  # pause as soon as the client's and the socket's buffers are full
+        self._address = client_address(self.client)
+        self.by_address[self._address] += 1
         if len(self.connections) > self.limits.connections:
-            self._reject(503, "too many connections")
+            self._reject(503, f"too many connections, at most {self.limits.connections} (limits.connections)")
+        elif self.by_address[self._address] > self.limits.client_connections:
+            most = self.limits.client_connections
+            self._reject(503, f"too many connections of one address, at most {most} (limits.client_connections)")
         else:
             self._update_head_timer()
 
@@ -52,7 +91,18 @@ class _LimitedProtocol(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._write_timer = self.loop.call_later(self.limits.send_seconds, self.transport.abort)
+        self._start_write_timer()
+
+    def _start_write_timer(self) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        self._write_timer = self.loop.call_later(self.limits.send_seconds, self._write_timeout, unsent)
+
+    def _write_timeout(self, before: int) -> None:
+        """Close the connection unless the client has read a part of the response since the timer was started."""
+        if before - self.transport.get_write_buffer_size() < MIN_READ:
+            self.transport.abort()
+        else:
+            self._start_write_timer()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -61,6 +111,9 @@ class _LimitedProtocol(H11Protocol):
             self._write_timer = None
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.by_address[self._address] -= 1
+        if not self.by_address[self._address]:
+            del self.by_address[self._address]
         for timer in (self._head_timer, self._write_timer):
             if timer is not None:
                 timer.cancel()
@@ -86,4 +139,4 @@ class _LimitedProtocol(H11Protocol):
 
 def limited_protocol(limits: Limits) -> type[asyncio.Protocol]:
     """Return the class for ``uvicorn.Config(http=...)``."""
-    return type("LimitedProtocol", (_LimitedProtocol,), {"limits": limits})
+    return type("LimitedProtocol", (_LimitedProtocol,), {"limits": limits, "by_address": Counter()})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, Never, Self
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Never, Self, TypeVar
 
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
@@ -14,13 +14,19 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
 from cyllama.server.config import Limits
+from cyllama.server.http.body_limits import ValueCounter, check_body, check_values, depth_error
 from cyllama.server.http.errors import CLOSE_CONNECTION, http_error
 from cyllama.server.http.queues import BodyBudget
 
-__all__ = ["RequestBody", "containers"]
+__all__ = ["MAX_FIELDS", "RequestBody"]
 
-MAX_FIELDS, MAX_FILES = 64, 16
-INLINE_BYTES = 1 << 18  # JSON up to this size is parsed in the event loop, larger JSON in a thread
+MAX_FIELDS = 64
+"""Maximum number of text fields in a form."""
+JSON_NAMES: dict[type, str] = {dict: "an object", list: "an array"}
+INLINE_BYTES = 1 << 16  # JSON up to this size is parsed in the event loop, larger JSON in a thread
+VALUE_BYTES = 64  # memory of a parsed value, at least
+
+_T = TypeVar("_T", dict[str, Any], list[Any])
 
 
 class RequestBody:
@@ -66,10 +72,24 @@ class RequestBody:
         HTTPException
             400, 408, 413, 429.
         """
-        data = b"".join([chunk async for chunk in self._chunks(request)])
+        return await self._parsed(request, dict)
+
+    async def json_list(self, request: Request) -> list[Any]:
+        """Read the body as a JSON array; errors as of `json`."""
+        return await self._parsed(request, list)
+
+    async def _parsed(self, request: Request, kind: type[_T]) -> _T:
+        data, values = bytearray(), ValueCounter()
+        async for chunk in self._chunks(request):
+            data += chunk
+            before = values.count
+            values.add(chunk)
+            check_values(values.count, self._limits)
+            self._hold(VALUE_BYTES * (values.count - before))
         if len(data) <= INLINE_BYTES:
-            return _parse_object(data, self._limits.depth)
-        return await asyncio.to_thread(_parse_object, data, self._limits.depth)
+            return _parse_json(data, self._limits, kind)
+        async with self._budget.parsing:
+            return await asyncio.to_thread(_parse_json, data, self._limits, kind)
 
     @contextlib.asynccontextmanager
     async def form(self, request: Request) -> AsyncIterator[FormData]:
@@ -89,7 +109,7 @@ class RequestBody:
             return {"type": "http.request", "body": chunk or b"", "more_body": chunk is not None}
 
         limited = Request(request.scope, receive)
-        reading = limited.form(max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=self._limits.body)
+        reading = limited.form(max_files=self._limits.media, max_fields=MAX_FIELDS, max_part_size=self._limits.text)
         try:
             form = await reading
         except LookupError as error:  # an unknown charset
@@ -99,13 +119,17 @@ class RequestBody:
         finally:
             await form.close()
 
+    def _hold(self, size: int) -> None:
+        self._budget.acquire(size, self._size)
+        self._size += size
+
     async def _chunks(self, request: Request) -> AsyncIterator[bytes]:
         """Yield the body's chunks while checking size and time."""
         limits = self._limits
         length = request.headers.get("content-length")
         if length is not None and length.isdigit() and int(length) > limits.body:
             raise _too_large(limits.body)
-        end = asyncio.get_running_loop().time() + limits.body_seconds
+        end, received = asyncio.get_running_loop().time() + limits.body_seconds, 0
         stream = aiter(request.stream())
         while True:
             try:
@@ -119,9 +143,9 @@ class RequestBody:
                 raise http_error(400, message, headers=CLOSE_CONNECTION) from None
             if chunk is None:
                 return
-            self._budget.acquire(len(chunk))
-            self._size += len(chunk)
-            if self._size > limits.body:
+            self._hold(len(chunk))
+            received += len(chunk)
+            if received > limits.body:
                 raise _too_large(limits.body)
             yield chunk
 
@@ -130,33 +154,21 @@ def _too_large(limit: int) -> HTTPException:
     return http_error(413, f"the body is larger than {limit:,} bytes")
 
 
-def _parse_object(data: bytes, depth: int) -> dict[str, Any]:
+def _parse_json(data: bytearray, limits: Limits, kind: type[_T]) -> _T:
     try:
         found = json.loads(data.decode("utf-8"), parse_constant=_reject_constant)
     except UnicodeDecodeError:
         raise http_error(400, "the body is not valid UTF-8") from None
     except RecursionError:
-        raise http_error(400, f"the body has more than {depth} levels") from None
+        raise depth_error(limits) from None
     except ValueError as error:
         raise http_error(400, f"the body is not valid JSON: {str(error)[:200]}") from None
-    if not isinstance(found, dict):
-        raise http_error(400, f"the body is a JSON {type(found).__name__}, expected an object")
-    for level, _ in containers(found):
-        if level > depth:
-            raise http_error(400, f"the body has more than {depth} levels")
+    if not isinstance(found, kind):
+        raise http_error(400, f"the body is a JSON {type(found).__name__}, expected {JSON_NAMES[kind]}")
+    check_body(found, limits)
     return found
 
 
 def _reject_constant(text: str) -> Never:
     """Reject NaN and Infinity, which Python's parser accepts."""
     raise ValueError(f"{text} is not a JSON number")
-
-
-def containers(value: dict[str, Any] | list[Any]) -> Iterator[tuple[int, dict[str, Any] | list[Any]]]:
-    """Yield all objects and lists in a value, itself included, each with its level from 1."""
-    pending: list[tuple[int, dict[str, Any] | list[Any]]] = [(1, value)]
-    while pending:
-        level, item = pending.pop()
-        yield level, item
-        inner = item.values() if isinstance(item, dict) else item
-        pending.extend((level + 1, part) for part in inner if isinstance(part, dict | list))

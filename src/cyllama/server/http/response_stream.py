@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from cyllama._cancel import POLL_SECONDS, Cancel, raise_if_cancelled
+from starlette.exceptions import HTTPException
 
-__all__ = ["JSON", "Head", "ResponseStream", "Update"]
+from cyllama._cancel import POLL_SECONDS, Cancel, raise_if_cancelled
+from cyllama.server.http.errors import error_body, without_folders
+
+__all__ = ["JSON", "LINES", "MAX_PENDING", "Head", "ResponseStream", "Update"]
 
 JSON = "application/json; charset=utf-8"
 EVENTS = "text/event-stream"
-MAX_PENDING = 1 << 18  # bytes that wait for the client before the working thread has to wait
+LINES = "application/x-ndjson"
+PING = b":\n\n"  # a comment
+ERROR_EVENT = re.compile(rb'(?:event: error\n)?(?:data|error): ?\{"(?:error"|type": ?"error")')
+MAX_PENDING = 1 << 16  # bytes that wait for the client before the working thread has to wait
 
 
 @dataclass(frozen=True)
@@ -45,21 +53,38 @@ class Update(NamedTuple):
         Once, before the first data.
     data : bytes
     finished : bool
-    error : BaseException or None
+    error : HTTPException or None
         What ended the working thread.
     """
 
     head: Head | None
     data: bytes
     finished: bool
-    error: BaseException | None
+    error: HTTPException | None
+
+
+def error_event(error: HTTPException) -> bytes:
+    """Return the event for an error after the response has started, in OpenAI's form."""
+    return b"data: " + json.dumps({"error": error_body(error)}).encode() + b"\n\n"
+
+
+def error_line(error: HTTPException) -> bytes:
+    """Return the line for an error after the response has started, in Ollama's form."""
+    return json.dumps({"error": error_body(error)["message"]}).encode() + b"\n"
 
 
 class ResponseStream:
     """A response that one thread writes and one event loop reads.
 
     It belongs to the event loop in which it is created.
+
+    Attributes
+    ----------
+    format_error : callable
+        Returns the event for an error after the response has started.
     """
+
+    format_error: Callable[[HTTPException], bytes]
 
     def __init__(self, cancel: Cancel) -> None:
         self._cancel = cancel
@@ -70,30 +95,64 @@ class ResponseStream:
         self._parts: list[bytes] = []
         self._size = 0
         self._finished = self._notified = False
-        self._error: BaseException | None = None
+        self._error: HTTPException | None = None
+        self._begun = False
+        self._ping_seconds: float | None = None
+        self.format_error = error_event
 
     # ------------------------------------------------------------------------- working thread
 
     def send(self, status: int, content_type: str, data: bytes) -> None:
-        """Write a whole response."""
+        """Write a whole response; an error without the folders in its message."""
+        if status >= 400:
+            data = _without_folders(data)
         with self._changed:
             self._head = Head(status, content_type, len(data))
             self._parts.append(data)
             self._notify()
 
-    def start_events(self) -> None:
-        """Begin a response of server-sent events."""
+    def expect_events(self, ping_seconds: float | None) -> None:
+        """Send a comment whenever nothing is written for this time, also before the response has begun.
+
+        The first comment begins the response: an error after it is an event.
+
+        Parameters
+        ----------
+        ping_seconds : float or None
+            None: send no comments.
+        """
         with self._changed:
-            self._head = Head(200, EVENTS, None, {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+            self._ping_seconds = ping_seconds
             self._notify()
 
+    def start_events(self) -> None:
+        """Begin a response of server-sent events."""
+        self._start(EVENTS)
+
+    def start_lines(self) -> None:
+        """Begin a response of JSON objects, one per line."""
+        self.format_error = error_line
+        self._start(LINES)
+
+    def _start(self, content_type: str) -> None:
+        with self._changed:
+            if not self._begun:
+                self._head = self._begin(content_type)
+                self._notify()
+
+    def _begin(self, content_type: str) -> Head:
+        self._begun = True
+        return Head(200, content_type, None, {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+
     def write(self, part: bytes) -> None:
-        """Write a part of the body; wait while the client reads too slowly.
+        """Write a part of the body; wait while the client reads too slowly. Errors are written as by `send`.
 
         Raises
         ------
         CancelledError
         """
+        if ERROR_EVENT.match(part):
+            part = _without_folders(part)
         with self._changed:
             while self._size >= MAX_PENDING:
                 raise_if_cancelled(self._cancel, "the wait for the client to read")
@@ -102,7 +161,7 @@ class ResponseStream:
             self._size += len(part)
             self._notify()
 
-    def finish(self, error: BaseException | None = None) -> None:
+    def finish(self, error: HTTPException | None = None) -> None:
         """End the response, with an error if there was one."""
         with self._changed:
             self._finished, self._error = True, error
@@ -117,7 +176,13 @@ class ResponseStream:
 
     async def read(self) -> Update:
         """Wait for the next update."""
-        await self._ready.wait()
+        try:
+            async with asyncio.timeout(self._ping_seconds):
+                await self._ready.wait()
+        except TimeoutError:
+            with self._changed:
+                if not self._notified:
+                    return Update(None if self._begun else self._begin(EVENTS), PING, False, None)
         with self._changed:
             self._ready.clear()
             self._notified = False
@@ -127,3 +192,7 @@ class ResponseStream:
             self._size = 0
             self._changed.notify_all()
             return Update(head, data, self._finished, self._error)
+
+
+def _without_folders(data: bytes) -> bytes:
+    return without_folders(data.decode("utf-8", "replace")).encode()

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from cyllama.server.http.errors import error_body, error_response, http_error, to_http_error
+from cyllama.server.http.clients import client_name
+from cyllama.server.http.errors import error_response, http_error, to_http_error
 from cyllama.server.http.queues import EngineQueue
-from cyllama.server.http.response_stream import Head, ResponseStream
+from cyllama.server.http.response_stream import MAX_PENDING, Head, ResponseStream
 
 __all__ = ["TaskResponse", "TaskRunner", "Work"]
 
@@ -91,7 +91,7 @@ class TaskResponse:
         self._runner, self._queue, self._work, self._on_end = runner, queue, work, on_end
         self._cancel = threading.Event()
         self._reason: Literal["disconnect", "timeout", "shutdown"] = "disconnect"
-        self._started = False
+        self._started = self._ended = False
 
     def cancel(self, reason: Literal["timeout", "shutdown"]) -> None:
         """Cancel the work."""
@@ -101,8 +101,9 @@ class TaskResponse:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Do the work and send the response."""
+        client = client_name(scope)
         try:
-            self._queue.enter()
+            self._queue.enter(client)
         except BaseException as error:
             self._end()
             await error_response(to_http_error(error))(scope, receive, send)
@@ -112,16 +113,23 @@ class TaskResponse:
         thread = self._runner.start(self, stream)
         watch = asyncio.create_task(self._watch(receive))
         timer = asyncio.get_running_loop().call_later(self._runner.timeout, self.cancel, "timeout")
-        try:
-            await self._send(stream, scope, receive, send)
-        finally:
+
+        async def finish() -> None:
+            if self._ended:
+                return
+            self._ended = True
             self._cancel.set()
             timer.cancel()
             watch.cancel()
             await _join(thread)
             self._runner.remove(self)
-            self._queue.leave(time.monotonic() - began)
+            self._queue.leave(time.monotonic() - began, client)
             self._end()
+
+        try:
+            await self._send(stream, scope, receive, send, finish)
+        finally:
+            await finish()
 
     def _end(self) -> None:
         if self._on_end is not None:
@@ -132,8 +140,11 @@ class TaskResponse:
         try:
             with self._queue.slot(self._cancel):
                 self._work(stream, self._cancel)
-        except BaseException as error:  # becomes the response
-            stream.finish(error)
+        except BaseException as error:
+            rejection = self._http_error(error)
+            # A traceback would keep the frames, and the request with them, until the garbage collector finds the cycle.
+            rejection.__traceback__ = rejection.__context__ = rejection.__cause__ = None
+            stream.finish(rejection)
         else:
             stream.finish()
 
@@ -142,17 +153,27 @@ class TaskResponse:
             continue
         self._cancel.set()
 
-    async def _send(self, stream: ResponseStream, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _send(
+        self, stream: ResponseStream, scope: Scope, receive: Receive, send: Send, finish: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Send the response; call `finish` before its end, so that the client's next request finds its place free."""
         while True:
             head, data, finished, error = await stream.read()
+            if head is not None and head.size is not None:  # a whole response: the thread is about to end
+                while not finished:
+                    _, _, finished, error = await stream.read()
+                if error is not None:
+                    head, data = None, b""
+            if finished and len(data) <= MAX_PENDING:  # a large rest counts until the client has read it
+                await finish()
             if head is not None:
                 self._started = True
                 await send(_response_start(head))
             if error is not None and not self._started:
-                await error_response(self._http_error(error))(scope, receive, send)
+                await error_response(error)(scope, receive, send)
                 return
             if error is not None:
-                data += _error_event(self._http_error(error))
+                data += stream.format_error(error)
             if data or finished:
                 await send({"type": "http.response.body", "body": data, "more_body": not finished})
             if finished:
@@ -179,8 +200,3 @@ def _response_start(head: Head) -> Message:
     if head.size is not None:
         headers.append((b"content-length", str(head.size).encode()))
     return {"type": "http.response.start", "status": head.status, "headers": headers}
-
-
-def _error_event(error: HTTPException) -> bytes:
-    """Return a server-sent event for an error after the response has started."""
-    return b"data: " + json.dumps({"error": error_body(error)}).encode() + b"\n\n"

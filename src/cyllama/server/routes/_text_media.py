@@ -6,19 +6,12 @@ from typing import Any
 
 from cyllama.media.encoded import decode_base64, is_audio_file
 from cyllama.server.config import ServerConfig
+from cyllama.server.http.body_limits import MEDIA, containers
 from cyllama.server.http.errors import http_error
-from cyllama.server.http.request_body import containers
 from cyllama.server.image_jobs import check_image
 
 __all__ = ["decode_media"]
 
-# keys of media in requests, and the keys of an object there
-PLACES = {
-    "image_url": ("url",),
-    "input_audio": ("data", "url"),
-    "source": ("data", "url"),
-    "multimodal_data": (),
-}
 IMAGES = ("image_url", "source")
 VIDEOS = ("input_video", "video_url")
 
@@ -37,7 +30,7 @@ def decode_media(body: dict[str, Any], config: ServerConfig) -> None:
         for place in VIDEOS:
             if place in item:
                 raise http_error(400, f"{place} is a video, expected images", param=place)
-        for place, keys in PLACES.items():
+        for place, keys in MEDIA.items():
             value = item.get(place)
             if isinstance(value, str):
                 item[place] = _decoded(value, place, config)

@@ -13,6 +13,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.routing import Route
 
+from cyllama.errors import AudioTooLongError
 from cyllama.media.audio import AudioStream
 from cyllama.server.config import ModelEntry
 from cyllama.server.http.errors import http_error
@@ -131,13 +132,15 @@ def _transcribe(
     state: ServerState, entry: ModelEntry, request: _AudioRequest, stream: ResponseStream, cancel: threading.Event
 ) -> None:
     """Transcribe the audio, in a thread."""
-    duration = AudioStream(request.data, allow_empty=True).duration
     most = state.config.limits.audio_seconds
-    if duration > most:
-        raise http_error(413, f"the audio is {duration:.0f} s long, at most {most:g} s are allowed", param="file")
+    try:
+        audio = AudioStream(request.data, allow_empty=True, max_seconds=most, cancel=cancel)
+        audio.duration  # noqa: B018  # decodes audio of unknown length, before a model is loaded
+    except AudioTooLongError:
+        raise http_error(413, f"the audio is too long, at most {most:g} s are allowed", param="file") from None
     with state.use_whisper(entry, cancel) as whisper:
         if not request.stream:
-            result = whisper(request.data, cancel=cancel, **request.options)
+            result = whisper(audio, cancel=cancel, **request.options)
             stream.send(200, CONTENT_TYPES[request.format], _format_result(result, request, whisper.languages))
             return
         started = False
@@ -152,7 +155,7 @@ def _transcribe(
             start()
             _write_event(stream, {"type": "transcript.text.delta", "delta": segment.text})
 
-        result = whisper(request.data, cancel=cancel, on_segment=send_segment, **request.options)
+        result = whisper(audio, cancel=cancel, on_segment=send_segment, **request.options)
         start()
         _write_event(stream, {"type": "transcript.text.done", "text": result.text})
 

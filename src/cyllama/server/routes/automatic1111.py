@@ -217,5 +217,5 @@ async def _interrupt(state: ServerState, request: Request) -> Response:
 
 async def _models(state: ServerState, request: Request) -> Response:
     return JSONResponse(
-        [{"title": entry.name, "model_name": entry.name} for entry in state.config.models if entry.kind == "sd"]
+        [{"title": entry.name, "model_name": entry.name} for entry in state.entries if entry.kind == "sd"]
     )

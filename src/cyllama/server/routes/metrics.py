@@ -22,7 +22,7 @@ __all__ = ["MetricsMiddleware", "metrics_route"]
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)  # seconds
-METHODS = ("GET", "HEAD", "POST", "OPTIONS")
+METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
 SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{([^}]*)\})? (\S+)$")
 
 
@@ -124,9 +124,12 @@ def _write_metrics(state: ServerState, lines: list[str], stream: ResponseStream,
     sizes = {f'{{kind="{model.kind}",model="{_escape(str(model.name))}"}}': model.size for model in state.pool.loaded}
     lines = lines + _metric("cyllama_model_bytes", "gauge", "Estimated memory of a loaded model.", sizes)
     families: dict[str, list[str]] = {}
-    for entry in state.config.models:
+    for entry in state.entries:
         if entry.kind == "llm" and state.is_loaded(entry):
-            with state.use_llm(entry, cancel) as llm, llm.request("metrics", cancel=cancel) as response:
+            with (
+                state.use_llm(entry, cancel, is_request=False) as llm,
+                llm.request("metrics", cancel=cancel) as response,
+            ):
                 _add_label(response.data.decode(), entry.name, families)
     lines += [line for family in families.values() for line in family]
     stream.send(200, TEXT, ("\n".join(lines) + "\n").encode())

@@ -1,0 +1,1 @@
+"""The fields of each route: the check of requests, the documentation and the OpenAPI description come from them."""
