@@ -3,6 +3,8 @@
 #   make          build into .venv of this checkout, for this machine
 #   make demo     build, then run the demo
 #   make test     build, then run the tests (make test-heavy: those that need gigabytes)
+#   make fuzz     build, then run each fuzz target for SECONDS seconds
+#   make test-sanitize   build with the sanitizers of KIND (address,undefined or thread), then run tests on that build
 #
 # CYLLAMA_CPU_VARIANTS=all builds the CPU variants of all processors instead of the one of this machine.
 
@@ -11,10 +13,12 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 CYLLAMA_BACKENDS ?= rpc
 export CYLLAMA_BACKENDS
+SECONDS ?= 60
+KIND ?= address,undefined
 
 .DEFAULT_GOAL := build
 .PHONY: all build note demo test test-packages test-heavy lint stubs screenshots docs bench wheel tools models update
-.PHONY: clean distclean
+.PHONY: fuzz sanitize test-sanitize fuzz-sanitize clean distclean
 
 all: build tools
 
@@ -38,6 +42,19 @@ test: test-packages tools
 
 test-heavy: test-packages tools
 	@$(PY) -m pytest -m heavy
+
+# TARGETS: names of targets, all by default
+fuzz: build $(VENV)/.group-fuzz
+	@$(PY) fuzz/run.py $(TARGETS) --seconds $(SECONDS)
+
+sanitize: $(VENV)/.group-build
+	@CYLLAMA_SANITIZE=$(KIND) $(PY) setup.py --quiet build_ext
+
+test-sanitize: sanitize $(VENV)/.group-test
+	@$(PY) scripts/sanitizers.py $(KIND) tests
+
+fuzz-sanitize: sanitize $(VENV)/.group-fuzz
+	@$(PY) scripts/sanitizers.py $(KIND) $(PY) fuzz/run.py $(TARGETS) --seconds $(SECONDS)
 
 tools: $(VENV)/.group-build
 	@CYLLAMA_TOOLS=1 $(PY) setup.py --quiet build_ext --inplace

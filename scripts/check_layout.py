@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ENGINES = ("llama", "llava", "whisper", "sd")
 MAX_PYX, MAX_PY, MAX_FUNCTION = 900, 500, 60
 # The other parts of the package that each part may import.
-BASE = {"errors", "log", "_params", "_cancel", "_progress", "_html"}
+BASE = {"errors", "log", "_params", "_cancel", "_progress", "_html", "_json_check"}
 BELOW = {part: BASE - {part} for part in BASE}
 BELOW |= {"_native": BASE, "media": BASE, "models": BASE | {"_native"}}
 BELOW |= {engine: BASE | {"_native", "media", "models"} for engine in ENGINES}
@@ -188,7 +188,7 @@ def main(argv: list[str] | None = None) -> int:
     for path in sorted(path for suffix in ("py", "pyx", "pxd") for path in package.rglob(f"*.{suffix}")):
         problems += check_file(path, package)
     problems += check_circles(package)
-    for folder in ("scripts", "tests", "benchmarks"):
+    for folder in ("scripts", "tests", "benchmarks", "fuzz"):
         for path in sorted((root / folder).rglob("*.py")):
             found = check_sizes(path, path.read_text())
             # tests/simple.py is upstream's example, kept in one piece

@@ -1,4 +1,4 @@
-"""MkDocs hook: generate the API reference from the `__all__` lists, and pages from README.md and CONTRIBUTING.md.
+"""MkDocs hook: generate the API reference from the `__all__` lists, and pages from the files in the repository's root.
 
 `public_names` is what the test compares with the built inventory.
 """
@@ -34,6 +34,7 @@ PAGES = {
     "log": ("cyllama.log",),
     "cli": ("cyllama.cli",),
 }
+ROOT_PAGES = {"CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md"}
 LOW_LEVEL = re.compile(
     r"(Llama|llama_|common_|ggml_|string_|Common|Mtmd|mtmd_|gen_|WhisperContext|WhisperState|WhisperVad|WhisperFull"
     r"|WhisperT|WhisperG|Parakeet|bench_|SDContext|SDT|sd_|str_to_|num_|TokenDataArray|json_schema_to)"
@@ -127,7 +128,8 @@ def _from_root(config: MkDocsConfig, name: str) -> str:
     """Return a page of the repository's root, with links relative to docs/."""
     text = (Path(config.config_file_path).parent / name).read_text()
     text = re.sub(r"\]\(docs/([^)]*\.md[^)]*)\)", r"](\1)", text)
-    text = text.replace("](CONTRIBUTING.md)", "](contributing.md)")
+    for file, page in ROOT_PAGES.items():
+        text = text.replace(f"]({file})", f"]({page})")
     text = text.replace("[Changelog](CHANGELOG.md)", "`CHANGELOG.md`")
     return re.sub(r"\[([^]]*)\]\((?!https?:|[^)]*\.md\b)[^)]*\)", r"`\1`", text)  # a folder or file outside docs/
 
@@ -141,11 +143,12 @@ def _readme(config: MkDocsConfig) -> tuple[str, str]:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages of the reference, of README.md and of CONTRIBUTING.md to those of docs/."""
+    """Add the pages of the reference, and of the files of the repository's root, to those of docs/."""
     index, quick_start = _readme(config)
     files.append(File.generated(config, "index.md", content=index))
     files.append(File.generated(config, "quick-start.md", content=quick_start))
-    files.append(File.generated(config, "contributing.md", content=_from_root(config, "CONTRIBUTING.md")))
+    for file, page in ROOT_PAGES.items():
+        files.append(File.generated(config, page, content=_from_root(config, file)))
     files.append(File.generated(config, "api/index.md", content=_index()))
     for page, modules in PAGES.items():
         files.append(File.generated(config, f"api/{page}.md", content=_page(modules)))
@@ -153,5 +156,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Point the links to CONTRIBUTING.md at its page."""
-    return markdown.replace("](../../CONTRIBUTING.md)", "](../contributing.md)")
+    """Point the links to files of the repository's root at their pages."""
+    for file, page in ROOT_PAGES.items():
+        markdown = markdown.replace(f"](../../{file})", f"](../{page})")
+    return markdown

@@ -1,7 +1,7 @@
 """Write the TypedDicts of keyword arguments and the tables of options, from the parameter classes (make stubs).
 
-The TypedDicts are private modules of the package; the tables stand in docs/ between ``<!-- options: CLASS -->`` and
-``<!-- end -->``.
+The TypedDicts are private modules of the package; the tables are in docs/ between ``<!-- options: CLASS -->`` or
+``<!-- limits -->``, for the limits of the server, and ``<!-- end -->``.
 
 usage: gen_option_types.py [--check]
 """
@@ -9,6 +9,7 @@ usage: gen_option_types.py [--check]
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import inspect
 import re
 import sys
@@ -16,9 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from cyllama._params import Params, aliases_of
+from cyllama.llama._limits import field_limits
 from cyllama.sd import callbacks
 from cyllama.sd.options import MODEL_OPTIONS, ImageOptions, VideoOptions
 from cyllama.sd.params import SDContextParams
+from cyllama.server.config import Limits
+from cyllama.server.http.auth import MAX_HEADERS
+from cyllama.server.http.protocol import HEAD_BYTES, MAX_SMALL_CHUNKS, SMALL_CHUNK
+from cyllama.server.http.request_body import MAX_FIELDS
 from cyllama.whisper.options import SPECIAL_ALIASES, TranscribeOptions, VadOptions
 from cyllama.whisper.params import WhisperContextParams
 
@@ -131,6 +137,21 @@ def table(kind: type[Params]) -> str:
     return "\n".join(lines)
 
 
+def limits_table() -> str:
+    """Return the limits of the server as a table in Markdown."""
+    lines = ["| limit | default | what it limits |", "|---|---|---|"]
+    for item in dataclasses.fields(Limits):
+        lines.append(f"| `{item.name}` | {item.default:,} | {item.metadata['help']} |")
+    fixed = {
+        "headers": f"{MAX_HEADERS} headers, {HEAD_BYTES:,} bytes",
+        "chunks of a body": f"{MAX_SMALL_CHUNKS:,} while their mean size is below {SMALL_CHUNK} bytes",
+        "fields of a form": f"{MAX_FIELDS}",
+        **field_limits(),
+    }
+    lines += ["", "| fixed limit of | value |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {name} | {value} |" for name, value in fixed.items())])
+
+
 def generate() -> dict[Path, str]:
     """Return the files and their content."""
     package = ROOT / "src" / "cyllama"
@@ -142,10 +163,14 @@ def generate() -> dict[Path, str]:
     def fill(match: re.Match[str]) -> str:
         return f"{match[1]}\n{table(TABLES[match[2]])}\n{match[3]}"
 
+    def fill_limits(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{limits_table()}\n{match[2]}"
+
     for path in sorted((ROOT / "docs").rglob("*.md")):
         text = path.read_text()
         filled = re.sub(r"(<!-- options: (\w+) -->)\n.*?(<!-- end -->)", fill, text, flags=re.DOTALL)
-        if filled != text or "<!-- options: " in text:
+        filled = re.sub(r"(<!-- limits -->)\n.*?(<!-- end -->)", fill_limits, filled, flags=re.DOTALL)
+        if filled != text or "<!-- options: " in text or "<!-- limits -->" in text:
             files[path] = filled
     return files
 

@@ -58,13 +58,17 @@ CHAT = (
     ("user", "str", "Ignored: the name of a user, as other clients send it."),
     SLOT,
 )
+COMPLETION = (
+    ("suffix", "str", "The text after the generated one, for models that were trained for it."),
+    ("best_of", "int", "Generate this many texts and return the `n` best."),
+)
 INFILL = (
     ("prompt", "str", "The text after the prefix."),
     ("input_extra", "Sequence[Mapping[str, str]]", "Other files: mappings with `filename` and `text`."),
     SLOT,
 )
 ADDED = (
-    ("CompletionOptions", "RequestOptions", "Options of `LLM.complete`.", (MODEL, SLOT)),
+    ("CompletionOptions", "RequestOptions", "Options of `LLM.complete`.", (MODEL, SLOT, *COMPLETION)),
     ("InfillOptions", "RequestOptions", "Options of `LLM.infill`.", INFILL),
     ("ChatOptions", "RequestOptions", "Options of `LLM.chat`, `LLM.render` and `LLM.count_tokens`.", (MODEL, *CHAT)),
     ("DescribeOptions", "RequestOptions", "Options of `cyllama.llava.describe`, whose `model` is a file.", CHAT),
@@ -97,12 +101,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
-    from cyllama.compat._llama import LlamaGrammar, LogitsProcessorList, StoppingCriteriaList
+    from cyllama.compat._states import LogitsProcessorList, StoppingCriteriaList
+    from cyllama.compat.llama_grammar import LlamaGrammar
 
 __all__ = ["ChatArguments", "CompletionArguments", "LoadArgumentsDict", "SampleArguments"]
 '''
+# Arguments of `Llama.sample` and `Llama.generate` that are given by name only.
 SAMPLE_TYPES = {
-    "temp": "float", "mirostat_mode": "int", "tfs_z": "float", "penalize_nl": "bool", "idx": "int",
+    "temperature": "float", "frequency_penalty": "float", "presence_penalty": "float", "tfs_z": "float",
+    "mirostat_mode": "int", "mirostat": "int", "mirostat_tau": "float", "mirostat_eta": "float", "penalize_nl": "bool",
     "seed": "int | None", "grammar": "LlamaGrammar | None", "logit_bias": "Mapping[int, float] | None",
 }  # fmt: skip
 Field = tuple[str, str, str]  # name, type, description
@@ -178,14 +185,12 @@ def generate_compat() -> str:
     """Return the text of cyllama.compat._argument_types."""
     from cyllama.compat import Llama
     from cyllama.compat._arguments import LoadArguments
-    from cyllama.compat._token_loop import DEFAULTS
 
     def arguments(method: object, *omitted: str) -> dict[str, str]:
         parameters = inspect.signature(method).parameters  # type: ignore[arg-type]
         return {name: p.annotation for name, p in parameters.items() if name not in ("self", "stream", *omitted)}
 
     load = {field.name: str(field.type) for field in dataclasses.fields(LoadArguments)}
-    sample = {name: type(value).__name__ for name, value in DEFAULTS.items()} | SAMPLE_TYPES
     classes = [
         plain_class("LoadArgumentsDict", "Arguments of `Llama`.", load),
         plain_class(
@@ -198,7 +203,7 @@ def generate_compat() -> str:
             "Arguments of `Llama.create_chat_completion`.",
             arguments(Llama.create_chat_completion, "messages"),
         ),
-        plain_class("SampleArguments", "Arguments of `Llama.sample`.", sample),
+        plain_class("SampleArguments", "Arguments of `Llama.sample`.", SAMPLE_TYPES),
     ]
     return "\n\n".join([COMPAT_HEADER, *(text + "\n" for text in classes)])
 

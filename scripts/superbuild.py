@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import NoReturn
 
 import cpu_variants
+import sanitizers
 from engines.lock import build_record, read_lock
 
 ROOT = Path(__file__).resolve().parent.parent
 THIRDPARTY = ROOT / "thirdparty"
-ENGINES = ROOT / "build" / "engines"
+SANITIZE = os.environ.get("CYLLAMA_SANITIZE", "")
+BUILD = sanitizers.build_folder(SANITIZE)
+ENGINES = BUILD / "engines"
 CONFIGURATION = ENGINES / "cyllama-configuration.json"
-LIB = ROOT / "src" / "cyllama" / "lib"
+LIB = (BUILD / "python" if SANITIZE else ROOT / "src") / "cyllama" / "lib"
 SHARED = ["ggml-base", "ggml", "llama"]
 SHARED_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 # Hardening: checked string functions, a canary in functions with arrays, read-only relocations.
@@ -28,6 +31,9 @@ SHARED_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 LINUX = sys.platform == "linux"
 COMPILE_OPTIONS = ["-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"] if LINUX else []
 LINK_OPTIONS = ["-Wl,-z,relro", "-Wl,-z,now", "-Wl,-s"] if LINUX else []
+COVERAGE_OPTIONS: list[str] = []
+if SANITIZE:
+    COMPILE_OPTIONS, LINK_OPTIONS, COVERAGE_OPTIONS = sanitizers.options(SANITIZE)
 LICENSED = ("llama.cpp", "whisper.cpp", "stable-diffusion.cpp")
 # Ninja's progress in a form that is easy to parse: done, total, time left.
 NINJA_STATUS = "@%f %t %W@ "
@@ -166,6 +172,8 @@ def build() -> None:
         f"-DCYLLAMA_BACKENDS={os.environ.get('CYLLAMA_BACKENDS', 'rpc')}",
         f"-DCYLLAMA_COMPILE_OPTIONS={';'.join(COMPILE_OPTIONS)}",
         f"-DCYLLAMA_LINK_OPTIONS={';'.join(LINK_OPTIONS)}",
+        f"-DCYLLAMA_COVERAGE_OPTIONS={';'.join(COVERAGE_OPTIONS)}",
+        f"-DCYLLAMA_SANITIZE={'ON' if SANITIZE else 'OFF'}",
         f"-DCYLLAMA_PYTHON={sys.executable}",
         f"-DCYLLAMA_LLAMA_BUILD={build_number(llama['version'])}",
         f"-DCYLLAMA_LLAMA_COMMIT={llama['commit'][:9]}",
@@ -174,7 +182,7 @@ def build() -> None:
     variants = cpu_variants.chosen(os.environ.get("CYLLAMA_CPU_VARIANTS", "native"), fail)
     configure(cmake, arguments, tools, variants)
     log = ENGINES / "build.log"
-    targets = ["engines", *(["tools"] if tools else [])]
+    targets = [sanitizers.TARGETS.get(SANITIZE, "engines"), *(["tools"] if tools else [])]
     print(f"-- building the engines (the compilers' messages go to {log.relative_to(ROOT)})", flush=True)
     if not run_logged([ninja, "-C", str(ENGINES), *targets], log, Progress("compiled")):
         print(end_of(log))

@@ -51,6 +51,7 @@ PRINTS = {
     r"capital of France": r"\bParis\b",
     r"Count from one to five": r"1\..*2\..*3\.",
     r"tools=\[add\]": r"\badd\b",
+    r"prompt_cache=": r"^(\d+) of \1 tokens computed\n1 of \1 tokens computed$",
     r"\.embed\(": r"^0\.[5-9]\d* -?0\.[0-4]",
     r"diagnosis\(\)": r"'llama'",
     r"cyllama\.devices\(\)": r"'type': 'cpu'",
