@@ -244,8 +244,8 @@ class FullFile(io.BytesIO):
 
 
 def test_disk_full_while_downloading(links: PipSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def opened(path: object, mode: str = "r") -> object:
-        return FullFile() if "w" in mode else open(path, mode)  # type: ignore[call-overload]
+    def opened(path: object, mode: str = "r", **options: object) -> object:
+        return FullFile() if "w" in mode else open(path, mode, **options)  # type: ignore[call-overload]
 
     monkeypatch.setattr(package_index, "open", opened, raising=False)
     with pytest.raises(DownloadError, match=r"the disk is full.*CYLLAMA_CACHE") as caught:
