@@ -56,6 +56,8 @@ TESTS = {
     ),
     "thread": (
         "tests/native/test_threads.py",
+        # LD_PRELOAD of its own
+        "--deselect=tests/native/test_threads.py::test_the_team_shrinks_beside_busy_processes_and_grows_back",
         *("tests/llama/test_context.py", "tests/llama/test_memory_state.py"),
         *("tests/language/test_cancel.py", "tests/language/test_slots.py"),
     ),

@@ -4,8 +4,9 @@
 // llama.cpp (patch 21), and wherever a caller gives an expression (patch 23 of llama.cpp, 09 of stable-diffusion.cpp).
 //
 // The syntax is ECMAScript's without back references; the match is the one of ECMAScript (leftmost, the first alternative
-// first). A Pike virtual machine searches: all ways to match advance together, ordered by priority. Lookaheads need no
-// search: where each of them holds is computed once per text, from its end to its begin.
+// first), except that a repetition may end with an empty round. A Pike virtual machine searches: all ways to match
+// advance together, ordered by priority. Lookaheads need no search: where each of them holds is computed once per text,
+// from its end to its begin.
 #pragma once
 
 #include <cstddef>

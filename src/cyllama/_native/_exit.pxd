@@ -1,3 +1,4 @@
+cdef bint in_main_thread() noexcept nogil
 cdef bint is_ending() noexcept nogil
 cdef int enter_call() except -1
 cdef int leave_call() noexcept

@@ -36,12 +36,17 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
+cdef bint in_main_thread() noexcept nogil:
+    """Return whether this is the thread that handles signals and runs the exit handlers."""
+    return lib.PyThread_get_thread_ident() == main_thread
+
+
 cdef bint is_ending() noexcept nogil:
     """Return whether the interpreter ends and this thread must neither compute nor take the GIL.
 
     The main thread may: it runs the exit handlers.
     """
-    return ending.load() != 0 and lib.PyThread_get_thread_ident() != main_thread
+    return ending.load() != 0 and not in_main_thread()
 
 
 cdef int raise_at_end() except -1:
@@ -55,14 +60,14 @@ cdef int enter_call() except -1:
     """Count a native call of this thread; `leave_call`, in the same thread, ends it."""
     global n_running
     raise_at_end()
-    if lib.PyThread_get_thread_ident() != main_thread:
+    if not in_main_thread():
         n_running += 1
     return 0
 
 
 cdef int leave_call() noexcept:
     global n_running
-    if lib.PyThread_get_thread_ident() != main_thread:
+    if not in_main_thread():
         n_running -= 1
     return 0
 

@@ -1,16 +1,14 @@
 """Base classes of handles and of long native calls."""
 
 import os
-import threading
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.number cimport PyIndex_Check, PyNumber_Index
-from cpython.pythread cimport PyThread_get_thread_ident
 
 from cyllama._native cimport libnative as lib
-from cyllama._native._exit cimport RunningCall, enter_call, is_ending, leave_call, raise_at_end
+from cyllama._native._exit cimport RunningCall, enter_call, in_main_thread, is_ending, leave_call, raise_at_end
 
 from cyllama._cancel import POLL_SECONDS, check_cancel
 from cyllama.errors import CancelledError, ClosedError, InUseError, UnsupportedError
@@ -19,13 +17,11 @@ from cyllama.errors import CancelledError, ClosedError, InUseError, UnsupportedE
 cdef double POLL_INTERVAL = POLL_SECONDS
 
 cdef unsigned long fork_generation = 0
-cdef long main_thread = threading.main_thread().ident
 
 
 def _after_fork() -> None:
-    global fork_generation, main_thread
+    global fork_generation
     fork_generation += 1
-    main_thread = threading.main_thread().ident
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -171,7 +167,7 @@ cdef class CallState(RunningCall):
             raise TypeError(f"the callback is {callback!r}, expected a callable")
         self._cancel = cancel
         self._callback = callback
-        self._polls = cancel is not None or PyThread_get_thread_ident() == main_thread
+        self._polls = cancel is not None or in_main_thread()
         self._next_poll = lib.now() + POLL_INTERVAL
         if cancel is not None and cancel.is_set():
             self._stop = True
