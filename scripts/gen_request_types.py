@@ -41,7 +41,7 @@ TYPES = {
     "samplers": "str | Sequence[str]",
 }
 # The schema's fields that are arguments of the methods, or that upstream sets itself.
-OMITTED = {"stream", "grammar_lazy", "preserved_tokens", "grammar_triggers"}
+OMITTED = {"stream"}  # and those that the engine sets itself
 # The fields that a route or the chat layer adds to the schema: class, base, description, fields.
 MODEL = ("model", "str", "Ignored: the name of a model, as other clients send it.")
 SLOT = ("id_slot", "int", "The slot that computes the request; -1: any.")
@@ -125,12 +125,13 @@ def option_fields() -> list[Field]:
 def schema_fields() -> list[Field]:
     """Return the fields of upstream's request schema, by each of their names."""
     from cyllama.llama._engine import engine_fields
+    from cyllama.llama._limits import INTERNAL
 
     found = []
     for info in engine_fields():
         first, *_ = info["names"]
         for name in info["names"]:
-            if name in OMITTED:
+            if name in OMITTED | INTERNAL:
                 continue
             kind = KINDS.get(info["kind"]) or TYPES.get(name)
             if kind is None:

@@ -50,13 +50,15 @@ def main() -> int:
     )
     reasons = tomllib.loads((HERE / "known.toml").read_text())
     with tempfile.TemporaryDirectory() as folder:
-        native, ours = (run(Path(folder) / name, files, native=name == "native") for name in ("native", "ours"))
+        native, failures = (run(Path(folder) / name, files, native=name == "native") for name in ("native", "ours"))
+    ours = {name: failure is None for name, failure in failures.items()}
+    native = {name: failure is None for name, failure in native.items()}
     only_native = sorted(name for name, passed in native.items() if passed and not ours.get(name))
     known = {name for name in reasons if name.split("::")[0] in files}
     print(f"native {sum(native.values())} of {len(native)}, ours {sum(ours.values())} of {len(ours)}")
     print(f"ours only: {sum(passed and not native.get(name) for name, passed in ours.items())}")
     for name in only_native:
-        print(f"native only: {name}: {reasons.get(name, 'UNKNOWN')}")
+        print(f"native only: {name}: {reasons.get(name) or f'UNKNOWN: {failures.get(name)}'}")
     wrong = set(only_native) ^ known
     for name in sorted(wrong):
         print(f"unexpected: {name}", file=sys.stderr)
@@ -65,8 +67,8 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def run(folder: Path, files: list[str], *, native: bool) -> dict[str, bool]:
-    """Return for each test whether it passes."""
+def run(folder: Path, files: list[str], *, native: bool) -> dict[str, str | None]:
+    """Return the failure of each test, or None."""
     folder.mkdir()
     (folder / "models").symlink_to(LLAMA / "models")  # the tests find templates three folders above theirs
     folder = folder / TESTS.relative_to(LLAMA)
@@ -90,11 +92,11 @@ def run(folder: Path, files: list[str], *, native: bool) -> dict[str, bool]:
     subprocess.run(
         words, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
     )
-    found: dict[str, bool] = {}
+    found: dict[str, str | None] = {}
     for case in ElementTree.parse(folder / "results.xml").iter("testcase"):
-        bad = [child for child in case if child.tag in ("failure", "error")]
+        bad = [child.get("message", "") for child in case if child.tag in ("failure", "error")]
         if not any(child.tag == "skipped" for child in case):
-            found[f"{case.get('classname', '').rsplit('.', 1)[-1]}.py::{case.get('name')}"] = not bad
+            found[f"{case.get('classname', '').rsplit('.', 1)[-1]}.py::{case.get('name')}"] = bad[0] if bad else None
     return found
 
 

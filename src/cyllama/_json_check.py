@@ -32,12 +32,13 @@ NOUNS = {
     "number": "a number",
     "null": "null",
 }
+MAX_STEPS = 100_000  # alternatives that refer to alternatives take exponential time
 MAX_SHOWN = 100  # characters of a value in a message
 MAX_REFERENCES = 64  # references that lead to each other without a value between them
 ROUNDING = 1e-9  # of multipleOf, relative to the quotient
 
 
-def check_value(schema: Mapping[str, Any] | bool, value: Any, path: str = "") -> None:
+def check_value(schema: Mapping[str, Any] | bool, value: Any, path: str = "", *, trusted: bool = True) -> None:
     """Check a value against a schema.
 
     Parameters
@@ -48,22 +49,36 @@ def check_value(schema: Mapping[str, Any] | bool, value: Any, path: str = "") ->
         The value of `json.loads`.
     path : str
         Place of the value, for messages.
+    trusted : bool
+        False for schemas of callers, which could take exponential time: their regular expressions do not run, and the
+        check ends after `MAX_STEPS` steps.
 
     Raises
     ------
     SchemaError
         The message names the value and what was expected.
     """
-    _Check(schema).check(schema, value, path)
+    try:
+        _Check(schema, trusted).check(schema, value, path)
+    except RecursionError:
+        raise SchemaError(path, "is nested too deeply") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        if trusted:
+            raise
+        raise SchemaError(path, f"cannot be checked: the schema has an invalid part ({error})") from None
 
 
 class _Check:
     """A check against one schema, which contains the definitions."""
 
-    def __init__(self, root: Mapping[str, Any] | bool) -> None:
-        self._root = root
+    def __init__(self, root: Mapping[str, Any] | bool, trusted: bool) -> None:
+        self._root, self._trusted = root, trusted
+        self._n_steps = 0
 
     def check(self, schema: Any, value: Any, path: str, depth: int = 0) -> None:
+        self._n_steps += 1
+        if self._is_over():
+            raise SchemaError(path, f"cannot be checked: the schema needs more than {MAX_STEPS} steps")
         if schema is True or schema is None:
             return
         if schema is False:
@@ -79,9 +94,14 @@ class _Check:
             self._array(schema, value, path)
         elif isinstance(value, str):
             _check_string(schema, value, path)
+            if self._trusted and "pattern" in schema and not re.search(schema["pattern"], value):
+                raise SchemaError(path, f"is {_show(value)}, expected a text that matches {schema['pattern']!r}")
         elif isinstance(value, int | float) and not isinstance(value, bool):
             _check_number(schema, value, path)
         self._combined(schema, value, path, depth)
+
+    def _is_over(self) -> bool:
+        return self._n_steps > MAX_STEPS and not self._trusted
 
     def _resolve(self, reference: str) -> Any:
         found: Any = self._root
@@ -100,7 +120,10 @@ class _Check:
         rest = schema.get("additionalProperties", True)
         for name, item in value.items():
             found = [known[name]] if name in known else []
-            found += [part for pattern, part in patterns.items() if re.search(pattern, name)]
+            if self._trusted:
+                found += [part for pattern, part in patterns.items() if re.search(pattern, name)]
+            elif not found and patterns:
+                continue
             if not found and rest is False:
                 raise SchemaError(_join(path, name), f"is unknown, expected one of {', '.join(known) or 'none'}")
             for part in found or [rest]:
@@ -111,11 +134,13 @@ class _Check:
 
     def _array(self, schema: Mapping[str, Any], value: Sequence[Any], path: str) -> None:
         _check_size(schema, len(value), "Items", "items", path)
-        if schema.get("uniqueItems") and any(item in value[:i] for i, item in enumerate(value)):
+        if schema.get("uniqueItems") and len({_identity(item) for item in value}) < len(value):
             raise SchemaError(path, "has equal items, expected different ones")
-        first = schema.get("prefixItems", ())
+        first, rest = schema.get("prefixItems", ()), schema.get("items", True)
+        if isinstance(rest, list):  # the form of older drafts
+            first, rest = rest, schema.get("additionalItems", True)
         for i, item in enumerate(value):
-            self.check(first[i] if i < len(first) else schema.get("items", True), item, f"{path}[{i}]")
+            self.check(first[i] if i < len(first) else rest, item, f"{path}[{i}]")
 
     def _combined(self, schema: Mapping[str, Any], value: Any, path: str, depth: int) -> None:
         for part in schema.get("allOf", ()):
@@ -135,6 +160,8 @@ class _Check:
             try:
                 self.check(part, value, path, depth)
             except SchemaError as error:
+                if self._is_over():  # or the other alternatives go on
+                    raise
                 yield error
 
 
@@ -166,6 +193,15 @@ def _is_kind(kind: str, value: Any) -> bool:
     return isinstance(value, TYPES.get(kind, (object,)))
 
 
+def _identity(value: Any) -> Any:
+    """Return a key that equal JSON values share."""
+    if isinstance(value, list):
+        return ("array", *map(_identity, value))
+    if isinstance(value, dict):
+        return ("object", frozenset((name, _identity(item)) for name, item in value.items()))
+    return isinstance(value, bool), value
+
+
 def _equal(expected: Any, value: Any) -> bool:
     return bool(expected == value) and isinstance(expected, bool) == isinstance(value, bool)
 
@@ -179,8 +215,6 @@ def _check_size(schema: Mapping[str, Any], size: int, suffix: str, noun: str, pa
 
 def _check_string(schema: Mapping[str, Any], value: str, path: str) -> None:
     _check_size(schema, len(value), "Length", "characters", path)
-    if "pattern" in schema and not re.search(schema["pattern"], value):
-        raise SchemaError(path, f"is {_show(value)}, expected a text that matches {schema['pattern']!r}")
     reads = FORMATS.get(schema.get("format", ""))
     if reads is not None:
         try:

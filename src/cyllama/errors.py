@@ -87,7 +87,16 @@ class DecodeError(EngineError):
 
 
 class ContextFullError(DecodeError):
-    """The batch does not fit into the context (KV cache)."""
+    """The batch does not fit into the context (KV cache).
+
+    Attributes
+    ----------
+    n_prompt_tokens, n_ctx : int or None
+        The tokens of the prompt, and those of a slot's context; None if unknown.
+    """
+
+    n_prompt_tokens: int | None = None
+    n_ctx: int | None = None
 
 
 class TranscribeError(EngineError):

@@ -16,7 +16,7 @@ from cyllama.errors import ClosedError
 from cyllama.llama._async import run_in_thread
 
 # Short methods, and those that call no model.
-WITHOUT = {"supports", "request", "prepared"}
+WITHOUT = {"supports", "request", "request_json"}
 FACT = "What is the capital of France? Answer with one word."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pickle
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from cyllama import LLM
-from cyllama.errors import SchemaError, UnsupportedError
+from cyllama.errors import SchemaError
 
 
 @pytest.fixture(scope="module")
@@ -70,16 +71,6 @@ def test_logprobs_without_alternatives(tiny: LLM, stream: bool) -> None:
     assert rows and all(row["top_logprobs"] == [] and row["logprob"] <= 0 for row in rows)
 
 
-def test_logprobs_with_drafts_are_refused() -> None:
-    with LLM("tiny-random-llama", draft_model="ngram", n_ctx=256, n_threads=1) as llm:
-        assert llm.complete("Hello", max_tokens=3).usage.completion_tokens <= 3
-        for fields in ({"logprobs": True}, {"n_probs": 2}):
-            with pytest.raises(UnsupportedError, match="draft"):
-                llm.chat("Hello", **fields)  # type: ignore[misc]
-        with pytest.raises(UnsupportedError, match="best_of"):
-            llm.complete("Hello", best_of=2)
-
-
 @pytest.mark.parametrize("stop", ["", [""], [], ["", "never"]])
 def test_empty_stop_texts_have_no_effect(tiny: LLM, stop: Any) -> None:
     plain = tiny.complete("Hello", temperature=0, max_tokens=8)
@@ -118,6 +109,19 @@ def test_parsed_fails_without_losing_the_response(tiny: LLM, form: Any) -> None:
             _ = response.parsed
         with pytest.raises(ValueError):
             _ = response.parsed_choices
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_choice_has_a_warning_if_its_text_breaks_a_rule(tiny: LLM, stream: bool) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "number", "minimum": 1e6}}, "required": ["a"]}
+    fields: Any = {"max_tokens": 60, "seed": 1, "stream": stream, "temperature": 0}
+    found: Any = tiny.chat("Hello", response_format=schema, **fields)
+    (choice,) = (found.result() if stream else found).choices
+    assert choice.finish_reason == "stop" and json.loads(choice.message.content)["a"] < 1e6
+    assert choice.warning.startswith("a ")
+    del schema["properties"]["a"]["minimum"]  # type: ignore[attr-defined]
+    found = tiny.chat("Hello", response_format=schema, **fields)
+    assert (found.result() if stream else found).choices[0].warning is None
 
 
 def test_schema_error_names_the_place_and_is_picklable() -> None:

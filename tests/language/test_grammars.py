@@ -11,17 +11,22 @@ from cyllama import LLM
 from cyllama.errors import GrammarError
 
 DANGEROUS = {
-    "deep nesting": "root ::= " + "(" * 100_000 + '"a"' + ")" * 100_000,
-    "unbalanced": "root ::= " + "(" * 100_000,
+    "deep nesting": "root ::= " + "(" * 49_000 + '"a"' + ")" * 49_000,
+    "unbalanced": "root ::= " + "(" * 99_000,
     "invalid repetition": 'root ::= "a"{5,2}',
-    "long chain of rules": "root ::= r0\n"
-    + "\n".join(f"r{i} ::= r{i + 1}" for i in range(50_000))
-    + '\nr50000 ::= "a"',
     "left recursion": 'root ::= root "a"',
     "exponential": "root ::= r0\n"
     + "".join(f'r{i} ::= r{i + 1}? r{i + 1}? "x"\n' for i in range(64))
     + 'r64 ::= "y"\n',
 }
+
+
+def test_limits_the_length_of_grammars(llm: LLM) -> None:
+    chain = "root ::= r0\n" + "".join(f"r{i} ::= r{i + 1}\n" for i in range(50_000)) + 'r50000 ::= "a"'
+    with pytest.raises(ValueError, match="100000"):
+        llm.complete("x", grammar=chain, max_tokens=2)
+    with llm.request("completion", json.dumps({"prompt": "x", "grammar": chain}).encode()) as response:
+        assert response.status == 400
 
 
 @pytest.mark.parametrize("name", DANGEROUS)
@@ -33,6 +38,23 @@ def test_rejects_dangerous_grammar(llm: LLM, name: str) -> None:
     ) as response:
         assert response.status == 400
     assert llm.complete("x", max_tokens=2, ignore_eos=True).usage.completion_tokens == 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("fields", [{"ignore_eos": True}, {"logit_bias": {"<|im_end|>": False}}])
+@pytest.mark.parametrize("samplers", [["temperature"], ["top_k", "min_p"]])
+def test_text_ends_with_its_grammar(llm: LLM, fields: Any, samplers: list[str], stream: bool) -> None:
+    found: Any = llm.complete("x", grammar='root ::= "yes"', max_tokens=20, samplers=samplers, stream=stream, **fields)
+    found = found.result() if stream else found
+    assert found.text == "yes" and found.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("samplers", [["temperature"], ["top_k"], []])
+def test_rejects_grammar_whose_tokens_are_excluded(llm: LLM, samplers: list[str]) -> None:
+    for temperature in (0, 1):
+        fields: Any = {"temperature": temperature, "samplers": samplers, "logit_bias": {"~": False}}
+        with pytest.raises(GrammarError):
+            llm.complete("x", max_tokens=8, grammar='root ::= "~"', **fields)
 
 
 @pytest.mark.parametrize(

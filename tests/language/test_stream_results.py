@@ -179,3 +179,14 @@ def test_runs_coroutine_tools(tool_llm: LLM) -> None:
         assert loops and set(loops) == {asyncio.get_running_loop()}
 
     asyncio.run(talk())
+
+
+def test_continued_message_is_echoed_on_request(llm: LLM) -> None:
+    messages: Any = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "I am"}]
+    fields: Any = {"temperature": 0, "max_tokens": 6}
+    plain = llm.chat(messages, **fields).text
+    assert plain and not plain.startswith("I am")
+    assert llm.chat(messages, stream=True, **fields).result().text == plain
+    for stream in (False, True):
+        found: Any = llm.chat(messages, echo=True, stream=stream, **fields)
+        assert (found.result() if stream else found).text == "I am" + plain

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from pydantic import BaseModel, Field
 
+from cyllama import LLM
 from cyllama.llama._json_schema import as_type, schema_of
 from cyllama.llama.tools import call_tool, tool_dicts
 
@@ -303,3 +304,13 @@ def test_calls_tools_with_json() -> None:
         raise RuntimeError("no network")
 
     assert json.loads(call_tool([failing], "failing", "")) == {"error": "RuntimeError: no network"}
+
+
+def test_schema_does_not_apply_to_a_required_call(tool_llm: LLM) -> None:
+    schema = {"type": "object", "properties": {"never": {"const": "called"}}, "required": ["never"]}
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
+    for choice in ("required", "add"):
+        options = {"tools": [tool], "tool_choice": choice, "response_format": schema, "max_tokens": 64, "seed": 1}
+        response = tool_llm.chat("Add.", **options)
+        assert {call.function.name for call in response.tool_calls} == {"add"} and not response.text
+        assert tool_llm.chat("Add.", stream=True, **options).result().tool_calls

@@ -74,7 +74,8 @@ class BlockingCalls(SlotStates, ChatEngine):
         Parameters
         ----------
         prompt : str, sequence of int, or list of them
-            A text, tokens, or several prompts, whose choices are in the order of the prompts.
+            A text, tokens (with texts between them, as in ``[1, "text", 2]``), or several prompts, whose choices are
+            in the order of the prompts.
         stream : bool
             Return a `Stream` of `CompletionChunk`.
         cancel : Cancel, optional
@@ -97,7 +98,7 @@ class BlockingCalls(SlotStates, ChatEngine):
         Releases the GIL. Source: ``/completion`` and, with ``suffix``, ``/infill`` of llama-server.
         """
         fields = self._checked(options, COMPLETION_FIELDS)
-        request = completion_request(prompt, fields, self._head, self.detokenize)
+        request = completion_request(prompt, fields, self._head, self)
         body = self._media.decode_body(request.body(), AnyCancel(cancel, self._closing))
         if stream:
             make_chunks = functools.partial(CompletionChunks, request)
@@ -200,6 +201,8 @@ class BlockingCalls(SlotStates, ChatEngine):
         body = with_slot(self._chat_body(messages, options, images, audio, cancel))
         if max_rounds < 1:
             raise ValueError(f"max_rounds is {max_rounds}, expected 1 or more")
+        if run_tools:
+            self._check_rounds(body)
         form = options.get("response_format")
         rounds = ToolRounds(body, options.get("tools") or (), self._control, max_rounds if run_tools else 1)
 

@@ -1,28 +1,24 @@
-"""Chats with the engine: forced calls and schemas with every template, and responses that upstream cannot parse."""
+"""Chats with the engine: forced calls and schemas with every template."""
 
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from cyllama._cancel import Cancel
-from cyllama.errors import EngineError, GrammarError, UnsupportedError
+from cyllama.errors import GrammarError, UnsupportedError
 from cyllama.llama._common import json_schema_to_grammar
-from cyllama.llama._completion import completion_request
-from cyllama.llama._errors import is_prefill_error, is_unparsed
+from cyllama.llama._errors import is_prefill_error
 from cyllama.llama._forced_calls import CallForm, Form, TextForm, force_calls
 from cyllama.llama._slots import hides_details, name_slot
-from cyllama.llama._validation import request_fields
 from cyllama.llama._vector_calls import VectorCalls
 from cyllama.llama.responses import ChatChunk, ChatCompletion
-from cyllama.llama.streaming import ChatChunks, NextRequest, Stream, drop_alternatives
+from cyllama.llama.streaming import ChatChunks, NextRequest, Stream, add_warning, drop_alternatives
 
 __all__ = ["ChatEngine"]
 
 T = TypeVar("T")
-log = logging.getLogger("cyllama.llama")
 # A template with calls as JSON in <tool_call>, and none of these marks of other forms: upstream enforces such calls.
 JSON_CALLS = "<tool_call>"
 OTHER_CALLS = (
@@ -38,7 +34,6 @@ OTHER_CALLS = (
 )
 BOTH = "response_format together with tools is not supported by the model's chat template; set tool_choice"
 FREE_TEXT = ("chat_format=llm-jp-harmony",)  # templates whose grammar allows any text before the schema
-WARNING = "the text does not have the form of the chat template: it was generated again without it"
 
 
 class ChatEngine(VectorCalls):
@@ -76,22 +71,30 @@ class ChatEngine(VectorCalls):
             raise UnsupportedError(BOTH)
         return force_calls(body) if choice == "required" and not self._enforces_calls else body
 
+    def _check_rounds(self, body: Mapping[str, Any]) -> None:
+        """Reject a schema that the template does not support in the rounds after the first one.
+
+        Raises
+        ------
+        UnsupportedError
+        """
+        if body.get("tools") and "json_schema" in body and not self._enforces_calls:
+            raise UnsupportedError(BOTH)
+
     def _chat_data(self, body: dict[str, Any], cancel: Cancel | None) -> dict[str, Any]:
         """Return the response to a chat request."""
         if int(body.get("n") or body.get("n_cmpl") or 1) > 1:  # only a stream has the usage of every choice
             return self._chat_stream(body, cancel, ChatCompletion).result().to_dict()
 
         def send(request: dict[str, Any], form: Form | None) -> dict[str, Any]:
-            try:
-                data: dict[str, Any] = self._json("chat_completions", request, cancel)
-            except EngineError as error:
-                if not is_unparsed(error):
-                    raise
-                data = self._plain_data(request, cancel)
+            data: dict[str, Any] = self._json("chat_completions", request, cancel)
             name_slot(data, hide=hides_details(request))
             if body.get("top_logprobs") == 0:
                 drop_alternatives(data["choices"])
-            return data if form is None else {**data, "choices": [form.read(choice) for choice in data["choices"]]}
+            choices = data["choices"] if form is None else [form.read(choice) for choice in data["choices"]]
+            for choice in choices:
+                add_warning(choice, choice["message"].get("content") or "", body.get("json_schema"))
+            return {**data, "choices": choices}
 
         return self._with_form(send, body)
 
@@ -110,7 +113,7 @@ class ChatEngine(VectorCalls):
             forms = iter([form])  # of the first response; those after tool calls are free
 
             def make_chunks() -> ChatChunks:
-                return ChatChunks(body, next(forms, None), lambda: self._plain_data(request, cancel))
+                return ChatChunks(body, next(forms, None))
 
             sent = {**request, **options}
             return self._stream("chat_completions", sent, ChatChunk, cancel, make_result, make_chunks, next_request)
@@ -142,28 +145,6 @@ class ChatEngine(VectorCalls):
             raise UnsupportedError(BOTH)
         plain = {name: value for name, value in body.items() if name != "json_schema"}
         return send({**plain, "grammar": json_schema_to_grammar(body["json_schema"])}, TextForm())
-
-    def _plain_data(self, body: Mapping[str, Any], cancel: Cancel | None) -> dict[str, Any]:
-        """Generate the text again, for a response that upstream cannot parse; return it as it is, with a warning."""
-        log.warning(WARNING)
-        prompt = self._json("apply_template", body, cancel)["prompt"]
-        fields = {name: value for name, value in body.items() if name in request_fields() or name == "id_slot"}
-        without = ("echo", "continue_final_message", "stream_options", "logprobs", "verbose", "response_fields")
-        fields = {name: value for name, value in fields.items() if name not in without}
-        if body.get("logprobs"):
-            fields["n_probs"] = body.get("top_logprobs") or 1
-        request = completion_request(prompt, fields, self._head, self.detokenize)
-        found = self._json(request.route, request.body(), cancel)
-        data = request.response(found if isinstance(found, list) else [found])
-        choices = [
-            {
-                **{name: choice[name] for name in ("index", "finish_reason", "logprobs")},
-                "message": {"role": "assistant", "content": choice["text"]},
-                "warning": WARNING,
-            }
-            for choice in data["choices"]
-        ]
-        return {**data, "object": "chat.completion", "choices": choices}
 
     def supports(self, what: str) -> bool:
         """Return whether the model and its chat template support a feature.

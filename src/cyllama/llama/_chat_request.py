@@ -14,7 +14,7 @@ from cyllama.llama._message_types import Messages
 from cyllama.llama._special_tokens import ControlTexts
 from cyllama.llama.tools import tool_dicts
 
-__all__ = ["CHAT_FIELDS", "chat_body", "encode_body", "message_list", "parse_choices"]
+__all__ = ["CHAT_FIELDS", "chat_body", "encode_body", "message_list", "parse_choices", "read_json"]
 
 # Fields of chats that upstream reads before its schema.
 CHAT_FIELDS = (
@@ -248,9 +248,26 @@ def parse_text(text: str, form: Any) -> Any:
     schema = format_schema(form)
     if schema is None:
         return None
-    value = json.loads(text)
-    check_value(schema, value, "")
+    value = read_json(schema, text)
     return value if isinstance(form, str | Mapping) else as_type(form, value)
+
+
+def read_json(schema: Mapping[str, Any], text: str) -> Any:
+    """Return the value of a text for which a grammar has enforced a schema, except for some rules.
+
+    The grammar has enforced the schema's regular expressions; they do not run in Python's engine.
+
+    Raises
+    ------
+    ValueError
+        The text is not JSON, or does not match the schema.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"the text is nested too deeply: {text:.100}") from None
+    check_value(schema, value, "", trusted=False)
+    return value
 
 
 def encode_body(body: object, refer: Callable[[object], str] | None = None) -> bytes:

@@ -17,7 +17,6 @@ __all__ = [
     "explain_grammar_error",
     "handler_error",
     "is_prefill_error",
-    "is_unparsed",
     "response_error",
 ]
 
@@ -30,8 +29,8 @@ NO_LOGITS = "does not support logits computation"
 START_WITH = "Start it with `--"
 REASONING_FORMAT = "Unknown reasoning format"
 JSON_EXCEPTION = "json.exception"
-UNPARSED = "The model produced output that does not match the expected"
 PREFILL = "the grammar does not accept the prompt of the answer"
+GRAMMAR_WITHOUT_TOKENS = "the grammar cannot go on"
 GRAMMAR_EXPECTING = "expecting "
 GRAMMAR_ESCAPE = "unknown escape at "
 
@@ -46,8 +45,8 @@ UPSTREAM_PHRASES = {
     START_WITH: "tools/server/server-context.cpp",
     REASONING_FORMAT: "common/chat.cpp",
     JSON_EXCEPTION: "vendor/nlohmann/json.hpp",
-    UNPARSED: "common/chat.cpp",
     PREFILL: "common/sampling.cpp",
+    GRAMMAR_WITHOUT_TOKENS: "common/sampling.cpp",
     GRAMMAR_EXPECTING: "src/llama-grammar.cpp",
     GRAMMAR_ESCAPE: "src/llama-grammar.cpp",
 }
@@ -57,7 +56,11 @@ def response_error(data: Mapping[str, Any]) -> Exception:
     """Return the exception for the error in a response."""
     text, kind, code = str(data.get("message", data)), data.get("type"), data.get("code")
     if kind == CONTEXT_FULL or TOO_LARGE in text or CONTEXT_EXCEEDED in text:
-        return ContextFullError(text, engine="llama", code=code)
+        error = ContextFullError(text, engine="llama", code=code)
+        error.n_prompt_tokens, error.n_ctx = data.get("n_prompt_tokens"), data.get("n_ctx")
+        return error
+    if GRAMMAR_WITHOUT_TOKENS in text:
+        return GrammarError(text.removeprefix("got exception: "))
     if NO_LOGITS in text:
         return UnsupportedError("the model was loaded with embedding=True: it cannot generate text")
     if kind == NOT_SUPPORTED:
@@ -74,11 +77,6 @@ def handler_error(error: EngineError) -> Exception:
     """Return the exception for one that a handler of upstream threw: a ValueError if it is about a value."""
     text = str(error)
     return ValueError(text) if JSON_EXCEPTION in text or text.startswith(REASONING_FORMAT) else error
-
-
-def is_unparsed(error: Exception) -> bool:
-    """Return whether upstream cannot parse a generated text with the parser of the chat template."""
-    return UNPARSED in str(error)
 
 
 def is_prefill_error(error: Exception) -> bool:

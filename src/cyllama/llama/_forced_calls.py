@@ -88,6 +88,7 @@ class TextForm:
         for choice in chunk.get("choices", ()):
             index, delta = choice["index"], choice.get("delta") or {}
             self._texts[index] = self._texts.get(index, "") + (delta.pop("reasoning_content", None) or "")
+            choice.pop("warning", None)  # the template has no form for this text
             if choice.get("finish_reason") and self._texts[index]:
                 delta = {"content": _json_text(self._texts.pop(index))}
                 found = [{**chunk, "choices": [{**choice, "finish_reason": None, "delta": delta}]}, chunk]

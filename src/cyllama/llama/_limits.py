@@ -13,7 +13,8 @@ __all__ = ["INTERNAL", "check_limits", "field_limits"]
 # Fields that upstream's own code sets; it trusts their values, which are regular expressions and parsers.
 INTERNAL = frozenset(
     ("chat_format", "chat_parser", "generation_prompt", "grammar_lazy", "grammar_triggers", "message_delimiters",
-     "parse_tool_calls", "preserved_tokens")
+     "parse_tool_calls", "preserved_tokens", "prompt_probs",
+     "reasoning_control")  # for a route that ends the reasoning of a running request
 )  # fmt: skip
 SCHEMAS = ("response_format", "json_schema", "tools", "text", "output_config", "output_format")  # fields with a schema
 # The most items of a field, and the most characters of an item.

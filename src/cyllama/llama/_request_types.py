@@ -255,8 +255,6 @@ class RequestOptions(TypedDict, total=False):
         Whether to continue the final message of the chat template.
     echo : bool, optional
         Whether to include the continued assistant message in the output.
-    reasoning_control : bool, optional
-        Create the budget sampler on demand so reasoning can be ended at runtime.
     reasoning_budget_tokens : int, optional
         Number of tokens in the reasoning budget (-1 = disabled).
     reasoning_budget_start_tag : str, optional
@@ -331,7 +329,6 @@ class RequestOptions(TypedDict, total=False):
     reasoning_format: str | None
     continue_final_message: bool | str | None
     echo: bool | None
-    reasoning_control: bool | None
     reasoning_budget_tokens: int | None
     reasoning_budget_start_tag: str | None
     reasoning_budget_end_tags: Sequence[str] | None

@@ -51,7 +51,7 @@ class FieldValidator:
     n_vocab, n_slots, n_loras : int
         The number of tokens of the vocabulary, of slots and of adapters.
     drafts : bool
-        Tokens are drafted: upstream has no probabilities of accepted ones.
+        Tokens are drafted: upstream has no probabilities of accepted ones after sampling.
     """
 
     n_vocab: int
@@ -69,11 +69,10 @@ class FieldValidator:
         UnsupportedError
         """
         check_limits(fields)
-        for name in ("logprobs", "n_probs", "best_of"):
-            if self.drafts and fields.get(name):
-                raise UnsupportedError(
-                    f"{name} is not supported with a draft model: drafted tokens have no probabilities"
-                )
+        if self.drafts and fields.get("post_sampling_probs"):
+            raise UnsupportedError(
+                "post_sampling_probs is not supported with a draft model: accepted tokens are not sampled one by one"
+            )
         for name in ("n", "n_cmpl", "best_of"):
             value = fields.get(name)
             if isinstance(value, int) and not isinstance(value, bool) and not 1 <= value <= self.n_slots:

@@ -240,6 +240,7 @@ class ChatChunkChoice(Record):
     delta: ChatDelta
     finish_reason: str | None
     logprobs: Record | None
+    warning: str | None
 
 
 class _Response(Record):

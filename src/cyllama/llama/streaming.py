@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,8 +12,9 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from cyllama._cancel import AnyCancel, Cancel
 from cyllama.errors import CancelledError, ClosedError, InUseError
+from cyllama.llama._chat_request import read_json
 from cyllama.llama._engine import EngineResponse
-from cyllama.llama._errors import is_unparsed, response_error
+from cyllama.llama._errors import response_error
 from cyllama.llama._forced_calls import Form
 from cyllama.llama._slots import name_slot
 from cyllama.llama.responses import Record
@@ -25,11 +27,14 @@ __all__ = [
     "NextRequest",
     "RawResponse",
     "Stream",
+    "add_warning",
     "drop_alternatives",
 ]
 
 Chunk = TypeVar("Chunk", bound=Record)
 Result = TypeVar("Result", bound=Record)
+
+log = logging.getLogger("cyllama.llama")
 
 NextRequest = Callable[[dict[str, Any], AnyCancel], EngineResponse | None]
 
@@ -57,26 +62,17 @@ class ChatChunks:
         The fields of the request.
     form : Form, optional
         Converts chunks of text.
-    again : callable, optional
-        Returns the response that replaces one that upstream cannot parse.
     """
 
-    def __init__(
-        self,
-        fields: Mapping[str, Any],
-        form: Form | None = None,
-        again: Callable[[], dict[str, Any]] | None = None,
-    ) -> None:
+    def __init__(self, fields: Mapping[str, Any], form: Form | None = None) -> None:
         self._include_usage = bool((fields.get("stream_options") or {}).get("include_usage"))
         self._usages: list[dict[str, Any]] = []
         self._no_alternatives = fields.get("top_logprobs") == 0
-        self._form, self._again = form, again
-        self._last: dict[str, Any] | None = None  # the last chunk with text or calls
+        self._form, self._schema = form, fields.get("json_schema")
+        self._texts: dict[int, str] = {}  # of each choice, for the schema
 
     def feed(self, event: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the chunks for an event; usages are kept for the end."""
-        if "error" in event and self._again is not None and is_unparsed(response_error(event["error"])):
-            return [chunk for part in self._unparsed() for chunk in self._formed(part)]
         if not event.get("choices") and "usage" in event:
             self._usages.append(event)
             return []
@@ -86,26 +82,14 @@ class ChatChunks:
             delta = choice.get("delta") or {}
             if delta.get("content", "") is None:
                 delta["content"] = ""
-            if any(delta.get(name) for name in ("content", "reasoning_content", "tool_calls")):
-                self._last = event
-        return self._formed(event)
-
-    def _formed(self, chunk: dict[str, Any]) -> list[dict[str, Any]]:
-        return [chunk] if self._form is None else self._form.convert(chunk)
-
-    def _unparsed(self) -> list[dict[str, Any]]:
-        """Return the chunks for a text that upstream cannot parse: the rest is lost, or all is generated again."""
-        if self._last is not None:
-            choice = {"index": self._last["choices"][0]["index"], "delta": {}, "finish_reason": "stop"}
-            return [{**self._last, "choices": [{**choice, "warning": "the rest of the text cannot be parsed"}]}]
-        assert self._again is not None
-        data = self._again()
-        self._usages.append({**data, "choices": [], "object": "chat.completion.chunk"})
-        head = {name: value for name, value in data.items() if name != "usage"} | {"object": "chat.completion.chunk"}
-        choices = data["choices"]
-        deltas = [{"index": c["index"], "delta": c["message"], "logprobs": c["logprobs"]} for c in choices]
-        ends = [{**{n: c[n] for n in ("index", "finish_reason", "warning")}, "delta": {}} for c in choices]
-        return [{**head, "choices": [choice]} for choice in (*deltas, *ends)]
+        chunks = [event] if self._form is None else self._form.convert(event)
+        for choice in (choice for chunk in chunks for choice in chunk.get("choices", ())):
+            index = choice["index"]
+            if self._schema is not None:
+                self._texts[index] = self._texts.get(index, "") + ((choice.get("delta") or {}).get("content") or "")
+            if choice.get("finish_reason"):
+                add_warning(choice, self._texts.get(index, ""), self._schema)
+        return chunks
 
     def end(self) -> tuple[dict[str, Any] | None, bool]:
         """Return the chunk with the usage of all choices, and whether the client asked for it."""
@@ -113,6 +97,17 @@ class ChatChunks:
             return None, False
         usages = [chunk["usage"] for chunk in self._usages]
         return {**self._usages[-1], "usage": joint_usage(usages)}, self._include_usage
+
+
+def add_warning(choice: dict[str, Any], text: str, schema: Mapping[str, Any] | None) -> None:
+    """Add the warning to a choice whose text does not satisfy the schema of the request, and log it."""
+    if schema is not None and "warning" not in choice and choice["finish_reason"] == "stop":
+        try:
+            read_json(schema, text)
+        except ValueError as error:
+            choice["warning"] = str(error)
+    if "warning" in choice:
+        log.warning(choice["warning"])
 
 
 def drop_alternatives(choices: Iterable[Mapping[str, Any]]) -> None:
