@@ -14,6 +14,7 @@ NAMES = (
     "accuracy",
     "diffusion",
     "serving",
+    "first_event",
     "load",
     "cancelling",
     "together",

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks import command, show
 from benchmarks.measure import ROOT, Figures, Missing, Rounds, figures_of, in_turn, model, python, threads
+from benchmarks.serving import cyllama_server
 from benchmarks.serving import server as native_server
 
 TITLE = "Server load"
@@ -61,28 +59,10 @@ preload = true
 """
 
 
-@contextlib.contextmanager
-def ours(*, alone: bool) -> Iterator[tuple[str, int]]:
+def ours(*, alone: bool) -> contextlib.AbstractContextManager[tuple[str, int]]:
     """Run cyllama's server with the chat model alone or with all engines; its address and process."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "models.toml"
-        text = CONFIG.format(smol=model(), n_ctx=512 * SLOTS, slots=SLOTS, threads=threads(), cache=CACHE_MIB)
-        file.write_text(text if alone else text + OTHERS)
-        words = [sys.executable, "-m", "cyllama", "serve", "--config", str(file), "--port", "0"]
-        process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        assert process.stderr is not None
-        try:
-            for line in process.stderr:
-                if line.startswith("http://"):
-                    drain = threading.Thread(target=process.stderr.read, daemon=True)
-                    drain.start()
-                    yield line.split()[0], process.pid
-                    return
-            raise Missing("cyllama serve did not start")
-        finally:
-            process.terminate()
-            process.wait()
-            process.stderr.close()
+    text = CONFIG.format(smol=model(), n_ctx=512 * SLOTS, slots=SLOTS, threads=threads(), cache=CACHE_MIB)
+    return cyllama_server(text if alone else text + OTHERS)
 
 
 def clients_of(url: str, kind: str, seconds: float, *more: object) -> list[str]:

@@ -10,6 +10,8 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -80,6 +82,29 @@ def server(chats: int, file: str) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
+
+
+@contextlib.contextmanager
+def cyllama_server(config: str) -> Iterator[tuple[str, int]]:
+    """Run cyllama's server with a configuration; yield its address and process."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "models.toml"
+        file.write_text(config)
+        words = [sys.executable, "-m", "cyllama", "serve", "--config", str(file), "--port", "0"]
+        process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                if line.startswith("http://"):
+                    drain = threading.Thread(target=process.stderr.read, daemon=True)
+                    drain.start()
+                    yield line.split()[0], process.pid
+                    return
+            raise Missing("cyllama serve did not start")
+        finally:
+            process.terminate()
+            process.wait()
+            process.stderr.close()
 
 
 def load_of(target: str, tokens: int, file: str) -> list[str]:

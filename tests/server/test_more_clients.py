@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import httpx
 import pytest
 from openai import OpenAI
 from pydantic import BaseModel, Field
@@ -30,42 +35,29 @@ def server(random_server: Server) -> Server:
 
 
 @pytest.fixture(scope="module")
-def litellm() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import litellm
-    litellm.suppress_debug_info = True
-    litellm.telemetry = False
-    return litellm
+def litellm(server: Server) -> dict[str, Any]:
+    script = Path(__file__).with_name("litellm_requests.py")
+    command = [sys.executable, "-W", "ignore", script, server.url, KEY]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert found.returncode == 0, found.stderr
+    responses: dict[str, Any] = json.loads(found.stdout.splitlines()[-1])
+    return responses
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_litellm_completes_and_streams(litellm: Any, server: Server) -> None:
-    fields: dict[str, Any] = {"api_base": f"{server.url}/v1", "api_key": KEY, "max_tokens": 8, "temperature": 0}
-    found = litellm.completion(model="openai/plain", messages=QUESTION, **fields)
-    assert found.usage.completion_tokens == 8 and found.choices[0].finish_reason == "length"
-    chunks = list(litellm.completion(model="openai/plain", messages=QUESTION, stream=True, **fields))
-    whole = litellm.stream_chunk_builder(chunks)
-    assert whole.choices[0].message.content == found.choices[0].message.content
+def test_litellm_completes_and_streams(litellm: dict[str, Any]) -> None:
+    (choice,) = litellm["chat"]["choices"]
+    assert litellm["chat"]["usage"]["completion_tokens"] == 8 and choice["finish_reason"] == "length"
+    (streamed,) = litellm["stream"]["choices"]
+    assert streamed["message"]["content"] == choice["message"]["content"]
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_litellm_uses_the_messages_route(litellm: Any, server: Server) -> None:
-    tools = [{"type": "function", "function": {"name": "weather", "parameters": City.model_json_schema()}}]
-    found = litellm.completion(
-        model="anthropic/tools", messages=QUESTION, api_base=server.url, api_key=KEY, max_tokens=100, tools=tools,
-        tool_choice={"type": "function", "function": {"name": "weather"}}, parallel_tool_calls=False,
-    )  # fmt: skip
-    (call,) = found.choices[0].message.tool_calls
-    assert City.model_validate_json(call.function.arguments)
+def test_litellm_uses_the_messages_route(litellm: dict[str, Any]) -> None:
+    (call,) = litellm["messages"]["choices"][0]["message"]["tool_calls"]
+    assert json.loads(call["function"]["arguments"])["city"] in ("Paris", "Rome")
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_litellm_embeds(litellm: Any, server: Server) -> None:
-    found = litellm.embedding(
-        model="openai/minilm", input=["a cat"], api_base=f"{server.url}/v1", api_key=KEY, encoding_format=None
-    )
-    assert len(found.data[0]["embedding"]) == 384
+def test_litellm_embeds(litellm: dict[str, Any]) -> None:
+    assert len(litellm["embedding"]["data"][0]["embedding"]) == 384
 
 
 # --------------------------------------------------------------------------------------- instructor
@@ -80,9 +72,6 @@ def test_instructor_parses(server: Server, name: str) -> None:
     """Modes that only ask for JSON in the prompt need a model that obeys; here they must be valid requests."""
     import instructor
 
-    if not hasattr(instructor.Mode, name):
-        assert name not in [mode.name for mode in instructor.Mode]
-        return
     mode = instructor.Mode[name]
     kind: Any = City
     with OpenAI(base_url=f"{server.url}/v1", api_key=KEY, max_retries=0) as plain:
@@ -111,13 +100,18 @@ def test_pydantic_ai_runs_agents(server: Server, protocol: str) -> None:
     from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
     from pydantic_ai.providers.openai import OpenAIProvider
 
-    provider = OpenAIProvider(base_url=f"{server.url}/v1", api_key=KEY)
     kind: Any = OpenAIChatModel if protocol == "chat" else OpenAIResponsesModel
-    plain, tools = kind("plain", provider=provider), kind("tools", provider=provider)
-    settings: Any = {"max_tokens": 16}
-    found = Agent(plain, instructions="Be brief.").run_sync("Hello", model_settings=settings)
-    assert found.output
-    settings = {"max_tokens": 300, "parallel_tool_calls": False}
-    for output in (City, NativeOutput(City)):
-        agent: Any = Agent(tools, output_type=output)
-        assert isinstance(agent.run_sync("Describe Rome.", model_settings=settings).output, City)
+
+    async def run() -> None:
+        async with httpx.AsyncClient(timeout=120) as http:  # its own would stay open
+            provider = OpenAIProvider(base_url=f"{server.url}/v1", api_key=KEY, http_client=http)
+            plain, tools = kind("plain", provider=provider), kind("tools", provider=provider)
+            settings: Any = {"max_tokens": 16}
+            found = await Agent(plain, instructions="Be brief.").run("Hello", model_settings=settings)
+            assert found.output
+            settings = {"max_tokens": 300, "parallel_tool_calls": False}
+            for output in (City, NativeOutput(City)):
+                agent: Any = Agent(tools, output_type=output)
+                assert isinstance((await agent.run("Describe Rome.", model_settings=settings)).output, City)
+
+    asyncio.run(run())

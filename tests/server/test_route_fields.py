@@ -125,6 +125,7 @@ def test_unknown_paths_are_not_found(server: Server, key: dict[str, str]) -> Non
 
 
 def test_models_have_their_sizes(server: Server, key: dict[str, str]) -> None:
+    assert server.post("/tokenize", {"model": "smol", "content": "x"}, headers=key).status_code == 200  # loads it
     found = {model["id"]: model for model in server.get("/v1/models", headers=key).json()["data"]}
     assert found["smol"]["meta"]["n_ctx"] == 8192 and found["smol"]["meta"]["n_vocab"] == 49152
     assert found["speech"]["meta"] is None
@@ -220,6 +221,51 @@ def test_check_agrees_with_jsonschema(schema: dict[str, Any], right: Any, wrong:
     if "format" not in schema:
         validator = jsonschema.Draft202012Validator(schema)
         assert validator.is_valid(right) and not validator.is_valid(wrong)
+
+
+def test_check_of_callers_schemas_is_bounded() -> None:
+    """Expressions do not run, and neither alternatives of alternatives nor depth take more than a moment."""
+    check_value({"anyOf": [{"pattern": "^(a+)+$"}, {"type": "string"}]}, "a" * 40 + "!", trusted=False)
+    named = {"patternProperties": {"^(a+)+$": {"type": "integer"}}, "additionalProperties": False}
+    check_value(named, {"a" * 40 + "!": "x"}, trusted=False)
+    doubled = {f"d{i}": {"anyOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(60)}
+    with pytest.raises(SchemaError):
+        check_value({"$ref": "#/$defs/d0", "$defs": {**doubled, "d60": {"type": "integer"}}}, 1, trusted=False)
+    check_value({"uniqueItems": True}, [{"a": [i]} for i in range(50_000)])
+    with pytest.raises(SchemaError):
+        check_value({"uniqueItems": True}, [{"a": [1.0]}, {"a": [1]}])
+    deep: Any = 1
+    for _ in range(5_000):
+        deep = [deep]
+    with pytest.raises(SchemaError):
+        check_value({"items": {"$ref": "#"}}, deep)
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"items": {"properties": 5}}, [{"a": 1}]),
+        ({"required": 5}, {}),
+        ({"enum": 5}, 1),
+        ({"anyOf": 5}, 1),
+        ({"$ref": "#/missing"}, 1),
+        ({"maxItems": "a"}, [1]),
+        ({"minLength": None}, "a"),
+        ({"multipleOf": 0}, 1),
+        ({"multipleOf": 0.5}, 10**400),
+    ],
+)
+def test_check_names_invalid_schemas_of_callers(schema: dict[str, Any], value: Any) -> None:
+    with pytest.raises(SchemaError):
+        check_value(schema, value, trusted=False)
+
+
+def test_check_reads_lists_of_items_of_older_drafts() -> None:
+    schema = {"items": [{"type": "integer"}], "additionalItems": {"type": "string"}}
+    check_value(schema, [1, "a"])
+    for wrong in (["a"], [1, 2]):
+        with pytest.raises(SchemaError):
+            check_value(schema, wrong)
 
 
 def test_check_names_the_place() -> None:

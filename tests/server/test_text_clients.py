@@ -263,11 +263,33 @@ def test_message_refuses_images_without_a_projector(claude: Anthropic) -> None:
         claude.messages.create(model="tools", max_tokens=4, messages=[{"role": "user", "content": content}])
 
 
+class Place(BaseModel):
+    name: Literal["Paris", "Rome"]
+    population: int
+
+
 def test_message_has_a_schema(claude: Anthropic) -> None:
+    """Of a type without bounds, which this client does not send."""
     found = claude.messages.parse(
-        model="plain", max_tokens=100, messages=[{"role": "user", "content": "Describe Rome."}], output_format=City
+        model="plain", max_tokens=100, messages=[{"role": "user", "content": "Describe Rome."}], output_format=Place
     )
-    assert isinstance(found.parsed_output, City)
+    assert isinstance(found.parsed_output, Place)
+
+
+def test_every_protocol_warns_of_a_broken_rule(client: OpenAI, claude: Anthropic) -> None:
+    schema: Any = {"type": "object", "properties": {"a": {"type": "number", "minimum": 1e9}}, "required": ["a"]}
+    messages: Any = [{"role": "user", "content": "Hello"}]
+    fields: Any = {"model": "plain", "temperature": 0}
+    form: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    chat = client.chat.completions.create(messages=messages, response_format=form, max_tokens=80, **fields)
+    text: Any = {"format": {"type": "json_schema", "name": "x", "schema": schema}}
+    response = client.responses.create(input="Hello", text=text, max_output_tokens=80, **fields)
+    with client.responses.stream(input="Hello", text=text, max_output_tokens=80, **fields) as events:
+        streamed = events.get_final_response()
+    output: Any = {"format": {"type": "json_schema", "schema": schema}}
+    message = claude.messages.create(messages=messages, output_config=output, max_tokens=80, model="plain")
+    for found in (chat.choices[0], response, streamed, message):
+        assert found.warning[:2] == "a "  # type: ignore[union-attr]
 
 
 # -------------------------------------------------------------------------------------- completions
@@ -327,9 +349,19 @@ def test_completion_echoes_the_prompt(client: OpenAI, server: Server, key: dict[
         model="plain", prompt="One two", max_tokens=3, temperature=0, echo=True, stream=True
     )
     assert "".join(chunk.choices[0].text for chunk in chunks) == "One two" + plain
+
+
+def test_completion_scores_the_prompt(client: OpenAI) -> None:
+    fields: Any = {"model": "plain", "prompt": "One two 日本", "max_tokens": 0, "echo": True, "logprobs": 1}
+    choice = client.completions.create(**fields).choices[0]
+    logprobs: Any = choice.logprobs
+    assert choice.text == "One two 日本" and logprobs.token_logprobs[0] is None and logprobs.top_logprobs[0] is None
+    assert all(value <= 0 for value in logprobs.token_logprobs[1:]) and logprobs.text_offset[0] == 0
+    chunks = list(client.completions.create(**fields, stream=True))
+    assert [chunk.choices[0].logprobs for chunk in chunks if chunk.choices] == [logprobs]
     with pytest.raises(openai.BadRequestError) as caught:
-        client.completions.create(model="plain", prompt="One two", max_tokens=3, echo=True, logprobs=1)
-    assert caught.value.param == "echo"
+        client.completions.create(**{**fields, "logprobs": 21})
+    assert caught.value.param == "logprobs"
 
 
 def test_completion_returns_the_best(client: OpenAI) -> None:

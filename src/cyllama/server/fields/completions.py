@@ -9,7 +9,7 @@ from cyllama.server.fields.sampling import BOOLEAN, COUNT, MODEL, STREAM, TEXT, 
 
 __all__ = ["PROMPT", "completion_fields", "infill_fields", "native_completion_fields"]
 
-TOKENS = list_of(COUNT, 1)
+TOKENS = list_of({"anyOf": [COUNT, TEXT]}, 1)  # and texts between them
 MEDIA_PROMPT = {
     "type": "object",
     "required": ["prompt_string"],
@@ -36,7 +36,7 @@ def completion_fields() -> RouteFields:
         STREAM,
         Field("stream_options", OPTIONS, "`include_usage`: end the stream with the usage."),
         Field("suffix", TEXT, "Text after the generated one, for models that were trained for it."),
-        Field("echo", BOOLEAN, "Begin the text with the prompt; not with `logprobs`."),
+        Field("echo", BOOLEAN, "Begin the text with the prompt, and `logprobs` with those of its tokens."),
         Field("best_of", {"type": "integer", "minimum": 1}, "Generate this many texts and return the `n` best."),
         Field("logprobs", {**COUNT, "maximum": 100}, "Return log probabilities, with this many alternatives."),
         STOP,

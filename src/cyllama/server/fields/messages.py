@@ -82,7 +82,8 @@ UNSUPPORTED = {
 }
 NO_EFFECT = ("response_fields", "return_tokens", "n", "n_cmpl", "max_completion_tokens", "logprobs", "n_probs", "stop",
              "stream_options", "timings_per_token", "return_progress", "verbose", "continue_final_message",
-             "echo", "json_schema", "post_sampling_probs", "reasoning_budget_tokens")  # fmt: skip
+             "echo", "json_schema", "post_sampling_probs", "reasoning_budget_tokens", "reasoning_budget_start_tag",
+             "reasoning_budget_end_tag", "reasoning_budget_end_tags", "reasoning_budget_message")  # fmt: skip
 
 
 @functools.cache

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -28,6 +28,7 @@ from cyllama.errors import (
 
 __all__ = [
     "CLOSE_CONNECTION",
+    "OLLAMA_PREFIX",
     "ErrorBody",
     "engine_request_error",
     "error_body",
@@ -72,12 +73,14 @@ OVERSIZED_INPUTS = (b"is too large to process", b"Context size has been exceeded
 
 
 class ErrorBody(TypedDict):
-    """The value of ``error`` in a response."""
+    """The value of ``error`` in a response; the numbers are those of a prompt that exceeds the context."""
 
     message: str
     type: str
     param: str | None
     code: str | int
+    n_prompt_tokens: NotRequired[int]
+    n_ctx: NotRequired[int]
 
 
 def http_error(
@@ -151,7 +154,10 @@ def to_http_error(error: BaseException) -> HTTPException:
         log.error("not enough memory: %s", error)
         return http_error(503, "not enough memory for this request", headers={"Retry-After": str(RETRY_SECONDS)})
     if isinstance(error, ContextFullError):
-        return http_error(400, error_message(error), type=CONTEXT_EXCEEDED)
+        found = http_error(400, error_message(error), type=CONTEXT_EXCEEDED)
+        if error.n_prompt_tokens is not None and error.n_ctx is not None:
+            error_body(found).update({"n_prompt_tokens": error.n_prompt_tokens, "n_ctx": error.n_ctx})
+        return found
     if isinstance(error, UnsupportedError):
         return http_error(400, error_message(error), type=TYPES[501])  # clients retry after a 501
     if isinstance(error, ClosedError):

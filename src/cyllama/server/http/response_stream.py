@@ -13,7 +13,7 @@ from typing import NamedTuple
 from starlette.exceptions import HTTPException
 
 from cyllama._cancel import POLL_SECONDS, Cancel, raise_if_cancelled
-from cyllama.server.http.errors import error_body, without_folders
+from cyllama.server.http.errors import OLLAMA_PREFIX, error_body, error_value, without_folders
 
 __all__ = ["JSON", "LINES", "MAX_PENDING", "Head", "ResponseStream", "Update"]
 
@@ -70,7 +70,7 @@ def error_event(error: HTTPException) -> bytes:
 
 def error_line(error: HTTPException) -> bytes:
     """Return the line for an error after the response has started, in Ollama's form."""
-    return json.dumps({"error": error_body(error)["message"]}).encode() + b"\n"
+    return json.dumps({"error": error_value(error, OLLAMA_PREFIX)}).encode() + b"\n"
 
 
 class ResponseStream:

@@ -63,15 +63,16 @@ def legacy_logprobs(found: Mapping[str, Any] | None, offset: int, n_tops: int) -
     return {
         "tokens": [token_text(row) for row in rows],
         "token_logprobs": [row.get("logprob", row.get("prob")) for row in rows],
-        "top_logprobs": [
-            {
-                token_text(top): top.get("logprob", top.get("prob"))
-                for top in row.get("top_logprobs", row.get("top_probs"))[:n_tops]
-            }
-            for row in rows
-        ],
+        "top_logprobs": [_alternatives(row, n_tops) for row in rows],
         "text_offset": offsets,
     }
+
+
+def _alternatives(row: Mapping[str, Any], n_tops: int) -> dict[str, Any] | None:
+    tops = row.get("top_logprobs", row.get("top_probs"))
+    if not tops:  # the first token of an echoed prompt
+        return None
+    return {token_text(top): top.get("logprob", top.get("prob")) for top in tops[:n_tops]}
 
 
 def token_text(row: Mapping[str, Any]) -> str:

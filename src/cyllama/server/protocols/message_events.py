@@ -65,6 +65,8 @@ class MessageEvents:
                 yield from self._add_call(call)
             if choice.get("finish_reason"):
                 self._stop["stop_reason"] = STOP_REASONS.get(choice["finish_reason"], "end_turn")
+            if "warning" in choice:
+                self._stop["warning"] = choice["warning"]
 
     def finish(self) -> Iterator[Event]:
         """Yield the last events; the message is complete."""

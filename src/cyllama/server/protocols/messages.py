@@ -32,6 +32,8 @@ def message(call: TextCall) -> None:
     options |= {"stream_options": {"include_usage": True}, "timings_per_token": True}
     begun = False
     for chunk in stream_chat(call, messages, options):
+        if not begun and chunk["choices"] and "timings" not in chunk:
+            continue  # the role, which precedes the number of tokens
         for event in (*(() if begun else events.start(chunk)), *events.feed(chunk)):
             call.write(event, event["type"])
         begun = True

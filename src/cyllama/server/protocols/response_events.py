@@ -42,6 +42,7 @@ class ResponseEvents:
         self._number, self._count = 0, count
         self._open: dict[str, Any] | None = None
         self._reason: str | None = None
+        self._rows: list[Mapping[str, Any]] = []  # of tokens whose text has not arrived
         text = dict(fields.get("text") or {})
         self.response: dict[str, Any] = {
             "id": f"resp_{uuid.uuid4().hex}",
@@ -81,14 +82,18 @@ class ResponseEvents:
             self._set_usage(chunk["usage"])
         for choice in chunk["choices"]:
             delta = choice.get("delta") or {}
+            self._rows += (choice.get("logprobs") or {}).get("content") or ()
             if delta.get("reasoning_content"):
                 yield from self._add_text("reasoning", "reasoning_text", delta["reasoning_content"], [])
-            rows = (choice.get("logprobs") or {}).get("content") or []
             if delta.get("content"):
-                yield from self._add_text("message", "output_text", delta["content"], rows)
+                yield from self._add_text("message", "output_text", delta["content"], self._rows)
             for call in delta.get("tool_calls") or ():
                 yield from self._add_call(call)
+            if any(delta.values()):
+                self._rows = []
             self._reason = choice.get("finish_reason") or self._reason
+            if "warning" in choice:
+                self.response["warning"] = choice["warning"]
 
     def finish(self) -> Iterator[Event]:
         """Yield the last events; the response is complete."""
