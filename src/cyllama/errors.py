@@ -13,6 +13,7 @@ __all__ = [
     "ClosedError",
     "ContextFullError",
     "CyllamaError",
+    "DamagedAudioWarning",
     "DecodeError",
     "DownloadError",
     "EngineError",
@@ -113,6 +114,10 @@ class MediaError(EngineError):
 
 class AudioTooLongError(CyllamaError, ValueError):
     """Audio is longer than `max_seconds` allows."""
+
+
+class DamagedAudioWarning(UserWarning):
+    """An audio file is damaged or truncated; the message says where. The rest of it was read."""
 
 
 class ClosedError(CyllamaError, ValueError):

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from data.sounds import JFK, MP3, encoded, jfk_float32
 
-from cyllama.errors import MediaError
+from cyllama.errors import DamagedAudioWarning, MediaError
 from cyllama.media.audio import AudioStream, load_audio
 
 
@@ -127,24 +128,6 @@ def test_rejects_text_mode(tmp_path: Path) -> None:
         load_audio(file)
 
 
-@pytest.mark.parametrize(
-    ("format", "subtype"),
-    [
-        ("WAV", "PCM_16"), ("AIFF", "PCM_16"), ("AU", "PCM_16"), ("W64", "PCM_16"), ("RF64", "PCM_16"),
-        ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"),
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("part", [0.9, 0.5, 0.2])
-def test_rejects_truncated_files(audio: np.ndarray, tmp_path: Path, format: str, subtype: str, part: float) -> None:
-    raw = encoded(audio, 16_000, format, subtype)
-    cut = raw[: int(len(raw) * part)]
-    path = tmp_path / "cut"
-    path.write_bytes(cut)
-    for form in (cut, path):
-        with pytest.raises(MediaError, match="truncated"):
-            load_audio(form)
-
-
 def test_damaged_files_raise_or_read() -> None:
     random = np.random.default_rng(3)
     for original in (JFK.read_bytes()[:20_000], MP3.read_bytes()[:20_000]):
@@ -152,10 +135,12 @@ def test_damaged_files_raise_or_read() -> None:
             data = bytearray(original)
             for at in random.integers(0, 600, 8):
                 data[at] = random.integers(256)
-            try:
-                assert np.isfinite(load_audio(bytes(data), allow_empty=True)).all()
-            except (MediaError, ValueError) as error:
-                assert str(error)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DamagedAudioWarning)
+                try:
+                    assert np.isfinite(load_audio(bytes(data), allow_empty=True)).all()
+                except (MediaError, ValueError) as error:
+                    assert str(error)
 
 
 def test_rejects_too_many_channels() -> None:

@@ -148,6 +148,30 @@ def test_reads_ranges_in_one_pass(audio: object) -> None:
     np.testing.assert_allclose(reader.read(3.0, 4.0), whole[3 * RATE : 4 * RATE], atol=1e-6)  # again from the start
 
 
+def test_reads_clips_in_one_pass(audio: object) -> None:
+    clips = [(start, start + 0.5) for start in np.arange(0, SECONDS - 1, 1.0)]
+    counter = Counter()
+    stream = AudioStream(audio, clip=clips, cancel=counter)
+    whole = AudioStream(audio).read()
+    expected = [whole[round(start * RATE) : round(end * RATE)] for start, end in clips]
+    for (start, samples), (first, _), wanted in zip(stream, clips, expected, strict=True):
+        assert start == first
+        np.testing.assert_allclose(samples, wanted, atol=1e-6)
+    np.testing.assert_allclose(load_audio(audio, clip=clips, cancel=counter), np.concatenate(expected), atol=1e-6)
+    passes = 2 if AudioStream(audio)._source.frames is not None else 4  # with one for the length
+    assert counter.checks <= passes * checks_of_whole(audio) + 4
+
+
+@pytest.mark.parametrize("name", ["wav", "flac"])
+def test_seeks_across_long_gaps_between_clips(name: str) -> None:
+    samples = np.zeros(RATE * 600, np.int16)
+    counter = Counter()
+    audio = encoded(samples, RATE, name.upper(), "PCM_16")
+    parts = list(AudioStream(audio, clip=[(0, 1), (300, 301), (598, 599)], cancel=counter))
+    assert [len(part) for _, part in parts] == [RATE] * 3
+    assert counter.checks < 20
+
+
 def test_blocks_are_bounded_for_many_channels(tmp_path: Path) -> None:
     samples = np.zeros((200_000, 64), np.int16)
     counter = Counter()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from data.sounds import encoded, flac_without_length
+from data.sounds import JFK, encoded, flac_without_length, jfk_float32
 from media.test_audio_limits import Counter
+from whisper.short import SHORT_CTX
 
-from cyllama.errors import AudioTooLongError, CancelledError
+from cyllama.errors import AudioTooLongError, CancelledError, DamagedAudioWarning
 from cyllama.media.audio import AudioStream
 from cyllama.whisper import Whisper
 from cyllama.whisper._chunking import audio_chunks, speech_chunks
@@ -67,3 +69,30 @@ def test_ranges_of_speech_decode_the_audio_once(long_audio: bytes) -> None:
     ranges = [(start, start + 2.0) for start in np.arange(0.0, 2380.0, 20.0)]
     chunks = list(speech_chunks(AudioStream(long_audio, cancel=counter), ranges))
     assert chunks and counter.checks <= whole.checks
+
+
+@pytest.mark.parametrize("options", [{}, {"vad_filter": True}, {"batch_size": 2}])
+def test_transcribes_a_truncated_file_up_to_its_end(whisper: Whisper, options: dict[str, Any]) -> None:
+    raw = encoded(jfk_float32(), 16_000, "FLAC", "PCM_16")
+    with pytest.warns(DamagedAudioWarning, match="truncated at"):
+        found = whisper(raw[: len(raw) // 2], audio_ctx=SHORT_CTX, **options)
+    assert "my fellow Americans" in found.text and found.duration == pytest.approx(5.5, abs=0.6)
+
+
+def test_transcribes_a_recording_without_a_size(whisper: Whisper) -> None:
+    raw = bytearray(JFK.read_bytes())
+    place = raw.index(b"data") + 4
+    raw[4:8] = raw[place : place + 4] = bytes(4)
+    found = whisper(bytes(raw))
+    assert "ask what you can do for your country" in found.text and found.duration == 11.0
+
+
+def test_opens_the_file_at_the_call(whisper: Whisper, tmp_path: Path) -> None:
+    path = tmp_path / "talk.wav"
+    path.write_bytes(JFK.read_bytes())
+    segments, _ = whisper.transcribe(path)
+    path.unlink()
+    assert "fellow Americans" in next(segments).text
+    segments.close()
+    with pytest.raises(FileNotFoundError):
+        whisper.transcribe(path)

@@ -14,7 +14,6 @@ import math
 import os
 import stat
 import tempfile
-import weakref
 from collections.abc import Iterable, Iterator
 from numbers import Real
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy as np
 import soxr
 
 from cyllama._cancel import AnyCancel, Cancel, check_cancel, raise_if_cancelled
-from cyllama.errors import AudioTooLongError, MediaError
+from cyllama.errors import AudioTooLongError
 from cyllama.media._audio_sources import ArraySource, Source, open_encoded
 from cyllama.media._samples import Samples, as_array, check_rate
 from cyllama.media.paths import checked_path
@@ -33,6 +32,7 @@ __all__ = ["SAMPLE_RATE", "AudioStream", "Clips", "RangeReader", "load_audio", "
 
 SAMPLE_RATE = 16_000  # Hz, of speech models
 WINDOW_SECONDS = 30.0
+SEEK_SECONDS = 30  # a shorter gap between ranges is decoded
 MARGIN_SECONDS = 1  # decoded before a clip, so that the resampler has settled; far longer than its filter
 
 Clips = str | float | Iterable[float] | Iterable[tuple[float, float | None]]
@@ -76,15 +76,24 @@ class AudioStream:
     CancelledError
         Also raised while reading.
     MediaError
-        The file is not audio, is truncated, or needs PyAV.
+        The file is not audio, or needs PyAV.
     TypeError
         `audio` or its numbers have another type.
     ValueError
         No samples, an invalid rate or shape, a clip outside of the audio; while reading: a sample that is NaN,
         infinite or not scaled.
 
+    Warns
+    -----
+    DamagedAudioWarning
+        Once, while reading: the file is damaged or truncated, such as by a recorder without power. What can be decoded
+        is read, also after the damage if PyAV is installed. To get an exception instead:
+        ``warnings.simplefilter("error", DamagedAudioWarning)``.
+
     Notes
     -----
+    A file stays open until the stream is dropped, so it may be renamed or removed.
+
     It can be read many times, and by several iterators at once. Thread safety: one thread at a time for each
     iterator. The GIL is released while decoding and resampling.
     """
@@ -104,7 +113,6 @@ class AudioStream:
         self.target_rate = check_rate(target_rate, "target_rate")
         self.max_seconds = None if max_seconds is None else _check_max_seconds(max_seconds)
         self._cancel = cancel
-        self._owner: AudioStream | None = None  # keeps the temporary file of a stream that this is a copy of
         if isinstance(audio, tuple):
             sample_rate, audio = _pair(audio, sample_rate)
         self._source = self._open(audio, sample_rate)
@@ -129,6 +137,11 @@ class AudioStream:
         return self._source.channels
 
     @property
+    def can_seek(self) -> bool:
+        """Whether a range in the middle is read without decoding the audio before it."""
+        return self._source.seeks
+
+    @property
     def duration(self) -> float:
         """The length of the source in seconds. A file whose header does not contain it is decoded once."""
         if self._source.frames is None:
@@ -140,7 +153,7 @@ class AudioStream:
         if cancel is None:
             return self
         stream = copy.copy(self)
-        stream._owner, stream._cancel = self, AnyCancel(self._cancel, cancel)
+        stream._cancel = AnyCancel(self._cancel, cancel)
         return stream
 
     def _check(self, frames: int) -> None:
@@ -167,9 +180,7 @@ class AudioStream:
             Mono, `target_rate` Hz, shape (n,). Together exactly the samples of the whole between
             ``round(start * target_rate)`` and ``round(end * target_rate)``.
         """
-        size = round(seconds * self.target_rate)
-        if size < 1:
-            raise ValueError(f"seconds is {seconds!r}, expected the length of a block, such as 30")
+        size = _block_size(seconds, self.target_rate)
         parts: list[Samples] = []
         have = 0
         for samples in self._samples(*_sample_range(start, end, self.target_rate)):
@@ -190,8 +201,9 @@ class AudioStream:
 
     def __iter__(self) -> Iterator[tuple[float, Samples]]:
         """Yield (start in seconds, samples) for blocks of at most 30 s; none crosses the end of a clip."""
+        reader = RangeReader(self)
         for start, end in self.clips:
-            for i, samples in enumerate(self.blocks(start, end)):
+            for i, samples in enumerate(reader.blocks(start, end)):
                 yield start + i * WINDOW_SECONDS, samples
 
     def _open(self, audio: object, sample_rate: int | None) -> Source:
@@ -206,19 +218,20 @@ class AudioStream:
             if stat.S_ISREG(os.stat(path).st_mode):
                 return open_encoded(path, repr(str(path)))
             with open(path, "rb") as pipe:
-                return open_encoded(self._kept(pipe), repr(str(path)))
-        return open_encoded(self._kept(audio), f"the file object {getattr(audio, 'name', '') or type(audio).__name__}")
+                return self._open_copy(pipe, repr(str(path)))
+        return self._open_copy(audio, f"the file object {getattr(audio, 'name', '') or type(audio).__name__}")
 
-    def _kept(self, file: Any) -> Path:
-        """Copy a file that can be read only once to a temporary file, which is deleted with the stream."""
-        handle, name = tempfile.mkstemp(prefix="cyllama-audio-")
-        path = Path(name)
-        weakref.finalize(self, path.unlink, missing_ok=True)
-        with open(handle, "wb") as out:
-            while data := _read(file):
-                out.write(data)
-                raise_if_cancelled(self._cancel, "reading audio")
-        return path
+    def _open_copy(self, file: Any, name: str) -> Source:
+        """Open a file that can be read only once: a temporary copy without a name, which exists while it is open."""
+        handle, temporary = tempfile.mkstemp(prefix="cyllama-audio-")
+        try:
+            with open(handle, "wb") as out:
+                while data := _read(file):
+                    out.write(data)
+                    raise_if_cancelled(self._cancel, "reading audio")
+            return open_encoded(Path(temporary), name)
+        finally:
+            os.unlink(temporary)
 
     def _samples(self, first: int, last: int | None) -> Iterator[Samples]:
         """`target_rate` Hz from sample `first` to `last`, in blocks of any length."""
@@ -244,11 +257,8 @@ class AudioStream:
         for block in source.blocks(first, self._check):
             position += len(block)
             yield block if resampler is None else resampler.resample_chunk(block)
-        if source.frames is not None and position + source.slack < source.frames:
-            raise MediaError(
-                f"{source.name} is truncated: its header says {self.duration:.2f} s, it ends after "
-                f"{position / source.rate:.2f} s"
-            )
+        if position > first:
+            source.end_at(position)
         if resampler is not None and position > first:
             yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
@@ -256,7 +266,7 @@ class AudioStream:
 class RangeReader:
     """Reads ranges of a stream in the order of their starts, and decodes the audio only once.
 
-    Without it, each range would be decoded from the start of a file that cannot be searched, such as Ogg.
+    Without it, each range would be decoded from the start of a file that cannot be searched, such as Ogg or m4a.
 
     Parameters
     ----------
@@ -273,7 +283,26 @@ class RangeReader:
         """Return the samples of a range as `AudioStream.read`; a start before the last one decodes again."""
         first, last = _sample_range(start, end, self._stream.target_rate)
         assert last is not None
-        if self._samples is None or first < self._first:
+        return self._read(first, last)
+
+    def blocks(
+        self, start: float = 0.0, end: float | None = None, *, seconds: float = WINDOW_SECONDS
+    ) -> Iterator[Samples]:
+        """Yield the samples of a range in blocks of one length, as `AudioStream.blocks`."""
+        size = _block_size(seconds, self._stream.target_rate)
+        first, last = _sample_range(start, end, self._stream.target_rate)
+        while last is None or first < last:
+            samples = self._read(first, first + size if last is None else min(last, first + size))
+            if len(samples):
+                yield samples
+            if len(samples) < size:
+                return
+            first += size
+
+    def _read(self, first: int, last: int) -> Samples:
+        reached = self._first + len(self._kept)
+        far = self._stream.can_seek and first > reached + SEEK_SECONDS * self._stream.target_rate
+        if self._samples is None or first < self._first or far:
             self._samples = self._stream._samples(first, None)
             self._first, self._kept = first, self._kept[:0]
         skip = min(len(self._kept), first - self._first)
@@ -333,8 +362,10 @@ def load_audio(
     )
     most = math.inf if max_seconds is None else max_seconds * target_rate
     parts, n = [], 0
+    reader = RangeReader(stream)
     for start, end in stream.clips:
-        for samples in stream._samples(*_sample_range(start, end, target_rate)):
+        one_clip = stream._samples(*_sample_range(start, end, target_rate))  # an array is not copied
+        for samples in one_clip if len(stream.clips) == 1 else reader.blocks(start, end):
             parts.append(samples)
             n += len(samples)
             if n > most:
@@ -436,6 +467,13 @@ def _sample_range(start: float, end: float | None, rate: int) -> tuple[int, int 
         raise ValueError(f"end is {end!r}, expected seconds after the start at {start!r}")
     last = None if end is None or math.isinf(end) else round(end * rate)
     return round(start * rate), last
+
+
+def _block_size(seconds: float, rate: int) -> int:
+    size = round(seconds * rate)
+    if size < 1:
+        raise ValueError(f"seconds is {seconds!r}, expected the length of a block, such as 30")
+    return size
 
 
 def _joined(parts: list[Samples]) -> Samples:

@@ -113,10 +113,11 @@ def open_stream(
 
 def audio_chunks(stream: AudioStream) -> Iterator[Chunk]:
     """Split the clips of a stream into chunks that together have all of their samples."""
+    reader = RangeReader(stream)
     for start, end in stream.clips:
         chunk_start = start
         blocks: list[Samples] = []
-        for block in stream.blocks(start, end):
+        for block in reader.blocks(start, end):
             if sum(map(len, blocks)) >= CHUNK_SECONDS * SAMPLE_RATE:
                 samples = np.concatenate(blocks)
                 cut = _find_quietest(samples)

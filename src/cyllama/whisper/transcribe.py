@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Generic, Protocol, Self, Unpack, cast
 
 import numpy as np
@@ -209,7 +209,9 @@ class Whisper:
                 on_segment(segment)
 
         task.run(collect, on_progress, cancel)
-        return Transcription(tuple(segments), task.info, task.options.task)
+        # of a damaged file the header may say more
+        info = replace(task.info, duration=min(task.info.duration, task.stream.duration))
+        return Transcription(tuple(segments), info, task.options.task)
 
     def transcribe(
         self,
@@ -225,7 +227,7 @@ class Whisper:
         Parameters
         ----------
         audio, sample_rate, on_progress, cancel, **options
-            As of `cyllama.whisper.transcribe`.
+            As of `cyllama.whisper.transcribe`. A file is opened by the call, and may be removed afterwards.
 
         Returns
         -------
@@ -473,8 +475,13 @@ def transcribe(
     ValueError
         A value is out of range, or the language is unknown.
     MediaError
-        The file is not audio, or is truncated.
+        The file is not audio.
     FileNotFoundError, ModelLoadError, TranscribeError, CancelledError
+
+    Warns
+    -----
+    DamagedAudioWarning
+        The file is damaged or truncated; the message says where. The rest of it is transcribed.
 
     Notes
     -----
