@@ -64,6 +64,8 @@ class Source(ABC):
         Frames that may be missing at the end.
     seeks : bool
         Whether blocks from the middle need no decoding of those before.
+    warning : str or None
+        Where the file is damaged or truncated; known after the last block.
     """
 
     name: str
@@ -73,7 +75,7 @@ class Source(ABC):
     slack = 0
     seeks = False
     _damage: tuple[int, str] | None = None
-    _has_warned = False
+    warning: str | None = None
 
     @abstractmethod
     def blocks(self, first: int, check: Check) -> Iterator[Samples]:
@@ -98,11 +100,10 @@ class Source(ABC):
                 frame, f"its header says {self.frames / self.rate:.2f} s, {frame / self.rate:.2f} s are left"
             )
             self.frames = frame
-        if self._damage is not None and not self._has_warned:
-            self._has_warned = True
+        if self._damage is not None and self.warning is None:
             place, reason = self._damage
-            message = f"{self.name} is damaged or truncated at {place / self.rate:.2f} s: {reason}"
-            warnings.warn(message, DamagedAudioWarning, stacklevel=2)
+            self.warning = f"{self.name} is damaged or truncated at {place / self.rate:.2f} s: {reason}"
+            warnings.warn(self.warning, DamagedAudioWarning, stacklevel=2)
 
 
 def block_size(rate: int, channels: int) -> int:

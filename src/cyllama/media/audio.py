@@ -148,6 +148,11 @@ class AudioStream:
             self._source.frames = self._source.count(self._check)
         return self._source.frames / self._source.rate
 
+    @property
+    def warning(self) -> str | None:
+        """Where the file is damaged or truncated, as `DamagedAudioWarning` says it; known after reading to the end."""
+        return self._source.warning
+
     def with_cancel(self, cancel: Cancel | None) -> AudioStream:
         """Return a stream of the same source that `cancel` stops as well."""
         if cancel is None:

@@ -52,7 +52,7 @@ class TranscribeOptionsDict(TypedDict, total=False):
     max_segment_chars: int | None
     split_on_word: bool
     suppress_blank: bool
-    suppress_tokens: Sequence[int] | None
+    suppress_tokens: str | Sequence[int] | None
     grammar: str | None
     grammar_rule: str
     speaker_turns: bool

@@ -9,34 +9,59 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from cyllama._params import aliases_of, check_names, common, names_of, param
+from cyllama._param_kinds import kind_of
+from cyllama._params import CHECKS, aliases_of, check_names, common, names_of, param
 from cyllama.errors import UnsupportedError
 from cyllama.media.audio import Clips
 from cyllama.whisper._word_timestamps import APPENDED, PREPENDED
 from cyllama.whisper.params import MAX_DECODERS, DecodingFields, WhisperVadParams
 
-__all__ = ["TranscribeOptions", "VadOptions", "options_from"]
+__all__ = ["TranscribeOptions", "VadOptions", "options_from", "plain_language", "reject_unsupported"]
 
+CHECKED_KINDS = ("bool", "int", "float", "choice")
+ANY_INT = {"low": None, "high": None}
 NON_SPEECH = -1  # among suppress_tokens, as openai-whisper has it
 
 SPECIAL_ALIASES = {"translate": "bool", "no_context": "bool"}
 """Other names whose values are converted, and their types."""
 
-# Options of openai-whisper and faster-whisper that this engine does not support, and what to do instead.
-UNSUPPORTED = {
-    "compression_ratio_threshold": "whisper.cpp detects loops by the entropy of the tokens: use entropy_threshold",
-    "patience": "whisper.cpp's beam search has no patience",
-    "prefix": "whisper.cpp does not support a text at the start of a window: use initial_prompt",
-    "hallucination_silence_threshold": "use vad_filter=True, which skips silence",
-    "multilingual": "the language is detected once; transcribe parts in other languages separately",
-    "repetition_penalty": "whisper.cpp has no penalty for repetitions: use entropy_threshold",
-    "no_repeat_ngram_size": "whisper.cpp has no penalty for repetitions: use entropy_threshold",
-    "chunk_length": "windows are 30 s long: use audio_ctx to encode less",
-    "fp16": "the precision is that of the model file",
+# Options of openai-whisper and faster-whisper that this engine does not have: the values that change nothing, which are
+# accepted, and what to do instead of others.
+UNSUPPORTED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "compression_ratio_threshold": (
+        (2.4,), "whisper.cpp detects loops by the entropy of the tokens: use entropy_threshold"),
+    "patience": ((1,), "whisper.cpp's beam search has no patience"),
+    "prefix": (("",), "whisper.cpp does not support a text at the start of a window: use initial_prompt"),
+    "hallucination_silence_threshold": ((), "use vad_filter=True, which skips silence"),
+    "multilingual": ((False,), "the language is detected once; transcribe parts in other languages separately"),
+    "language_detection_segments": ((1,), "the language is detected in the first window"),
+    "language_detection_threshold": ((0.5,), "the language is the most likely one of the first window"),
+    "prompt_reset_on_temperature": ((0.5,), "whisper.cpp drops the text of earlier windows above 0.5"),
+    "repetition_penalty": ((1,), "whisper.cpp has no penalty for repetitions: use entropy_threshold"),
+    "no_repeat_ngram_size": ((0,), "whisper.cpp has no penalty for repetitions: use entropy_threshold"),
+    "chunk_length": ((30,), "windows are 30 s long: use audio_ctx to encode less"),
+    "fp16": ((False,), "the precision is that of the model file"),
+    "verbose": ((False,), "use on_segment=print"),
+    "log_progress": ((False,), "use on_progress=print"),
+}  # fmt: skip
+
+# The same of the arguments that load a model.
+LOAD_UNSUPPORTED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "device": (("auto",), "use use_gpu=False for the CPU, use_gpu=True for a GPU, or cyllama.compat.faster_whisper"),
+    "device_index": ((0,), "use gpu_device"),
+    "compute_type": (("default", "auto"), "the weights have the type of the model file: cyllama whisper quantize"),
+    "cpu_threads": ((0,), "use n_threads for each call, or cyllama.set_threads()"),
+    "num_workers": ((1,), "several threads may call one Whisper at once"),
+    "download_root": ((), "the folder is that of cyllama.models.cache_folder()"),
+    "local_files_only": ((False,), "cyllama.models.cached() returns a model without downloading it"),
+    "in_memory": ((False,), "pass the content of the file as bytes"),
 }
+
+# Codes of languages that Whisper has under another code.
+LANGUAGE_CODES = {"nb": "no", "jv": "jw", "iw": "he", "in": "id", "fil": "tl", "cmn": "zh"}
 
 
 @dataclass(kw_only=True, repr=False)
@@ -50,7 +75,7 @@ class VadOptions(WhisperVadParams):
 class TranscribeOptions(DecodingFields):
     """Options of a transcription; ``None`` is the engine's own default."""
 
-    language: str | None = param("code or name of the language, such as en; default: detect it")
+    language: str | None = param("code or name of the language, such as en or en-US; auto or default: detect it")
     task: str = param("transcribe, or translate into English", "transcribe", choices=("transcribe", "translate"))
     initial_prompt: str | Sequence[int] | None = param("text (or tokens) before the first window", kind="text",
                                                        aliases=("prompt",))  # fmt: skip
@@ -86,7 +111,7 @@ class TranscribeOptions(DecodingFields):
     max_segment_chars: int | None = param("most characters of a segment", aliases=("max_len",))
     split_on_word: bool = param("split such segments between words", True)
     suppress_blank: bool = param("do not begin with a blank", True)
-    suppress_tokens: Sequence[int] | None = param("tokens to suppress; -1: all non-speech tokens")
+    suppress_tokens: str | Sequence[int] | None = param("tokens to suppress; -1: all non-speech tokens", kind="ints")
     grammar: str | None = param("GBNF grammar of the text")
     grammar_rule: str = param("first rule of the grammar", "root")
     speaker_turns: bool = param("mark changes of the speaker (models trained for it)", False, aliases=("tdrz_enable",))
@@ -136,7 +161,7 @@ class TranscribeOptions(DecodingFields):
     def engine_fields(self) -> dict[str, Any]:
         """Return the fields of ``WhisperFullParams`` that follow from these."""
         first, step = self.temperatures()
-        suppressed = [int(token) for token in self.suppress_tokens or ()]
+        suppressed = _tokens(self.suppress_tokens)
         return common(self, DecodingFields) | {
             "strategy": "beam_search" if (self.beam_size or 1) > 1 else "greedy",
             "beam_size": self.beam_size if (self.beam_size or 1) > 1 else None,
@@ -178,26 +203,68 @@ def options_from(given: Mapping[str, Any]) -> TranscribeOptions:
     aliases = aliases_of(TranscribeOptions)
     values: dict[str, Any] = {}
     for name, value in given.items():
-        if name in UNSUPPORTED:
-            if value is not None and value is not False:
-                raise UnsupportedError(f"{name}={value!r}: {UNSUPPORTED[name]}")
+        if name in UNSUPPORTED or (name in LOAD_UNSUPPORTED and name not in aliases):
+            reject_unsupported({name: value})
         elif name == "translate":
-            values["task"] = "translate" if value else "transcribe"
+            values["task"] = "translate" if _switch(name, value) else "transcribe"
         elif name == "no_context":
-            values["condition_on_previous_text"] = not value
+            values["condition_on_previous_text"] = not _switch(name, value)
+        elif name == "cpu_threads":
+            values["n_threads"] = value or None  # faster-whisper's default is 0
         else:
             values[aliases.get(name, name)] = value
     check_names(values, names_of(TranscribeOptions), "transcribe()", others=aliases)
+    for field in fields(TranscribeOptions):  # None is the default, as in faster-whisper
+        if values.get(field.name, field.default) is None:
+            values[field.name] = field.default
     options = TranscribeOptions(**values)
+    options.language = plain_language(options.language)
     _check(options)
     return options
 
 
+def reject_unsupported(given: Mapping[str, Any], *, loading: bool = False) -> dict[str, Any]:
+    """Return the options without those that the engine does not have.
+
+    Parameters
+    ----------
+    given : mapping
+    loading : bool
+        Whether they are arguments that load a model.
+
+    Raises
+    ------
+    UnsupportedError
+        One of them has a value other than its default in openai-whisper or faster-whisper.
+    """
+    table = LOAD_UNSUPPORTED if loading else UNSUPPORTED | LOAD_UNSUPPORTED
+    for name, value in given.items():
+        if name in table and value is not None:
+            neutral, reason = table[name]
+            if not any(value == plain and isinstance(value, bool) == isinstance(plain, bool) for plain in neutral):
+                raise UnsupportedError(f"{name}={value!r}: {reason}")
+    return {name: value for name, value in given.items() if name not in table}
+
+
+def plain_language(language: str | None) -> str | None:
+    """Return a language without its region: ``"en-US"`` and ``"zh_CN"`` become ``"en"`` and ``"zh"``; auto: None."""
+    if not isinstance(language, str):
+        return language
+    base = language.strip().replace("_", "-").split("-")[0].casefold()
+    return None if base in ("auto", "") else LANGUAGE_CODES.get(base, base)
+
+
 def _check(options: TranscribeOptions) -> None:
     """Check what `WhisperFullParams` does not check."""
+    for field in fields(options):
+        kind = kind_of(str(field.type), field.metadata)
+        value = getattr(options, field.name)
+        if kind in CHECKED_KINDS and value is not None:
+            CHECKS[kind](value, field.name, field.metadata)
+    _tokens(options.suppress_tokens)
     if options.task not in ("transcribe", "translate"):
         raise ValueError(f"task is {options.task!r}, expected 'transcribe' or 'translate'")
-    if isinstance(options.batch_size, bool) or not isinstance(options.batch_size, int) or options.batch_size < 1:
+    if options.batch_size < 1:
         raise ValueError(f"batch_size is {options.batch_size!r}, expected a whole number, at least 1")
     if options.beam_size is not None and not 1 <= options.beam_size <= MAX_DECODERS:
         raise ValueError(f"beam_size is {options.beam_size!r}, expected 1 to {MAX_DECODERS}")
@@ -208,6 +275,20 @@ def _check(options: TranscribeOptions) -> None:
         raise TypeError(f"initial_prompt is {prompt!r:.200}, expected a string or tokens")
     options.temperatures()
     options.vad()
+
+
+def _switch(name: str, value: Any) -> bool:
+    return bool(CHECKS["bool"](value, name, {}))
+
+
+def _tokens(value: str | Sequence[int] | None) -> list[int]:
+    """Return `suppress_tokens` as numbers; openai-whisper has them as a text as well."""
+    if isinstance(value, str):
+        try:
+            return [int(part) for part in value.split(",") if part.strip()]
+        except ValueError:
+            raise ValueError(f"suppress_tokens is {value!r}, expected numbers separated by commas") from None
+    return [int(token) for token in CHECKS["ints"](() if value is None else value, "suppress_tokens", ANY_INT)]
 
 
 def _are_tokens(value: Any) -> bool:

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 import cyllama
-from cyllama import models
 from cyllama._cancel import Cancel
 from cyllama._native.memory import return_memory
 from cyllama.errors import ClosedError, UnsupportedError
@@ -52,7 +51,8 @@ from cyllama.whisper._parakeet_decoder import (
 from cyllama.whisper._segment_iterator import SegmentIterator
 from cyllama.whisper._state import WhisperState
 from cyllama.whisper._vad_filter import SpeechDetector
-from cyllama.whisper.options import TranscribeOptions, options_from
+from cyllama.whisper.model_names import resolve_model
+from cyllama.whisper.options import TranscribeOptions, options_from, reject_unsupported
 from cyllama.whisper.params import WhisperFullParams
 from cyllama.whisper.results import DetectedLanguage, Segment, Transcription, TranscriptionInfo
 
@@ -128,8 +128,9 @@ class Whisper:
     Parameters
     ----------
     model : str, path, bytes or binary file object
-        A name of `cyllama.models` (``"tiny.en"``), a file in whisper.cpp's format, its content, or an open file. It is
-        a Whisper or a Parakeet model.
+        A name of `cyllama.models` (``"tiny.en"``), a name of openai-whisper or faster-whisper (``"small"``,
+        ``"turbo"``, ``"distil-large-v3"``: downloaded from the Hugging Face hub), a file in whisper.cpp's format, its
+        content, or an open file. It is a Whisper or a Parakeet model.
     dtw : bool or str
         Align words with the audio by dynamic time warping of the attention: the name of the alignment heads
         (``"tiny.en"``), or True for those of the model. Turns flash attention off.
@@ -165,7 +166,7 @@ class Whisper:
     ) -> None:
         self._closed = False
         self._detector = SpeechDetector()
-        self._context = _load_context(model, dtw, params, cancel)
+        self._context = _load_context(model, dtw, reject_unsupported(params, loading=True), cancel)
         self._name = model if isinstance(model, str) else type(model).__name__
 
     def __repr__(self) -> str:
@@ -278,7 +279,7 @@ class Whisper:
             check_parakeet_options(found, self._context.n_audio_ctx)
             return found
         self._check_task(found)
-        if found.language not in (None, "auto"):
+        if found.language is not None:
             self._context.language_code(found.language)
         return found
 
@@ -351,7 +352,7 @@ class Whisper:
             return
         if options.task == "translate":
             raise ValueError("task is 'translate', but the model supports English only; use a multilingual one")
-        if options.language is not None and options.language.casefold() not in ENGLISH_NAMES:
+        if options.language is not None and options.language not in ENGLISH_NAMES:
             raise ValueError(f"language is {options.language!r}, but the model supports English only")
 
     def _find_language(
@@ -360,7 +361,7 @@ class Whisper:
         """Return the language of the options, or detect it in the first window."""
         if not self.is_multilingual:
             return DetectedLanguage(ENGLISH, 1.0, ())
-        if options.language is not None and options.language != "auto":
+        if options.language is not None:
             return DetectedLanguage(self._whisper.language_code(options.language), 1.0, ())
         if speech is None:
             start = stream.clips[0][0]
@@ -409,7 +410,7 @@ def _load_context(
         file.seek(position)
         kind, chosen = _choose_context(head, dtw, params)
         return kind.from_fileobj(file, chosen, cancel=cancel)
-    path = models.resolve(cast("str | os.PathLike[str]", model))
+    path = resolve_model(cast("str | os.PathLike[str]", model))
     with open(path, "rb") as file:
         head = file.read(HEAD_BYTES)
     kind, chosen = _choose_context(head, dtw, params)
