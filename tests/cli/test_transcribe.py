@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 import srt
-from data.sounds import JFK
+from data.sounds import JFK, encoded, jfk_float32
 
 from cyllama import models
 from cyllama.cli import main
+from cyllama.cli.transcribe import _outputs
 from cyllama.whisper import TranscribeOptions, VadOptions
 
 TEXT = "And so my fellow Americans ask not what your country can do for you ask what you can do for your country."
@@ -40,6 +41,43 @@ def test_writes_files_in_all_formats(tmp_path: Path, capsys: pytest.CaptureFixtu
     ]  # fmt: skip
     assert len(list(srt.parse((folder / "jfk.srt").read_text()))) >= 1
     assert json.loads((folder / "jfk.json").read_text())["words"]
+
+
+def test_files_of_one_name_have_own_outputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [tmp_path / folder / name for folder, name in (("a", "talk.wav"), ("b", "talk.wav"), ("b", "talk-2.wav"))]
+    for seconds, file in enumerate(files, 3):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(encoded(jfk_float32()[: 16_000 * seconds], 16_000, "WAV", "PCM_16"))
+    out = tmp_path / "out"
+    arguments = ["transcribe", *map(str, files), "-f", "json", "-o", str(out), "-q", "--audio-ctx", "256"]
+    assert main(arguments) == 0
+    durations = {path.name: json.loads(path.read_text())["duration"] for path in out.iterdir()}
+    assert durations == {"talk.json": 3.0, "talk-3.json": 4.0, "talk-2.json": 5.0}
+    assert "talk-3" in capsys.readouterr().err
+
+
+def test_files_of_one_name_and_other_endings_have_own_outputs(tmp_path: Path) -> None:
+    names = [tmp_path / name for name in ("talk.wav", "talk.mp3", "talk.flac")]
+    assert [path.name for path in _outputs(list(map(str, names)), None)] == ["talk", "talk-2", "talk-3"]
+    assert [path.name for path in _outputs(["-", "-"], None)] == ["stdin", "stdin-2"]
+
+
+def test_an_output_folder_without_a_format_gets_text(tmp_path: Path) -> None:
+    arguments = ["--clip-timestamps", "0,4", "--audio-ctx", "256", "-q"]
+    assert main(["transcribe", str(JFK), "-o", str(tmp_path), *arguments]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["jfk.txt"]
+
+
+def test_transcribes_a_truncated_file_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw = encoded(jfk_float32(), 16_000, "FLAC", "PCM_16")
+    cut = tmp_path / "cut.flac"
+    cut.write_bytes(raw[: len(raw) // 2])
+    assert main(["transcribe", str(cut), "-f", "txt,json", "-q", "--audio-ctx", "400"]) == 3
+    assert "my fellow Americans" in (tmp_path / "cut.txt").read_text()
+    err = capsys.readouterr().err
+    assert "cut.flac" in err and "truncated at" in err and len(err.splitlines()) == 1
+    (tmp_path / "none.wav").write_bytes(b"no audio")
+    assert main(["transcribe", str(cut), str(tmp_path / "none.wav"), "-q", "--audio-ctx", "400"]) == 1
 
 
 def test_every_option_is_a_flag(capsys: pytest.CaptureFixture[str]) -> None:

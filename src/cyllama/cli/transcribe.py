@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +18,22 @@ from cyllama.cli._flags import add_flag
 
 __all__ = ["add_arguments", "run"]
 
+DEFAULT_FORMAT = "txt"  # of an output folder without a format
+FAILED, DAMAGED = 1, 3  # exit codes
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments; options are the fields of `TranscribeOptions` and `VadOptions`."""
     from cyllama.whisper.options import TranscribeOptions, VadOptions
     from cyllama.whisper.writers import FORMATS
 
+    parser.epilog = f"Exit codes: 0 success, {FAILED} a file failed, 2 wrong usage, {DAMAGED} a file is damaged or " \
+        "truncated, and what could be read was transcribed."  # fmt: skip
     parser.add_argument("files", nargs="+", metavar="FILE", help="audio files; - for standard input")
     parser.add_argument("-m", "--model", default="tiny.en", help="model name or file (default: tiny.en)")
     parser.add_argument("-f", "--format", default="", help=f"output formats, separated by commas: {', '.join(FORMATS)}")
-    parser.add_argument("-o", "--output-dir", type=Path, help="output folder (default: the folder of the audio file)")
+    parser.add_argument("-o", "--output-dir", type=Path, help="output folder (default: the folder of the audio file); "
+                        f"without a format: {DEFAULT_FORMAT}")  # fmt: skip
     parser.add_argument("-q", "--quiet", action="store_true", help="print no text and no progress")
     group = parser.add_argument_group("transcription options")
     for option in dataclasses.fields(TranscribeOptions):
@@ -36,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Transcribe the files one after the other; return 1 if one failed."""
+    """Transcribe the files one after the other; return 1 if one failed, 3 if one is damaged."""
     from cyllama.errors import CyllamaError
     from cyllama.whisper import Whisper
     from cyllama.whisper.options import TranscribeOptions, VadOptions
@@ -49,17 +58,56 @@ def run(arguments: argparse.Namespace) -> int:
     formats = [check_format(name.strip()) for name in arguments.format.split(",") if name.strip()]
     if arguments.output_dir is not None:
         arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    failed = 0
-    with Whisper(arguments.model) as whisper:
-        for file in arguments.files:
+        formats = formats or [DEFAULT_FORMAT]
+    failed = False
+    damaged: list[str] = []
+    with Whisper(arguments.model) as whisper, _damage_warnings(damaged):
+        for file, output in zip(arguments.files, _outputs(arguments.files, arguments.output_dir), strict=True):
+            if formats and output.name != _stem(file):
+                print(f"cyllama: {file}: the output is {output.name}.*", file=sys.stderr)
             try:
-                _transcribe(whisper, file, formats, options, arguments)
+                _transcribe(whisper, file, formats, output, options, arguments.quiet)
             except (CyllamaError, OSError, ValueError) as error:
                 if len(arguments.files) == 1:
                     raise
                 print(f"cyllama: {file}: {str(error).splitlines()[0]}", file=sys.stderr)
-                failed = 1
-    return failed
+                failed = True
+    return FAILED if failed else DAMAGED if damaged else 0
+
+
+def _stem(file: str) -> str:
+    return "stdin" if file == "-" else Path(file).stem
+
+
+def _outputs(files: list[str], folder: Path | None) -> list[Path]:
+    """Return a path without an ending for each file; those of the same name are numbered: talk, talk-2."""
+    found: list[Path] = []
+    wanted = [(folder or (Path() if file == "-" else Path(file).parent)) / _stem(file) for file in files]
+    for path in wanted:
+        number, unique = 1, path
+        while unique in found or (number > 1 and unique in wanted):
+            number += 1
+            unique = path.with_name(f"{path.name}-{number}")
+        found.append(unique)
+    return found
+
+
+@contextlib.contextmanager
+def _damage_warnings(found: list[str]) -> Iterator[None]:
+    """Add warnings about damaged audio to a list, and print them as others."""
+    from cyllama.errors import DamagedAudioWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DamagedAudioWarning)
+        show = warnings.showwarning
+
+        def collect(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, DamagedAudioWarning):
+                found.append(str(message))
+            show(message, category, *place, **more)
+
+        warnings.showwarning = collect
+        yield
 
 
 def _given_options(arguments: argparse.Namespace, kind: type, prefix: str) -> dict[str, Any]:
@@ -70,11 +118,11 @@ def _given_options(arguments: argparse.Namespace, kind: type, prefix: str) -> di
 
 
 def _transcribe(
-    whisper: Whisper, file: str, formats: list[str], options: dict[str, Any], arguments: argparse.Namespace
+    whisper: Whisper, file: str, formats: list[str], output: Path, options: dict[str, Any], quiet: bool
 ) -> None:
     from cyllama.whisper.writers import timestamp
 
-    bar = _Progress(file) if sys.stderr.isatty() and not arguments.quiet else None
+    bar = _Progress(file) if sys.stderr.isatty() and not quiet else None
 
     def show(segment: Segment) -> None:
         if bar is not None:
@@ -84,17 +132,15 @@ def _transcribe(
     audio: AudioInput = sys.stdin.buffer if file == "-" else file
     result = whisper(
         audio,
-        on_segment=None if arguments.quiet else show,
+        on_segment=None if quiet else show,
         on_progress=None if bar is None else bar.show,
         **options,
     )
     if bar is not None:
         bar.clear()
-    source = Path("stdin" if file == "-" else file)
     for name in formats:
         suffix = "full.json" if name == "json-full" else name
-        folder = arguments.output_dir or (Path() if file == "-" else source.parent)
-        result.save(folder / f"{source.stem}.{suffix}", name)
+        result.save(output.with_name(f"{output.name}.{suffix}"), name)
 
 
 class _Progress:
