@@ -65,7 +65,6 @@ reranking = true
 [models.speech]
 kind = "whisper"
 model = "tiny.en"
-aliases = ["whisper-1"]
 
 [models.shapes]
 kind = "sd"
