@@ -64,6 +64,8 @@ class Source(ABC):
         Frames that may be missing at the end.
     seeks : bool
         Whether blocks from the middle need no decoding of those before.
+    channel : int or None
+        The channel that is read; None: the average of all.
     warning : str or None
         Where the file is damaged or truncated; known after the last block.
     """
@@ -74,6 +76,7 @@ class Source(ABC):
     frames: int | None
     slack = 0
     seeks = False
+    channel: int | None = None
     _damage: tuple[int, str] | None = None
     warning: str | None = None
 
@@ -134,7 +137,7 @@ class ArraySource(Source):
         """Yield mono blocks from a frame on."""
         size = block_size(self.rate, self.channels)
         for start in range(first, len(self.array), size):
-            block = to_mono(self.array[start : start + size])
+            block = to_mono(_chosen(self.array[start : start + size], self.channel))
             check_samples(block, start, self.name)
             check(start + len(block))
             yield block
@@ -190,7 +193,7 @@ class SoundFileSource(Source):
 
     def blocks(self, first: int, check: Check) -> Iterator[Samples]:
         """Yield mono blocks from a frame on."""
-        yield from _mono_blocks(self._decoded(first), first, check, self.name)
+        yield from _mono_blocks(self, self._decoded(first), first, check)
 
     def count(self, check: Check) -> int:
         """Return the number of frames; decode the file if its header does not contain it."""
@@ -281,7 +284,7 @@ class AvSource(Source):
 
     def blocks(self, first: int, check: Check) -> Iterator[Samples]:
         """Yield mono blocks from a frame on; earlier frames are decoded and dropped."""
-        yield from _mono_blocks(self.decoded(), first, check, self.name)
+        yield from _mono_blocks(self, self.decoded(), first, check)
 
     def count(self, check: Check) -> int:
         """Return the number of frames; decode the file if its header does not contain it."""
@@ -426,14 +429,19 @@ def open_encoded(data: Path | bytes, name: str) -> Source:
         raise MediaError(f"cannot read {name} as audio: {reason}; {error}") from error.__cause__
 
 
-def _mono_blocks(decoded: Iterator[tuple[int, Array]], first: int, check: Check, name: str) -> Iterator[Samples]:
+def _chosen(block: Array, channel: int | None) -> Array:
+    """Return the channel that is read, or all."""
+    return block if channel is None else block[:, channel : channel + 1]
+
+
+def _mono_blocks(source: Source, decoded: Iterator[tuple[int, Array]], first: int, check: Check) -> Iterator[Samples]:
     """Yield the blocks of a decoder, which have their positions, as mono from frame `first` on."""
     for start, block in decoded:
         check(start + len(block))
         if start + len(block) > first:
             skip = max(0, first - start)
-            mono = to_mono(block[skip:])
-            check_samples(mono, start + skip, name)
+            mono = to_mono(_chosen(block[skip:], source.channel))
+            check_samples(mono, start + skip, source.name)
             yield mono
 
 

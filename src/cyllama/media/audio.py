@@ -58,6 +58,8 @@ class AudioStream:
         Rate of an array in Hz; default: `target_rate`. A file contains its own.
     target_rate : int
         Rate of the samples that are read, in Hz.
+    channel : int, optional
+        Read one channel, from 0; default: the average of all.
     clip : see `parse_clips`, optional
         The ranges of seconds that iteration yields; default: all.
     allow_empty : bool
@@ -104,6 +106,7 @@ class AudioStream:
         *,
         sample_rate: int | None = None,
         target_rate: int = SAMPLE_RATE,
+        channel: int | None = None,
         clip: Clips | None = None,
         allow_empty: bool = False,
         max_seconds: float | None = None,
@@ -116,6 +119,9 @@ class AudioStream:
         if isinstance(audio, tuple):
             sample_rate, audio = _pair(audio, sample_rate)
         self._source = self._open(audio, sample_rate)
+        if channel is not None and not 0 <= channel < self._source.channels:
+            raise ValueError(f"channel is {channel!r}, but {self._source.name} has {self._source.channels}")
+        self._source.channel = channel
         self._check(self._source.frames or 0)
         if not allow_empty and self._source.frames == 0:
             raise ValueError(f"{self._source.name} has no samples")

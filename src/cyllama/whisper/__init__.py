@@ -12,6 +12,7 @@ from cyllama.whisper._parakeet_state import ParakeetState, ParakeetToken
 from cyllama.whisper._segment_iterator import SegmentIterator
 from cyllama.whisper._state import WhisperState, WhisperTimings, WhisperToken
 from cyllama.whisper._vad import WhisperVad
+from cyllama.whisper.convert import convert
 from cyllama.whisper.options import TranscribeOptions, VadOptions
 from cyllama.whisper.params import (
     ParakeetContextParams,
@@ -23,6 +24,7 @@ from cyllama.whisper.params import (
 )
 from cyllama.whisper.quantize import quantize
 from cyllama.whisper.results import DetectedLanguage, Segment, Token, Transcription, TranscriptionInfo, Word
+from cyllama.whisper.speakers import channel_speakers
 from cyllama.whisper.streaming import StreamedSegment, StreamingTranscriber
 from cyllama.whisper.transcribe import AudioInput, ModelInput, Whisper, transcribe
 from cyllama.whisper.writers import SegmentWriter
@@ -61,6 +63,8 @@ __all__ = [
     "Word",
     "bench_ggml_mul_mat",
     "bench_memcpy",
+    "channel_speakers",
+    "convert",
     "languages",
     "load_audio",
     "quantize",
