@@ -31,6 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     samples, rate = soundfile.read(JFK, dtype="int16")
     for name in ("talk.wav", "monday.wav", "tuesday.wav", "interview.flac"):
         soundfile.write(tmp_path / name, np.asarray(samples), rate)
+    soundfile.write(tmp_path / "call.wav", np.stack([samples, samples // 8], axis=1), rate)
     shutil.copy(JFK.with_suffix(".mp3"), tmp_path / "talk.mp3")
     (tmp_path / "model.gguf").symlink_to(models.get("tiny-random-llama"))
     (tmp_path / "ggml-parakeet-tdt-0.6b-v3.bin").symlink_to(parakeet_model())
@@ -64,6 +65,7 @@ PRINTS = {
     r"timings\.cache_n": r"^[1-9]\d*$",
     r"\A(?!.*parakeet).*(talk\.mp3|monday\.wav)": r"(?i)your country",
     r"whisper\.architecture": r"^parakeet$",
+    r"channel_speakers": r"^0 .*Americans",
     r"print\(config\.host": r"^127\.0\.0\.1 \d+$",
 }
 
