@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cyllama.errors import CyllamaError
 from cyllama.server.config import ModelEntry, ServerConfig
@@ -31,6 +31,7 @@ from cyllama.server.routes.images import image_routes
 from cyllama.server.routes.metrics import MetricsMiddleware, metrics_route
 from cyllama.server.routes.model_control import model_control_routes
 from cyllama.server.routes.ollama import ollama_routes
+from cyllama.server.routes.realtime import realtime_routes
 from cyllama.server.routes.text import text_routes
 from cyllama.server.state import ServerState
 
@@ -55,6 +56,13 @@ class _Page(StaticFiles):
     def __init__(self, routes: Iterable[Route]) -> None:
         super().__init__(directory=PAGE, html=True, check_dir=False)
         self._routes = {route.path for route in routes}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send a file; a WebSocket is rejected."""
+        if scope["type"] == "http":
+            await super().__call__(scope, receive, send)
+        else:
+            await error_response(http_error(404, "there is no such WebSocket"))(scope, receive, send)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         """Return a file with its headers."""
@@ -105,7 +113,7 @@ def create_app(config: ServerConfig, state: ServerState | None = None) -> ASGIAp
     ]
     handled = (HTTPException, CyllamaError, ValueError, TypeError, OSError)
     app = Starlette(
-        routes=[*routes, Mount("/", _Page(routes))],
+        routes=[*routes, *realtime_routes(state), Mount("/", _Page(routes))],
         middleware=_middleware(config),
         exception_handlers=dict.fromkeys(handled, _handle_error),
         lifespan=partial(_lifespan, state, preload),

@@ -41,7 +41,7 @@ ANY_ADDRESS = "any IP address"
 """Among the accepted hosts: a name can be rebound to another address by DNS, an address cannot."""
 ENTRY_KEYS = ("kind", "aliases", "preload", "pin", "idle_seconds")
 """Keys of a model's table that are not settings of its class; so is ``model``."""
-SIZES = ("body", "bodies")
+SIZES = ("body", "bodies", "live_bytes")
 """Limits in bytes, which may have a unit."""
 
 _T = TypeVar("_T")
@@ -80,6 +80,10 @@ class Limits:
     audio_queue: int = _limit(32, "requests to speech models, running and waiting")
     image_queue: int = _limit(32, "requests to diffusion models, running and waiting; one runs at a time")
     audio_parallel: int = _limit(2, "transcriptions that run at the same time")
+    live_sessions: int = _limit(16, "open sessions of live transcription; of one client at most half of them")
+    live_parallel: int = _limit(2, "live sessions that transcribe at the same time")
+    live_bytes: int = _limit(8 * MIB, "bytes of a message of a live session, and of all its messages that wait")
+    live_idle_seconds: float = _limit(300.0, "seconds without a message after which a live session ends")
     client_requests: int = _limit(64, "requests of one client to an engine, at most half of its queue")
     connections: int = _limit(1000, "open connections")
     client_connections: int = _limit(500, "open connections of one address")

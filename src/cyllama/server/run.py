@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -26,6 +27,7 @@ from cyllama.server.app import create_app
 from cyllama.server.config import ServerConfig
 from cyllama.server.http.errors import log
 from cyllama.server.http.protocol import HEAD_BYTES, limited_protocol
+from cyllama.server.http.websocket import limited_websocket
 from cyllama.server.state import ServerState
 
 __all__ = ["serve"]
@@ -132,10 +134,14 @@ def serve(config: ServerConfig, *, on_start: Callable[[str], object] | None = No
         state.preload()
         for name in ("uvicorn.error", "python_multipart"):  # errors of clients are reported in responses
             logging.getLogger(name).setLevel(logging.ERROR)
+        by_address: Counter[str] = Counter()
         settings = uvicorn.Config(
             create_app(config, state),
-            http=limited_protocol(config.limits),
-            ws="none",
+            http=limited_protocol(config.limits, by_address),
+            ws=limited_websocket(config.limits, by_address),
+            ws_max_size=config.limits.live_bytes,
+            ws_per_message_deflate=False,  # a small message could become a large one
+            ws_ping_interval=None,  # sessions without messages end by themselves
             loop="asyncio",
             lifespan="on",
             log_config=None,

@@ -53,6 +53,8 @@ class ServerState:
         The queue of each engine.
     status_queue : EngineQueue
         For requests about the server itself, which get a response even if an engine's queue is full.
+    live_queue : EngineQueue
+        Of the sessions of live transcription, which have slots of their own: long recordings must not delay them.
     body_budget : BodyBudget
     tasks : TaskRunner
     image_job : CurrentJob
@@ -77,8 +79,9 @@ class ServerState:
             "sd": queue("images", limits.image_queue, 1),
         }
         self.status_queue = EngineQueue("server status", STATUS_REQUESTS)
+        self.live_queue = queue("live transcription", limits.live_sessions, limits.live_parallel)
         self.body_budget = BodyBudget(limits.bodies)
-        threads = sum(queue.capacity for queue in (*self.queues.values(), self.status_queue))
+        threads = sum(queue.capacity for queue in (*self.queues.values(), self.status_queue, self.live_queue))
         self.tasks = TaskRunner(threads, limits.request_seconds)
         self.image_job = CurrentJob()
         self.model_meta: dict[str, Mapping[str, Any]] = {}

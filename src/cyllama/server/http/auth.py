@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 from collections.abc import Collection, Iterable
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -21,6 +21,9 @@ __all__ = ["MAX_HEADERS", "ApiKeys", "AuthMiddleware"]
 PUBLIC_PATHS = frozenset({"/health", "/v1/health"})
 MAX_HEADERS = 100
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+SUBPROTOCOLS = "sec-websocket-protocol"
+KEY_SUBPROTOCOL = "openai-insecure-api-key."
+"""Beginning of a WebSocket's subprotocol that has the key: a page can set no other header of a WebSocket."""
 SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -40,7 +43,7 @@ class ApiKeys:
 
     def find(self, headers: Headers) -> int | None:
         """Return the number of the key in the headers; None if they contain none of the keys."""
-        given = headers.get("authorization") or headers.get("x-api-key") or ""
+        given = headers.get("authorization") or headers.get("x-api-key") or _subprotocol_key(headers)
         if given[:7].casefold() == "bearer ":
             given = given[7:].strip()
         digest = _digest(given)
@@ -48,6 +51,12 @@ class ApiKeys:
         for i, known in enumerate(self._digests):  # no early exit: the time must not depend on the key
             found = i if hmac.compare_digest(digest, known) else found
         return found
+
+
+def _subprotocol_key(headers: Headers) -> str:
+    """Return the key among the subprotocols of a WebSocket; characters that these may not have are percent-encoded."""
+    names = (name.strip() for name in headers.get(SUBPROTOCOLS, "").split(","))
+    return next((unquote(name[len(KEY_SUBPROTOCOL) :]) for name in names if name.startswith(KEY_SUBPROTOCOL)), "")
 
 
 def _digest(key: str) -> bytes:
@@ -86,12 +95,12 @@ class AuthMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Reject the request or pass it on, and add the security headers to the response."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
 
         async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
@@ -109,7 +118,8 @@ class AuthMiddleware:
         host = headers.get("host", "")
         if not self._is_allowed_host(_hostname(host)):
             return http_error(403, f"host {host!r:.100} is not allowed; see allowed_hosts")
-        is_public = scope["method"] == "OPTIONS" or (scope["method"] in SAFE_METHODS and scope["path"] in self._public)
+        method = scope.get("method")  # a WebSocket has none
+        is_public = method == "OPTIONS" or (method in SAFE_METHODS and scope["path"] in self._public)
         if is_public:
             return None
         origin = _origin(headers)

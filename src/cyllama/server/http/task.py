@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import Literal, Protocol
 
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
@@ -18,12 +18,23 @@ from cyllama.server.http.errors import error_response, http_error, to_http_error
 from cyllama.server.http.queues import EngineQueue
 from cyllama.server.http.response_stream import MAX_PENDING, Head, ResponseStream
 
-__all__ = ["TaskResponse", "TaskRunner", "Work"]
+__all__ = ["STOPPING", "CancelReason", "Task", "TaskResponse", "TaskRunner", "Work", "join_thread"]
 
 Work = Callable[[ResponseStream, threading.Event], None]
 """The blocking work of a request, called with (stream, cancel) in a thread."""
 
+CancelReason = Literal["disconnect", "timeout", "shutdown"]
 STOPPING = "the server is shutting down"
+
+
+class Task(Protocol):
+    """Work that runs in a thread of the server."""
+
+    def run(self, stream: ResponseStream) -> None:
+        """Do the work, in a thread."""
+
+    def cancel(self, reason: CancelReason) -> None:
+        """Cancel the work."""
 
 
 class TaskRunner:
@@ -41,7 +52,7 @@ class TaskRunner:
         self.timeout = timeout
         self.stopping = False
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="cyllama-server")
-        self._running: set[TaskResponse] = set()
+        self._running: set[Task] = set()
 
     def respond(self, queue: EngineQueue, work: Work, on_end: Callable[[], None] | None = None) -> TaskResponse:
         """Return a response that does the work when it is sent.
@@ -59,9 +70,19 @@ class TaskRunner:
         HTTPException
             503 if the server is shutting down.
         """
+        self.check()
+        return TaskResponse(self, queue, work, on_end)
+
+    def check(self) -> None:
+        """Raise if the server is shutting down.
+
+        Raises
+        ------
+        HTTPException
+            503.
+        """
         if self.stopping:
             raise http_error(503, STOPPING)
-        return TaskResponse(self, queue, work, on_end)
 
     def cancel_all(self) -> None:
         """Cancel all running requests because the server is shutting down."""
@@ -72,12 +93,12 @@ class TaskRunner:
         """Wait until all threads have ended."""
         self._threads.shutdown()
 
-    def start(self, task: TaskResponse, stream: ResponseStream) -> asyncio.Future[None]:
+    def start(self, task: Task, stream: ResponseStream) -> asyncio.Future[None]:
         """Run a task in a thread."""
         self._running.add(task)
         return asyncio.get_running_loop().run_in_executor(self._threads, task.run, stream)
 
-    def remove(self, task: TaskResponse) -> None:
+    def remove(self, task: Task) -> None:
         """Remove a task whose thread has ended."""
         self._running.discard(task)
 
@@ -90,10 +111,10 @@ class TaskResponse:
     ) -> None:
         self._runner, self._queue, self._work, self._on_end = runner, queue, work, on_end
         self._cancel = threading.Event()
-        self._reason: Literal["disconnect", "timeout", "shutdown"] = "disconnect"
+        self._reason: CancelReason = "disconnect"
         self._started = self._ended = False
 
-    def cancel(self, reason: Literal["timeout", "shutdown"]) -> None:
+    def cancel(self, reason: CancelReason) -> None:
         """Cancel the work."""
         if not self._cancel.is_set():
             self._reason = reason
@@ -121,7 +142,7 @@ class TaskResponse:
             self._cancel.set()
             timer.cancel()
             watch.cancel()
-            await _join(thread)
+            await join_thread(thread)
             self._runner.remove(self)
             self._queue.leave(time.monotonic() - began, client)
             self._end()
@@ -187,7 +208,7 @@ class TaskResponse:
         return to_http_error(error)
 
 
-async def _join(thread: asyncio.Future[None]) -> None:
+async def join_thread(thread: asyncio.Future[None]) -> None:
     """Wait for a thread even if this task is cancelled, because the thread still uses the model."""
     while not thread.done():
         with contextlib.suppress(asyncio.CancelledError):

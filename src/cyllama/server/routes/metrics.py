@@ -116,6 +116,8 @@ async def _metrics(state: ServerState, metrics: MetricsMiddleware, request: Requ
     sizes = {f'{{engine="{kind}"}}': queue.size for kind, queue in state.queues.items()}
     rejected = {f'{{engine="{kind}"}}': queue.rejected for kind, queue in state.queues.items()}
     lines += _metric("cyllama_engine_requests", "gauge", "Requests of an engine, running and waiting.", sizes)
+    live = {"": state.live_queue.size}
+    lines += _metric("cyllama_live_sessions", "gauge", "Open sessions of live transcription.", live)
     lines += _metric("cyllama_engine_rejected_total", "counter", "Requests rejected by a full queue.", rejected)
     return state.tasks.respond(state.status_queue, partial(_write_metrics, state, lines))
 
