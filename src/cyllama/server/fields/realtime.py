@@ -34,7 +34,7 @@ NAMES = {"type": ["array", "null"], "items": TEXT}
 MILLISECONDS = {"type": ["integer", "null"], "minimum": 0, "maximum": 10_000}
 FORMAT = _object(
     type={"enum": [*FORMATS, None]},
-    rate={"type": ["integer", "null"], "minimum": 8_000, "maximum": 48_000},
+    rate={"type": ["integer", "null"], "minimum": 8_000, "maximum": 192_000},
 )
 TRANSCRIPTION = {
     **_object(

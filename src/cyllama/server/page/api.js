@@ -26,6 +26,13 @@ export async function request(path, {json, form, signal} = {}) {
   return response;
 }
 
+// Open a WebSocket. A page can send the key only as a subprotocol, whose name may not have all characters.
+export function openSocket(path) {
+  const encoded = encodeURIComponent(key).replace(/[()]/g, (c) => `%${c.charCodeAt(0).toString(16)}`);
+  const protocols = key ? ["realtime", `openai-insecure-api-key.${encoded}`] : ["realtime"];
+  return new WebSocket(location.origin.replace(/^http/, "ws") + path, protocols);
+}
+
 async function errorMessage(response) {
   const text = await response.text();
   try {

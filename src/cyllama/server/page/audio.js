@@ -1,6 +1,7 @@
 // Transcribe audio. The browser decodes and resamples, so that the server gets WAV for every format.
 
 import {request} from "./api.js";
+import {listen} from "./live.js";
 import {attempt, element, make, openTab, running, startDrop, startFileButton} from "./page.js";
 
 const RATE = 16000;
@@ -50,53 +51,91 @@ export async function transcribe(blob, signal) {
   return (await request("/v1/audio/transcriptions", {form, signal})).json();
 }
 
-// Let a button start and stop a recording, which `take` gets.
-export function startRecorder(button, take) {
-  let recorder = null;
-  button.addEventListener("click", () => attempt(async () => {
-    if (recorder) {
-      recorder.stop();
-      return;
-    }
-    const stream = await navigator.mediaDevices.getUserMedia({audio: true}).catch((error) => {
-      throw new Error(`The microphone is not available (${error.message}).`);
-    });
-    const parts = [];
-    recorder = new MediaRecorder(stream);
-    recorder.ondataavailable = (event) => parts.push(event.data);
-    recorder.onstop = () => {
-      stream.getTracks().forEach((track) => track.stop());
-      button.setAttribute("aria-pressed", "false");
-      const kind = recorder.mimeType;
-      recorder = null;
-      take(new Blob(parts, {type: kind}));
-    };
-    recorder.start();
-    button.setAttribute("aria-pressed", "true");
-  }));
+async function openMicrophone() {
+  try {
+    return await navigator.mediaDevices.getUserMedia({audio: true});
+  } catch (error) {
+    throw new Error(`The microphone is not available (${error.message}).`);
+  }
 }
 
-// Let a button append a transcription of the microphone to a text field.
-export function startDictation(button, field) {
-  startRecorder(button, (blob) => attempt(async () => {
+// Record a stream; the returned function stops it and resolves to the recording.
+function record(stream) {
+  const recorder = new MediaRecorder(stream);
+  const parts = [];
+  recorder.ondataavailable = (event) => parts.push(event.data);
+  recorder.start();
+  return () => new Promise((resolve) => {
+    recorder.onstop = () => resolve(new Blob(parts, {type: recorder.mimeType}));
+    recorder.stop();
+  });
+}
+
+// Let a button start and stop a recording. `onTurns` gets the turns while a person speaks (see live.js). `take` gets the
+// recording, and its turns; null if they could not be transcribed while the person spoke.
+export function startRecorder(button, take, onTurns) {
+  let stop = null;
+
+  async function start() {
+    const stream = await openMicrophone();
+    const stopRecording = record(stream);
+    const live = await listen(stream, element("audio-model").value, onTurns).catch(() => null);
+    return async () => {
+      const turns = live ? await live.stop().catch(() => null) : null;
+      const blob = await stopRecording();
+      stream.getTracks().forEach((track) => track.stop());
+      return [blob, turns];
+    };
+  }
+
+  button.addEventListener("click", () => attempt(async () => {
     button.disabled = true;
     try {
-      const {text} = await transcribe(blob);
-      field.value = `${field.value} ${text}`.trim();
-      field.focus();
+      if (stop) {
+        const finish = stop;
+        stop = null;
+        button.setAttribute("aria-pressed", "false");
+        await take(...await finish());
+      } else {
+        stop = await start();
+        button.setAttribute("aria-pressed", "true");
+      }
     } finally {
       button.disabled = false;
     }
   }));
 }
 
+const joined = (turns) => turns.map((turn) => turn.text + turn.rest).map((text) => text.trim()).join(" ");
+
+// Let a button append a transcription of the microphone to a text field.
+export function startDictation(button, field) {
+  let before = null;
+  const write = (text) => {
+    before ??= field.value;
+    field.value = `${before} ${text}`.trim();
+  };
+  startRecorder(button, async (blob, turns) => {
+    write(turns ? joined(turns) : (await transcribe(blob)).text);
+    before = null;
+    field.focus();
+  }, (turns) => write(joined(turns)));
+}
+
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 
-function show(result) {
-  const rows = result.segments.map((segment) => make("li", {}, make("time", {}, clock(segment.start)), segment.text.trim()));
+function showRows(segments) {
+  const rows = segments.map(({start, text, rest = ""}) => {
+    const quiet = make("span", {className: "provisional"}, rest);
+    return make("li", {}, make("time", {}, clock(start)), text.trim(), quiet);
+  });
   element("audio-text").replaceChildren(...rows);
-  const text = result.text.trim();
-  element("audio-status").textContent = text ? `Duration ${clock(result.duration)}, language ${result.language}.` : "No speech was found.";
+}
+
+function show(segments, status) {
+  showRows(segments);
+  const text = segments.map((segment) => segment.text.trim()).join(" ");
+  element("audio-status").textContent = text ? status : "No speech was found.";
   for (const [name, field] of [["chat", "chat-text"], ["image", "image-text"]]) {
     const button = element(`audio-to-${name}`);
     button.hidden = !text;
@@ -108,25 +147,40 @@ function show(result) {
   }
 }
 
-async function openRecording(blob) {
-  const controller = new AbortController();
-  const done = running(element("audio-stop"), [element("audio-record")], controller);
+function play(blob) {
   const player = element("audio-player");
   URL.revokeObjectURL(player.src);
   player.src = URL.createObjectURL(blob);
   player.hidden = false;
+}
+
+async function openRecording(blob) {
+  const controller = new AbortController();
+  const done = running(element("audio-stop"), [element("audio-record")], controller);
+  play(blob);
   element("audio-text").replaceChildren();
   element("audio-status").textContent = "Transcribing ...";
   const result = await attempt(() => transcribe(blob, controller.signal));
   done();
-  if (result) show(result);
+  if (result) show(result.segments, `Duration ${clock(result.duration)}, language ${result.language}.`);
   else element("audio-status").textContent = "";
+}
+
+function takeRecording(blob, turns) {
+  if (!turns) return openRecording(blob);
+  play(blob);
+  show(turns, "Transcribed while you spoke.");
+}
+
+function showTurns(turns) {
+  element("audio-status").textContent = "Listening ...";
+  showRows(turns);
 }
 
 export function startAudio() {
   startFileButton("audio-file", (files) => openRecording(files[0]));
   startDrop(element("panel-audio"), ["audio/", "video/"], (files) => openRecording(files[0]));
-  startRecorder(element("audio-record"), openRecording);
+  startRecorder(element("audio-record"), takeRecording, showTurns);
   if (!navigator.mediaDevices) {
     for (const id of ["audio-record", "chat-dictate", "image-dictate"]) element(id).hidden = true;
   }
