@@ -66,6 +66,7 @@ PRINTS = {
     r"\A(?!.*parakeet).*(talk\.mp3|monday\.wav)": r"(?i)your country",
     r"whisper\.architecture": r"^parakeet$",
     r"channel_speakers": r"^0 .*Americans",
+    r"realtime\.connect": r"(?i)for you.*your country",
     r"print\(config\.host": r"^127\.0\.0\.1 \d+$",
 }
 

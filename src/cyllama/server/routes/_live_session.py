@@ -95,7 +95,7 @@ class LiveSession:
         try:
             with contextlib.closing(_Handler(self._state, self._settings, events, self.cancelled)) as handler:
                 while (message := self._next()) is not None:
-                    handler.handle(message)
+                    handler.handle(message, is_late=bool(self._messages))
                 handler.commit_rest()
         except BaseException as error:
             rejection = to_http_error(error)
@@ -129,17 +129,19 @@ class _Handler:
         self._detector: TurnDetector | None = None
         self._n_samples = 0  # of the session, 16 kHz
         self._update_seconds = 0.0
+        self._is_late = False
         self._use(settings)
         self._events.session("created", self._settings, self._session_id)
 
-    def handle(self, message: str | bytes) -> None:
-        """Handle a message; errors become events.
+    def handle(self, message: str | bytes, *, is_late: bool) -> None:
+        """Handle a message; errors become events. `is_late`: the next message has arrived already.
 
         Raises
         ------
         CancelledError
         """
         event_id = None
+        self._is_late = is_late
         try:
             event = parse_event(message)
             event_id = event.pop("event_id", None)
@@ -265,9 +267,7 @@ class _Handler:
 
     def _feed(self, samples: npt.NDArray[np.float32]) -> None:
         if len(samples):
-            turn = self._open_turn()
-            turn.feed(samples)
-            self._update_seconds = turn.update_seconds
+            self._open_turn().feed(samples, is_late=self._is_late)
 
     def _commit_now(self) -> None:
         tail = self._end_audio()
@@ -296,6 +296,7 @@ class _Handler:
             self._events.item(turn.item_id, self._previous_id)
             self._previous_id = turn.item_id
             turn.finish()
+            self._update_seconds = turn.update_seconds
 
     def _clear(self) -> None:
         self._end_audio()

@@ -39,7 +39,7 @@ class LiveTurn:
     events : EventWriter
     cancel : threading.Event
     update_seconds : float
-        How long the last update of the session took: a slow model updates the text less often.
+        How long the last update of the session took: the text of a slow model is updated less often.
 
     Attributes
     ----------
@@ -66,18 +66,30 @@ class LiveTurn:
         self._stack = contextlib.ExitStack()
         self._transcriber: StreamingTranscriber | None = None
         self._text = self._provisional = ""
+        self._waiting: list[npt.NDArray[np.float32]] = []
+        self._n_waiting = 0
         self._error: HTTPException | None = None
 
-    def feed(self, samples: npt.NDArray[np.float32]) -> None:
+    def feed(self, samples: npt.NDArray[np.float32], *, is_late: bool) -> None:
         """Add audio, and send new text. An error is kept for `finish`.
+
+        Parameters
+        ----------
+        samples : ndarray of float32
+        is_late : bool
+            More audio has arrived already: up to 28 s wait for it, so that the text is updated once for all of them.
 
         Raises
         ------
         CancelledError
         """
         self.n_samples += len(samples)
-        if self._error is None and len(samples):
-            self._run(samples)
+        if self._error is not None:
+            return
+        self._waiting.append(samples)
+        self._n_waiting += len(samples)
+        if not is_late or self._n_waiting >= MAX_STEP * SAMPLE_RATE:
+            self._run(is_end=False)
 
     def finish(self) -> None:
         """Send the rest of the text, or the error of the turn.
@@ -87,7 +99,7 @@ class LiveTurn:
         CancelledError
         """
         if self._error is None:
-            self._run(None)
+            self._run(is_end=True)
         if self._error is not None:
             error = error_detail(self._error)
             self._events.send(f"{PREFIX}failed", item_id=self.item_id, content_index=0, error=error)
@@ -101,33 +113,35 @@ class LiveTurn:
         """Give the model back."""
         self._stack.close()
 
-    def _run(self, samples: npt.NDArray[np.float32] | None) -> None:
+    def _run(self, *, is_end: bool) -> None:
+        samples = np.concatenate([*self._waiting, np.zeros(0, np.float32)])
+        self._waiting, self._n_waiting = [], 0
         try:
             if self._transcriber is None:
-                self._transcriber = self._open()
+                # the time that the audio is late is the least step: the turns of a slow server have fewer updates
+                self._transcriber = self._open(MAX_STEP if is_end else len(samples) / SAMPLE_RATE)
             with self._state.live_queue.slot(self._cancel):
-                began = time.monotonic()
-                if samples is None:
-                    found = self._transcriber.flush(cancel=self._cancel)
-                else:
-                    found = self._transcriber.feed(samples, cancel=self._cancel)
-                    self.update_seconds = time.monotonic() - began if found else self.update_seconds
+                found = self._transcriber.feed(samples, cancel=self._cancel) if len(samples) else []
+                if is_end:
+                    began = time.monotonic()
+                    found += self._transcriber.flush(cancel=self._cancel)
+                    self.update_seconds = time.monotonic() - began
         except CancelledError:
             raise
         except Exception as error:
             self._error = to_http_error(error)
             self.close()
         else:
-            self._send(found, is_update=samples is None or bool(found))
+            self._send(found, is_update=is_end or bool(found))
 
-    def _open(self) -> StreamingTranscriber:
+    def _open(self, least_step: float) -> StreamingTranscriber:
         settings = self._settings
         options: dict[str, Any] = {
             "language": settings.language,
             "initial_prompt": settings.prompt,
             "hotwords": ", ".join(settings.keywords) or None,
         }
-        step = min(MAX_STEP, max(settings.step, UPDATE_SHARE * self.update_seconds))
+        step = min(MAX_STEP, max(settings.step, UPDATE_SHARE * self.update_seconds, least_step))
         whisper = self._stack.enter_context(self._state.use_whisper(self._entry, self._cancel))
         given = {name: value for name, value in options.items() if value is not None}
         return StreamingTranscriber(whisper, step=step, **given)
