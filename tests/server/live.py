@@ -18,6 +18,7 @@ from websockets.sync.client import ClientConnection, connect
 __all__ = ["TRANSCRIPTION", "LiveClient", "as_base64", "live_client", "words"]
 
 RATE = 24_000
+CHUNK = 64_000  # characters of base64, whole samples
 SECONDS = 120.0  # longest wait for an event
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
 
@@ -59,7 +60,9 @@ class LiveClient:
         return self.wait_for("session.updated", "error")
 
     def append(self, audio: str) -> None:
-        self.send("input_audio_buffer.append", audio=audio)
+        """Append audio in several messages."""
+        for i in range(0, len(audio), CHUNK):
+            self.send("input_audio_buffer.append", audio=audio[i : i + CHUNK])
 
     def transcribe(self) -> str:
         """Commit the buffer, and return its text."""

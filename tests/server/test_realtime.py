@@ -29,6 +29,7 @@ from cyllama.server.protocols.realtime import TurnDetection
 from cyllama.server.routes import _live_turn
 from cyllama.server.routes._turn_detector import TurnDetector
 
+URL = "ws://localhost/v1/realtime"
 PAUSE = np.zeros(2 * 16_000, np.float32)
 SPEECH = """
 [models.speech]
@@ -194,7 +195,7 @@ def test_beta_form_of_the_official_client(low_server: Server) -> None:
 def test_reads_all_formats(low: LiveClient, format: dict[str, Any], rate: int, subtype: str) -> None:
     updated = low.update(turn_detection=None, format=format)
     assert updated["session"]["audio"]["input"]["format"] == {"type": format["type"], "rate": rate}
-    low.append(as_base64(recording("capital-of-france")[: 2 * 16_000], 16_000, rate, subtype))
+    low.append(as_base64(recording("capital-of-france"), 16_000, rate, subtype))
     assert "capital of france" in " ".join(words(low.transcribe()))
 
 
@@ -278,7 +279,7 @@ def test_fields_reach_the_transcriber(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cyllama.server.state.ServerState.use_whisper", use)
     chosen = {"model": "two", "language": "en", "prompt": "Hello", "keywords": ["a", "b"], "delay": "high"}
     silence = as_base64(np.zeros(8_000, np.float32), 16_000)
-    with local_app() as app, app.websocket_connect("/v1/realtime") as socket:
+    with local_app() as app, app.websocket_connect(URL) as socket:
         assert socket.receive_json()["session"]["audio"]["input"]["transcription"]["model"] == "one"
         for transcription in ({}, chosen):
             settings = {"transcription": transcription, "turn_detection": None}
@@ -316,7 +317,7 @@ def test_turn_detection_uses_its_settings() -> None:
 
 
 def test_silence_makes_no_turn(low: LiveClient) -> None:
-    noise = 0.001 * np.random.default_rng(1).standard_normal(5 * 16_000).astype(np.float32)
+    noise = 0.001 * np.random.default_rng(1).standard_normal(3 * 16_000).astype(np.float32)
     low.append(as_base64(noise, 16_000))
     low.send("input_audio_buffer.commit", event_id="mine")
     error = low.receive()["error"]
@@ -327,7 +328,7 @@ def test_silence_makes_no_turn(low: LiveClient) -> None:
 
 
 def denied(app: TestClient, path: str = "/v1/realtime", **options: Any) -> int:
-    with pytest.raises(WebSocketDenialResponse) as caught, app.websocket_connect(path, **options):
+    with pytest.raises(WebSocketDenialResponse) as caught, app.websocket_connect(f"ws://localhost{path}", **options):
         pass
     return int(caught.value.status_code)
 
@@ -336,10 +337,10 @@ def test_requires_a_key_in_a_header_or_a_subprotocol() -> None:
     with local_app(api_keys=["a/b (c)%"]) as app:
         assert denied(app) == denied(app, headers={"Authorization": "Bearer other"}) == 401
         assert denied(app, subprotocols=["realtime", "openai-insecure-api-key.a"]) == 401
-        with app.websocket_connect("/v1/realtime", headers={"Authorization": "Bearer a/b (c)%"}) as socket:
+        with app.websocket_connect(URL, headers={"Authorization": "Bearer a/b (c)%"}) as socket:
             assert socket.receive_json()["type"] == "session.created"
         names = ["realtime", "openai-insecure-api-key.a%2Fb%20%28c%29%25", "openai-beta.realtime-v1"]
-        with app.websocket_connect("/v1/realtime", subprotocols=names) as socket:
+        with app.websocket_connect(URL, subprotocols=names) as socket:
             assert socket.accepted_subprotocol == "realtime"
             assert socket.receive_json()["type"] == "transcription_session.created"
 
@@ -357,10 +358,10 @@ def test_checks_origin_host_and_query() -> None:
         assert denied(app, "/v1/realtime?call_id=1") == denied(app, "/v1/realtime?intent=conversation") == 400
         assert denied(app, "/v1/other") == 404
         assert app.get("/v1/realtime").status_code == 426
-        with app.websocket_connect("/realtime", headers={"Origin": "http://localhost"}) as socket:
+        with app.websocket_connect("ws://localhost/realtime", headers={"Origin": "http://localhost"}) as socket:
             assert socket.receive_json()["type"] == "session.created"
     with local_app(cors_origins=["https://good.example"]) as app:
-        with app.websocket_connect("/v1/realtime", headers={"Origin": "https://good.example"}) as socket:
+        with app.websocket_connect(URL, headers={"Origin": "https://good.example"}) as socket:
             assert socket.receive_json()["type"] == "session.created"
 
 
@@ -389,7 +390,7 @@ def test_closed_sessions_are_no_connections_of_their_client(low_server: Server) 
 
 
 def test_idle_session_ends() -> None:
-    with local_app(limits=Limits(live_idle_seconds=0.05)) as app, app.websocket_connect("/v1/realtime") as socket:
+    with local_app(limits=Limits(live_idle_seconds=0.05)) as app, app.websocket_connect(URL) as socket:
         assert socket.receive_json()["type"] == "session.created"
         assert socket.receive()["code"] == 1001
 
@@ -514,7 +515,7 @@ def test_failure_of_the_model_belongs_to_its_item(tmp_path: Path) -> None:
     session = {"type": "transcription", "audio": {"input": {"turn_detection": None}}}
     with (
         TestClient(create_app(config), base_url="http://localhost") as app,
-        app.websocket_connect("/v1/realtime") as ws,
+        app.websocket_connect(URL) as ws,
     ):
         ws.send_json({"type": "session.update", "session": session})
         for _ in range(2):

@@ -10,7 +10,15 @@ from cyllama.errors import SchemaError
 from cyllama.server.fields.sampling import TEXT, one_of
 from cyllama.server.http.errors import http_error
 
-__all__ = ["BETA_FORMATS", "DELAYS", "FORMATS", "PROVISIONAL", "SAMPLE_RATES", "check_session"]
+__all__ = [
+    "BETA_FORMATS",
+    "DELAYS",
+    "FORMATS",
+    "PROVISIONAL",
+    "SAMPLE_RATES",
+    "TRANSCRIPTION_PATHS",
+    "check_session",
+]
 
 FORMATS = {"audio/pcm": "PCM_16", "audio/pcmu": "ULAW", "audio/pcma": "ALAW"}
 """Formats of the audio: libsndfile's names."""
@@ -19,6 +27,8 @@ SAMPLE_RATES = {"audio/pcm": 24_000, "audio/pcmu": 8_000, "audio/pcma": 8_000}
 """Sample rates of the formats in Hz; that of ``audio/pcm`` can be changed."""
 DELAYS = {"minimal": 0.5, "low": 1.0, "medium": 2.0, "high": 4.0, "xhigh": 8.0}
 """Seconds of new audio after which the text is updated while a person speaks."""
+TRANSCRIPTION_PATHS = {False: "session.audio.input.transcription", True: "session.input_audio_transcription"}
+"""Place of the settings of the transcription, in the present form and in the beta form."""
 PROVISIONAL = "item.input_audio_transcription.provisional"
 """A value of ``include`` that is not OpenAI's: send text that later audio can change."""
 
@@ -27,7 +37,7 @@ def _object(**fields: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": ["object", "null"], "properties": fields, "additionalProperties": False}
 
 
-UNSUPPORTED = {"enum": [None]}
+UNSUPPORTED = {"type": "null"}
 OFF = {"enum": [False, None]}
 STRING = {"type": ["string", "null"]}
 NAMES = {"type": ["array", "null"], "items": TEXT}

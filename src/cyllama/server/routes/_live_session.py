@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 import soxr
+from starlette.exceptions import HTTPException
 
 from cyllama.errors import CancelledError
 from cyllama.media.audio import SAMPLE_RATE
 from cyllama.media.encoded import decode_base64
-from cyllama.server.http.errors import http_error, to_http_error
+from cyllama.server.fields.realtime import TRANSCRIPTION_PATHS
+from cyllama.server.http.errors import error_body, http_error, to_http_error
 from cyllama.server.http.response_stream import ResponseStream
 from cyllama.server.http.task import CancelReason
 from cyllama.server.protocols.realtime import EventWriter, Settings, new_id, parse_event
@@ -187,17 +189,22 @@ class _Handler:
             raise http_error(400, f"{name} is missing", param=name)
 
     def _update(self, session: object) -> None:
-        self._change(self._settings.updated(session, False))
+        self._change(self._settings.updated(session, False), TRANSCRIPTION_PATHS[False])
 
     def _update_beta(self, session: object) -> None:
         self._events.is_beta = True
-        self._change(self._settings.updated(session, True))
+        self._change(self._settings.updated(session, True), TRANSCRIPTION_PATHS[True])
 
-    def _change(self, settings: Settings) -> None:
+    def _change(self, settings: Settings, path: str) -> None:
         if settings.language is not None and settings.language.casefold() not in _language_names():
             message = f"language is {settings.language!r:.100}, expected a code such as 'en'"
-            raise http_error(400, message, param="language")
-        self._use(settings)
+            raise http_error(400, message, param=f"{path}.language")
+        try:
+            self._use(settings)
+        except HTTPException as error:
+            body = error_body(error)
+            param = f"{path}.model" if body["param"] == "model" else body["param"]
+            raise http_error(error.status_code, body["message"], param=param, code=body["code"]) from None
         self._events.session("updated", self._settings, self._session_id)
 
     def _use(self, settings: Settings) -> None:
