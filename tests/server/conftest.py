@@ -10,6 +10,7 @@ import pytest
 from data.sounds import JFK
 from openai import OpenAI
 from PIL import Image
+from server.live import SPEECH, LiveClient, live_client
 from server.running import ENDLESS, Server, running_server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,6 +152,26 @@ def tiny_server(endless: Path) -> Iterator[Server]:
     limits += ["--max-connections", 40, "--max-send-seconds", 2]
     with running_server("--config", endless, *limits) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def low_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Start a server with one speech model and low limits."""
+    file = tmp_path_factory.mktemp("live") / "models.toml"
+    file.write_text(SPEECH)
+    limits = ["--max-live-sessions", 6, "--max-live-bytes", 300_000, "--max-send-seconds", 1]
+    with running_server("--config", file, *limits, "--max-client-connections", 8) as found:
+        yield found
+        assert found.process.poll() is None, "".join(found.errors)
+        assert not [line for line in found.errors if "Traceback" in line], "".join(found.errors)
+
+
+@pytest.fixture
+def low(low_server: Server) -> Iterator[LiveClient]:
+    """Open a session of live transcription; it must end by itself when the client has gone."""
+    with live_client(low_server) as found:
+        yield found
+    low_server.wait_until(lambda: low_server.metric("cyllama_live_sessions") == 0)
 
 
 @pytest.fixture(scope="session")

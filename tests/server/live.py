@@ -10,23 +10,52 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import soundfile
 import soxr
-from data.sounds import encoded
+from data.sounds import JFK, encoded
 from server.running import Server
+from starlette.testclient import TestClient
 from websockets.sync.client import ClientConnection, connect
 
-__all__ = ["TRANSCRIPTION", "LiveClient", "as_base64", "live_client", "words"]
+from cyllama.server import ModelEntry, ServerConfig, create_app
+
+__all__ = [
+    "RATE",
+    "SPEECH",
+    "TRANSCRIPTION",
+    "URL",
+    "LiveClient",
+    "as_base64",
+    "live_client",
+    "local_app",
+    "recording",
+    "words",
+]
 
 RATE = 24_000
 CHUNK = 64_000  # characters of base64, whole samples
 SECONDS = 120.0  # longest wait for an event
+URL = "ws://localhost/v1/realtime"
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
+
+SPEECH = """
+[models.speech]
+kind = "whisper"
+model = "tiny.en"
+aliases = ["whisper-1"]
+"""
 
 
 def as_base64(samples: npt.NDArray[np.float32], rate: int, new_rate: int = RATE, subtype: str = "PCM_16") -> str:
     """Return samples as the ``audio`` of an event."""
     found = samples if rate == new_rate else soxr.resample(samples, rate, new_rate)
     return base64.b64encode(encoded(found, new_rate, "RAW", subtype)).decode()
+
+
+def recording(name: str) -> npt.NDArray[np.float32]:
+    """Return a recording as samples of 16 kHz."""
+    samples, rate = soundfile.read(JFK.with_name(f"{name}.flac"), dtype="float32")
+    return np.asarray(soxr.resample(samples, rate, 16_000), np.float32)
 
 
 def words(text: str) -> list[str]:
@@ -79,3 +108,9 @@ def live_client(server: Server, query: str = "", **options: Any) -> Iterator[Liv
         client = LiveClient(connection)
         assert client.receive()["type"] in ("session.created", "transcription_session.created")
         yield client
+
+
+def local_app(**settings: Any) -> TestClient:
+    """Return a client of an application in this process, which loads no model."""
+    entries = [ModelEntry(name=name, kind="whisper", model="tiny.en") for name in ("one", "two")]
+    return TestClient(create_app(ServerConfig(models=entries, **settings)), base_url="http://localhost")
