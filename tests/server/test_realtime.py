@@ -208,6 +208,9 @@ def test_refuses_what_it_does_not_support_by_name(low: LiveClient) -> None:
         low.send("session.update", session=session, event_id="mine")
         error = low.receive()["error"]
         assert (error["param"], error["event_id"], error["type"]) == (param, "mine", "invalid_request_error")
+    for language, code in (("en-US", "en"), ("zh_CN", "zh"), ("German", "german"), ("auto", None), ("", None)):
+        event = low.update(transcription={"language": language})
+        assert event["session"]["audio"]["input"]["transcription"]["language"] == code
     settings = low.update()["session"]["audio"]["input"]
     assert settings["turn_detection"] == {
         "type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 300, "silence_duration_ms": 500,

@@ -8,6 +8,7 @@ import io
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -196,11 +197,8 @@ class _Handler:
         self._change(self._settings.updated(session, True), TRANSCRIPTION_PATHS[True])
 
     def _change(self, settings: Settings, path: str) -> None:
-        if settings.language is not None and settings.language.casefold() not in _language_names():
-            message = f"language is {settings.language!r:.100}, expected a code such as 'en'"
-            raise http_error(400, message, param=f"{path}.language")
         try:
-            self._use(settings)
+            self._use(replace(settings, language=_language_code(settings.language, f"{path}.language")))
         except HTTPException as error:
             body = error_body(error)
             param = f"{path}.model" if body["param"] == "model" else body["param"]
@@ -320,6 +318,16 @@ def _resampler(rate: int) -> soxr.ResampleStream | None:
     return None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
 
 
-def _language_names() -> set[str]:
+def _language_code(language: str | None, param: str) -> str | None:
+    """Return a language without its region; None if the model finds it.
+
+    Raises
+    ------
+    HTTPException
+        400 if there is no such language.
+    """
     known = languages()
-    return {"auto", *known, *known.values()}
+    base = (language or "auto").casefold().replace("_", "-").split("-")[0].strip()
+    if base not in {"auto", *known, *known.values()}:
+        raise http_error(400, f"language is {language!r:.100}, expected a code such as 'en'", param=param)
+    return None if base == "auto" else base
