@@ -12,6 +12,7 @@ NAMES = (
     "startup",
     "transcription",
     "accuracy",
+    "speech_times",
     "diffusion",
     "serving",
     "first_event",

@@ -25,7 +25,7 @@ def talk() -> Transcription:
         Token(11, b",", 0.8, -0.22, 1.2, 1.5, None),
     )
     first = segment(
-        0, 0.0, 1.5, " Hello there,", tokens=tokens, words=(word(0, 0.5, " Hello"), word(0.5, 1.5, " there,")),
+        0, 0.0, 1.5, " Hello there,", tokens=(15947, 456, 11), token_details=tokens, words=(word(0, 0.5, " Hello"), word(0.5, 1.5, " there,")),
         avg_logprob=-0.12, compression_ratio=0.6, no_speech_prob=0.01, temperature=0.2,
     )  # fmt: skip
     words = (word(1.5, 2, " friends"), word(2, 2.2, " &"), word(2.2, 3.4995, " <others>."))

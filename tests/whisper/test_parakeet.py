@@ -177,7 +177,7 @@ def test_tokens_and_times_equal_parakeet_cli(
         if int(id) > 2  # without control tokens
     ]
     result = whisper(wav_files[name], n_threads=1, word_timestamps=True)
-    found = [token for segment in result.segments for token in segment.tokens]
+    found = [token for segment in result.segments for token in segment.token_details]
     assert [token.id for token in found] == [id for id, _, _, _ in wanted]
     assert [token.probability for token in found] == pytest.approx([p for _, p, _, _ in wanted], abs=1e-4)
     assert [token.start for token in found] == pytest.approx([min(t0, result.duration) for _, _, t0, _ in wanted])
@@ -395,7 +395,7 @@ def test_context_of_the_previous_chunk_changes_the_text(whisper: Whisper) -> Non
 def test_clips_are_transcribed_alone(whisper: Whisper) -> None:
     result = whisper(JFK, clip_timestamps="2,5,7,9", n_threads=1)
     assert len(result.segments) == 2
-    assert all(2 <= token.start <= 9 and not 5 < token.start < 7 for s in result.segments for token in s.tokens)
+    assert all(2 <= token.start <= 9 and not 5 < token.start < 7 for s in result.segments for token in s.token_details)
     part = whisper(jfk_float32()[2 * 16_000 : 5 * 16_000], n_threads=1)
     assert result.segments[0].text == part.segments[0].text
 

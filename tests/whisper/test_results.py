@@ -36,7 +36,9 @@ def test_fields_are_those_of_faster_whisper() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("record", [talk().segments[0], talk().words[0], talk().segments[0].tokens[0], INFO, talk()])
+@pytest.mark.parametrize(
+    "record", [talk().segments[0], talk().words[0], talk().segments[0].token_details[0], INFO, talk()]
+)
 def test_results_are_immutable(record: object) -> None:
     name = dataclasses.fields(record)[0].name  # type: ignore[arg-type]
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -137,7 +139,7 @@ def test_repr_is_short() -> None:
     assert repr(talk()) == "Transcription('Hello there, friends & <others>.', 'en', 3.50 s, 2 segments)"
     assert repr(talk().segments[0]) == "Segment(0, 0.00-1.50 s, ' Hello there,')"
     assert repr(talk().words[0]) == "Word(0.00-0.50 s, ' Hello', p=0.90)"
-    assert repr(talk().segments[0].tokens[0]) == "Token(15947, ' Hello', p=0.95)"
+    assert repr(talk().segments[0].token_details[0]) == "Token(15947, ' Hello', p=0.95)"
     assert repr(INFO) == "TranscriptionInfo('en', p=0.98, 3.50 s)"
     assert repr(DetectedLanguage("fr", 0.5, (("fr", 0.5),))) == "DetectedLanguage('fr', p=0.50)"
     long = Transcription((segment(0, 0, 1, "word " * 1000),), INFO)

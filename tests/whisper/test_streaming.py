@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 import numpy as np
 import pytest
 from data.sounds import jfk_float32, jfk_int16
 from data.speech import JFK as JFK_TEXT
 from data.speech import word_error_rate, words
 
-from cyllama.errors import ClosedError
-from cyllama.whisper import StreamedSegment, StreamingTranscriber, Whisper
+from cyllama.errors import CancelledError, ClosedError
+from cyllama.whisper import Segment, StreamedSegment, StreamingTranscriber, Transcription, TranscriptionInfo, Whisper
 
 TENTH = 1600  # samples of 100 ms
 
@@ -34,7 +37,7 @@ def test_final_segments_are_the_text_of_the_recording(whisper: Whisper) -> None:
     assert list(stream) == found and list(stream) == []
     assert stream.duration == pytest.approx(11.0)
     assert repr(stream) == "StreamingTranscriber(Whisper('tiny.en', whisper), 11.00 s, flushed)"
-    assert repr(final[0]).startswith("StreamedSegment(Segment(0, 0.00-") and repr(final[0]).endswith(", final)")
+    assert repr(final[0]).startswith("StreamedSegment(Segment(0, 0.3") and repr(final[0]).endswith(", final)")
 
 
 def test_pending_audio_is_limited(whisper: Whisper) -> None:
@@ -67,6 +70,65 @@ def test_silence_is_dropped(whisper: Whisper) -> None:
     stream = StreamingTranscriber(whisper, step=5.0, vad_filter=True)
     found = feed_all(stream, np.zeros(60 * 16_000, np.float32), 16_000)
     assert found == [] and stream.duration == pytest.approx(60)
+
+
+def test_silence_of_a_whole_step_has_no_segments(whisper: Whisper) -> None:
+    stream = StreamingTranscriber(whisper, step=28.0, vad_filter=True)
+    assert feed_all(stream, np.zeros(28 * 16_000, np.float32), 16_000) == []
+
+
+def test_cancelled_audio_is_transcribed_later(whisper: Whisper) -> None:
+    stream = StreamingTranscriber(whisper, step=2.0)
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(CancelledError):
+        stream.feed(jfk_float32(), cancel=stop)
+    assert stream.duration == pytest.approx(11.0)
+    stream.flush()
+    final = [part for part in stream if part.final]
+    assert words("".join(part.text for part in final)) == words(JFK_TEXT)
+
+
+class Recorder:
+    """Stands for a `Whisper`: keeps the options of each call, and returns a segment for each."""
+
+    architecture = "whisper"
+
+    def __init__(self, whisper: Whisper) -> None:
+        self.check_options, self.prompt_tokens = whisper.check_options, whisper.prompt_tokens
+        self.prompts: list[object] = []
+
+    def __call__(self, samples: np.ndarray, **options: object) -> Transcription:
+        self.prompts.append(options["initial_prompt"])
+        part = Segment(0, 0, 0.0, 0.5, " text", tokens=(7, 8))
+        return Transcription((part,), TranscriptionInfo("en", 1.0, 4.0, 4.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "first", "second"),
+    [
+        ({}, None, [7, 8]),
+        ({"initial_prompt": [464, 3096]}, [464, 3096], [464, 3096, 7, 8]),
+        ({"prompt": [464]}, [464], [464, 7, 8]),
+        ({"initial_prompt": [464], "condition_on_previous_text": False}, [464], [464]),
+    ],
+)
+def test_prompt_of_each_step(whisper: Whisper, options: dict[str, Any], first: object, second: object) -> None:
+    recorder = Recorder(whisper)
+    stream = StreamingTranscriber(recorder, step=4.0, **options)  # type: ignore[arg-type]
+    stream.feed(np.zeros(8 * 16_000, np.float32))
+    assert recorder.prompts == [first, second]
+
+
+def test_long_prompt_stays(whisper: Whisper) -> None:
+    recorder, prompt = Recorder(whisper), "A long prompt of many words. " * 20
+    stream = StreamingTranscriber(recorder, step=4.0, initial_prompt=prompt)  # type: ignore[arg-type]
+    stream.feed(np.zeros(12 * 16_000, np.float32))
+    assert recorder.prompts == [
+        prompt,
+        [*whisper.prompt_tokens(prompt), 7, 8],
+        [*whisper.prompt_tokens(prompt), 7, 8, 7, 8],
+    ]
 
 
 def test_rejects_invalid_options_and_samples(whisper: Whisper) -> None:

@@ -10,9 +10,9 @@ from cyllama.whisper._word_timestamps import join_words
 from cyllama.whisper.results import Token
 
 
-def token(raw: bytes | str, start: float | None, end: float | None, p: float = 0.5, dtw: float | None = None) -> Token:
+def token(raw: bytes | str, start: float | None, end: float | None, p: float = 0.5) -> Token:
     data = raw if isinstance(raw, bytes) else raw.encode()
-    return Token(len(data), data, p, math.log(p), start, end, dtw)
+    return Token(len(data), data, p, math.log(p), start, end)
 
 
 def test_joins_tokens_into_words() -> None:
@@ -50,12 +50,6 @@ def test_times_are_ordered_and_within_the_segment() -> None:
     words = join_words(tokens, "en", 1.0, 2.5)
     times = [time for word in words for time in (word.start, word.end)]
     assert times == sorted(times) and times[0] >= 1.0 and times[-1] <= 2.5
-
-
-def test_aligned_times_take_precedence() -> None:
-    tokens = [token(" a", 0.0, 0.1, dtw=0.3), token(" b", 0.1, 0.2, dtw=0.7)]
-    words = join_words(tokens, "en", 0.0, 1.0)
-    assert [(word.start, word.end) for word in words] == [(0.3, 0.7), (0.7, 1.0)]
 
 
 def test_no_tokens_give_no_words() -> None:

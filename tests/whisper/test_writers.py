@@ -169,7 +169,7 @@ def test_json_full_groups_tokens_of_a_character() -> None:
     raw = "日é!".encode()
     tokens = [Token(i, raw[i : i + 1], 0.5, -0.7, i / 10, (i + 1) / 10) for i in range(len(raw))]
     bad = Token(99, b"\xff", 0.1, float("-inf"))
-    talk = Transcription((segment(0, 0, 1, "日é!", tokens=(*tokens, bad, Token(100, b"\xe6", 0.1, -1))),), INFO)
+    talk = Transcription((segment(0, 0, 1, "日é!", token_details=(*tokens, bad, Token(100, b"\xe6", 0.1, -1))),), INFO)
     found = json.loads(talk.to_text("json-full"))["transcription"][0]["tokens"]
     assert [token["text"] for token in found] == ["日", "é", "!", "\ufffd", "\ufffd"]
     assert [token["id"] for token in found] == [0, 3, 5, 99, 100]

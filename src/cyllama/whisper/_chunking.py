@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -178,6 +180,8 @@ def find_speech(chunks: Iterable[Chunk], detect: Callable[[Samples], list[Speech
 def speech_chunks(stream: AudioStream, speech: list[SpeechRange], seconds: float = CHUNK_SECONDS) -> Iterator[Chunk]:
     """Join ranges of speech into chunks of at most `seconds`; a longer range is a chunk of its own.
 
+    Ranges of different clips of the stream are not joined.
+
     Parameters
     ----------
     stream : AudioStream
@@ -189,9 +193,10 @@ def speech_chunks(stream: AudioStream, speech: list[SpeechRange], seconds: float
     reader = RangeReader(stream)
     group: list[SpeechRange] = []
     length = 0.0
+    ends = [math.inf if end is None else end for _, end in stream.clips]
     for start, end in speech:
         more = end - start + OVERLAP_SECONDS + GAP_SECONDS
-        if group and length + more > seconds:
+        if group and (length + more > seconds or bisect_right(ends, start) != bisect_right(ends, group[-1][0])):
             yield _join_ranges(reader, group)
             group, length = [], 0.0
         group.append((start, end))

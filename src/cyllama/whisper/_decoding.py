@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
@@ -12,16 +12,13 @@ from typing import Any, Generic, Protocol, TypeVar
 from cyllama._cancel import AnyCancel, Cancel
 from cyllama.whisper._chunking import Chunk
 from cyllama.whisper._parakeet_state import ParakeetState
-from cyllama.whisper._segments import Segment, Token, Word, compression_ratio
-from cyllama.whisper._state import WhisperState, WhisperToken
-from cyllama.whisper._word_timestamps import join_text, join_words
+from cyllama.whisper._segment_builder import CENTISECONDS, EngineSegment, SegmentBuilder
+from cyllama.whisper._segments import Segment
+from cyllama.whisper._state import WhisperState
 from cyllama.whisper.options import TranscribeOptions
 from cyllama.whisper.params import WhisperFullParams
 
-__all__ = ["CENTISECONDS", "ChunkDecoder", "OnProgress", "OnSegment", "WhisperDecoder", "decode", "decode_parallel",
-           "make_segment"]  # fmt: skip
-
-CENTISECONDS = 100.0
+__all__ = ["ChunkDecoder", "OnProgress", "OnSegment", "WhisperDecoder", "decode", "decode_parallel"]
 
 State = TypeVar("State", WhisperState, ParakeetState)
 OnSegment = Callable[[Segment], object]
@@ -52,28 +49,6 @@ class ChunkDecoder(Protocol, Generic[State]):
         **changes: Any,
     ) -> None:
         """Transcribe a chunk; call `on_segment` with each segment."""
-
-
-def make_segment(
-    tokens: Sequence[Token], chunk: Chunk, start: float, end: float, language: str, options: TranscribeOptions
-) -> Segment:
-    """Return a segment of `tokens`, with words if `options` has ``word_timestamps``."""
-    words: tuple[Word, ...] | None = None
-    if options.word_timestamps:
-        prepended, appended = options.prepend_punctuations, options.append_punctuations
-        words = join_words(tokens, language, start, end, prepended=prepended, appended=appended)
-    text = join_text(tokens)
-    return Segment(
-        id=0,
-        seek=round(chunk.start * CENTISECONDS),
-        start=start,
-        end=end,
-        text=text,
-        tokens=tuple(tokens),
-        words=words,
-        avg_logprob=sum(token.logprob for token in tokens) / max(1, len(tokens)),
-        compression_ratio=compression_ratio(text),
-    )
 
 
 @dataclass(frozen=True)
@@ -117,40 +92,33 @@ class WhisperDecoder:
         **changes: Any,
     ) -> None:
         """Transcribe a chunk; call `on_segment` with each segment."""
+        builder = SegmentBuilder(chunk, self.options, self.language)
 
         def new_segments(first: int, last: int) -> None:
-            for i in range(first, last):
-                segment = self._segment(state, i, chunk)
-                if segment.text:
-                    on_segment(segment)
+            for segment in builder.build([self._segment(state, i) for i in range(first, last)]):
+                on_segment(segment)
 
-        params = replace(self.params, new_segment_callback=new_segments, progress_callback=on_progress, **changes)
+        params = replace(
+            self.params,
+            new_segment_callback=new_segments,
+            progress_callback=on_progress,
+            token_timestamps=builder.needs_words,
+            max_len=None,  # the builder splits segments, as their words have better times
+            split_on_word=None,
+            **changes,
+        )
         state.full(chunk.samples, params, cancel=cancel)
 
-    def _segment(self, state: WhisperState, i: int, chunk: Chunk) -> Segment:
-        """Return segment `i` of a state, with times in the audio."""
-        timed = bool(self.params.token_timestamps)
-        tokens = [_make_token(data, chunk, timed) for data in state.get_tokens(i) if data.id < self.first_special]
-        start = chunk.start_time(state.get_segment_t0(i) / CENTISECONDS)
-        end = max(start, chunk.end_time(state.get_segment_t1(i) / CENTISECONDS))
-        return replace(
-            make_segment(tokens, chunk, start, end, self.language, self.options),
+    def _segment(self, state: WhisperState, i: int) -> EngineSegment:
+        """Return segment `i` of a state."""
+        return EngineSegment(
+            tokens=[data for data in state.get_tokens(i) if data.id < self.first_special],
+            start=state.get_segment_t0(i) / CENTISECONDS,
+            end=state.get_segment_t1(i) / CENTISECONDS,
             no_speech_prob=state.get_segment_no_speech_prob(i),
+            temperature=round(state.get_segment_temperature(i), 4),  # it is a float32
             speaker_turn=state.get_segment_speaker_turn_next(i),
         )
-
-
-def _make_token(data: WhisperToken, chunk: Chunk, timed: bool) -> Token:
-    """Return a token with times in the audio."""
-    return Token(
-        id=data.id,
-        raw=data.text,
-        probability=data.p,
-        logprob=data.plog,
-        start=chunk.start_time(data.t0 / CENTISECONDS) if timed else None,
-        end=chunk.end_time(data.t1 / CENTISECONDS) if timed else None,
-        dtw=chunk.start_time(data.t_dtw / CENTISECONDS) if data.t_dtw >= 0 else None,
-    )
 
 
 class _SegmentCounter:

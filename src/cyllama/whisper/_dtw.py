@@ -17,15 +17,16 @@ SIZES = {4: "tiny", 6: "base", 12: "small", 24: "medium"}  # by the layers of th
 LARGE, TURBO_TEXT_LAYERS, LARGE_V3_MELS = 32, 4, 128
 
 
-def context_params(head: bytes, dtw: bool | str, params: Mapping[str, Any]) -> WhisperContextParams:
+def context_params(head: bytes, dtw: bool | str | None, params: Mapping[str, Any]) -> WhisperContextParams:
     """Return the parameters for loading a Whisper model.
 
     Parameters
     ----------
     head : bytes
         The first bytes of the file.
-    dtw : bool or str
-        Name of the alignment heads, or True for those of the model, or False for no alignment.
+    dtw : bool, str or None
+        Name of the alignment heads; True for those of the model; False for no alignment; None as True, unless `params`
+        has alignment heads.
     params : mapping
         Other fields of `WhisperContextParams`.
 
@@ -34,26 +35,26 @@ def context_params(head: bytes, dtw: bool | str, params: Mapping[str, Any]) -> W
     TypeError
         A field is unknown.
     ValueError
-        The alignment heads of the model are unknown.
+        The name of the alignment heads is unknown.
     """
-    if not dtw:
+    if dtw is False or (dtw is None and any(name.startswith("dtw_") for name in params)):
         return WhisperContextParams(**params)
-    preset = _find_preset(head) if dtw is True else dtw
-    return WhisperContextParams(dtw_token_timestamps=True, dtw_aheads_preset=preset, **params)
+    heads = {"dtw_aheads_preset": dtw} if isinstance(dtw, str) else _find_heads(head)
+    return WhisperContextParams(dtw_token_timestamps=True, **heads, **params)
 
 
-def _find_preset(head: bytes) -> str:
+def _find_heads(head: bytes) -> dict[str, Any]:
+    """Return the alignment heads of a model by its header."""
     if len(head) < 48 or struct.unpack_from("<I", head)[0] != MAGIC:
-        return "tiny"  # not a model: loading reports the reason
+        return {"dtw_aheads_preset": "tiny"}  # not a model: loading reports the reason
     numbers = struct.unpack_from("<11i", head, 4)
     english = ".en" if numbers[N_VOCAB] <= ENGLISH_ONLY_VOCAB else ""
     layers = numbers[N_AUDIO_LAYER]
-    if layers in SIZES:
-        return SIZES[layers] + english
+    if layers in SIZES and numbers[N_TEXT_LAYER] == layers:
+        return {"dtw_aheads_preset": SIZES[layers] + english}
     if layers == LARGE and numbers[N_TEXT_LAYER] == TURBO_TEXT_LAYERS:
-        return "large.v3.turbo"
-    if layers == LARGE and numbers[N_MELS] >= LARGE_V3_MELS:
-        return "large.v3"
-    raise ValueError(
-        "dtw is True, but the alignment heads of this model are unknown, expected a name such as 'large.v2'"
-    )
+        return {"dtw_aheads_preset": "large.v3.turbo"}
+    if layers == LARGE and numbers[N_TEXT_LAYER] == LARGE:
+        # v1 and v2 have the same header; there are few copies of v1
+        return {"dtw_aheads_preset": "large.v3" if numbers[N_MELS] >= LARGE_V3_MELS else "large.v2"}
+    return {"dtw_aheads_preset": "n_top_most", "dtw_n_top": 1}  # a distilled model

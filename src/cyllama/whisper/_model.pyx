@@ -46,8 +46,6 @@ cdef lib.whisper_context_params _c_params(object params, vector[lib.whisper_ahea
     cdef lib.whisper_context_params c_params = lib.whisper_context_default_params()
     cdef lib.whisper_ahead head
     fill_WhisperContextParams(checked(params, WhisperContextParams), &c_params, None)
-    if params.dtw_token_timestamps:
-        c_params.flash_attn = False  # the engine turns alignment off otherwise
     set_enum(c_params.dtw_aheads_preset, AHEADS_PRESETS.index(params.dtw_aheads_preset or "none"))
     for layer, number in params.dtw_aheads or ():
         head.n_text_layer = layer

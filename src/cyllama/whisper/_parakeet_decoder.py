@@ -12,12 +12,13 @@ from typing import Any
 from cyllama._cancel import Cancel
 from cyllama.errors import UnsupportedError
 from cyllama.whisper._chunking import Chunk
-from cyllama.whisper._decoding import CENTISECONDS, OnProgress, OnSegment, make_segment
+from cyllama.whisper._decoding import OnProgress, OnSegment
 from cyllama.whisper._model_source import MAGIC
 from cyllama.whisper._parakeet import ParakeetContext
 from cyllama.whisper._parakeet_state import ParakeetState, ParakeetToken
-from cyllama.whisper._segments import Segment, Token
-from cyllama.whisper._word_timestamps import join_text
+from cyllama.whisper._segment_builder import CENTISECONDS, make_segment
+from cyllama.whisper._segments import Segment, Token, Word
+from cyllama.whisper._word_timestamps import join_text, join_words
 from cyllama.whisper.options import TranscribeOptions
 from cyllama.whisper.params import ParakeetContextParams, ParakeetFullParams, WhisperContextParams
 
@@ -108,7 +109,7 @@ def is_parakeet(head: bytes) -> bool:
     return sum(properties) >= 2
 
 
-def parakeet_context_params(dtw: bool | str, params: Mapping[str, Any]) -> ParakeetContextParams:
+def parakeet_context_params(dtw: bool | str | None, params: Mapping[str, Any]) -> ParakeetContextParams:
     """Return the parameters for loading a Parakeet model.
 
     Raises
@@ -235,7 +236,16 @@ class ParakeetDecoder:
             start, end = group[0].start or 0.0, group[-1].end or 0.0
             if self.options.without_timestamps:
                 start, end = chunk.start, chunk.end
-            yield make_segment(group, chunk, start, max(start, end), UNKNOWN_LANGUAGE, self.options)
+            end = max(start, end)
+            yield make_segment(group, chunk, start, end, self._words(group, start, end))
+
+    def _words(self, tokens: Sequence[Token], start: float, end: float) -> tuple[Word, ...] | None:
+        """Return the words of a segment, with ``word_timestamps``."""
+        options = self.options
+        if not options.word_timestamps:
+            return None
+        prepended, appended = options.prepend_punctuations, options.append_punctuations
+        return join_words(tokens, UNKNOWN_LANGUAGE, start, end, prepended=prepended, appended=appended)
 
 
 def _make_token(data: ParakeetToken, chunk: Chunk) -> Token:

@@ -63,7 +63,7 @@ class Token(Record):
     start, end : float or None
         In seconds, with token timestamps.
     dtw : float or None
-        Time in seconds by alignment (dynamic time warping), if enabled.
+        End of the token in seconds by alignment (dynamic time warping), before it is moved out of a pause.
     """
 
     id: int
@@ -97,8 +97,8 @@ class Segment(Record):
         In seconds.
     text : str
         Text, including the space before it; equal to the joined words.
-    tokens : tuple of Token
-        Without timestamps and other special tokens.
+    tokens : tuple of int
+        Ids of the tokens, without timestamps and other special tokens.
     avg_logprob : float
         Mean log-probability of the tokens.
     compression_ratio : float
@@ -108,9 +108,11 @@ class Segment(Record):
     words : tuple of Word or None
         None without ``word_timestamps``.
     temperature : float or None
-        Sampling temperature; None if unknown.
+        Sampling temperature; None with a Parakeet model.
     speaker_turn : bool
         Whether the speaker changes after the segment (models trained for it).
+    token_details : tuple of Token
+        The tokens with their text, probability and times.
     """
 
     id: int
@@ -118,13 +120,14 @@ class Segment(Record):
     start: float
     end: float
     text: str
-    tokens: tuple[Token, ...] = ()
+    tokens: tuple[int, ...] = ()
     avg_logprob: float = math.nan
     compression_ratio: float = math.nan
     no_speech_prob: float = math.nan
     words: tuple[Word, ...] | None = None
     temperature: float | None = None
     speaker_turn: bool = False
+    token_details: tuple[Token, ...] = ()
 
     def __repr__(self) -> str:
         return f"Segment({self.id}, {self.start:.2f}-{self.end:.2f} s, {shorten(self.text)})"
@@ -140,7 +143,7 @@ class Segment(Record):
             "start": self.start,
             "end": self.end,
             "text": self.text,
-            "tokens": [token.id for token in self.tokens],
+            "tokens": list(self.tokens),
             "temperature": self.temperature,
             "avg_logprob": finite(self.avg_logprob),
             "compression_ratio": finite(self.compression_ratio),

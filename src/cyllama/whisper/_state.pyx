@@ -575,6 +575,14 @@ cdef class WhisperState(BaseState):
         cdef int i = self._segment(i_segment)
         return lib.whisper_full_get_segment_no_speech_prob_from_state(self._ptr, i)
 
+    def get_segment_temperature(self, i_segment: int) -> float:
+        """Return the temperature at which a segment was sampled.
+
+        Source: ``whisper_full_get_segment_temperature_from_state``, whisper.h (patched).
+        """
+        cdef int i = self._segment(i_segment)
+        return lib.whisper_full_get_segment_temperature_from_state(self._ptr, i)
+
     def get_segment_speaker_turn_next(self, i_segment: int) -> bool:
         """Return whether the speaker changes after a segment (with ``tdrz_enable``).
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cyllama.whisper._segments import Token, Word
 
-__all__ = ["APPENDED", "PREPENDED", "join_text", "join_words"]
+__all__ = ["APPENDED", "PREPENDED", "group_words", "join_text", "join_words", "make_word"]
 
 PREPENDED = "\"'“¿([{-"  # punctuation that belongs to the next word
 APPENDED = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001 - punctuation that belongs to the previous word
@@ -29,7 +29,7 @@ def join_words(
     Parameters
     ----------
     tokens : sequence of Token
-        Tokens of the segment. Times of the alignment (`dtw`) take precedence.
+        Tokens of the segment.
     language : str
         Code of the language.
     start, end : float
@@ -42,22 +42,26 @@ def join_words(
     tuple of Word
         Joined, they are the text. Their times do not decrease.
     """
-    groups = _merge_punctuation(_group_tokens(tokens, language), prepended, appended)
     words: list[Word] = []
     previous_end = start
-    for i, group in enumerate(groups):
+    for group in group_words(tokens, language, prepended=prepended, appended=appended):
         first, last = group[0], group[-1]
-        if first.dtw is not None:
-            following = groups[i + 1][0].dtw if i + 1 < len(groups) else end
-            begins, ends = first.dtw, end if following is None else following
-        else:
-            begins = start if first.start is None else first.start
-            ends = end if last.end is None else last.end
+        begins = start if first.start is None else first.start
+        ends = end if last.end is None else last.end
         begins = min(max(begins, previous_end), end)
         previous_end = min(max(ends, begins), end)
-        probability = sum(token.probability for token in group) / len(group)
-        words.append(Word(begins, previous_end, join_text(group), probability))
+        words.append(make_word(group, begins, previous_end))
     return tuple(words)
+
+
+def make_word(tokens: Sequence[Token], start: float, end: float) -> Word:
+    """Return the word of some tokens."""
+    return Word(start, end, join_text(tokens), sum(token.probability for token in tokens) / len(tokens))
+
+
+def group_words(tokens: Sequence[Token], language: str, *, prepended: str, appended: str) -> list[list[Token]]:
+    """Group tokens into words, with the punctuation that belongs to them."""
+    return _merge_punctuation(_group_tokens(tokens, language), prepended, appended)
 
 
 def join_text(tokens: Sequence[Token]) -> str:

@@ -281,3 +281,4 @@ cdef extern from "whisper.h" nogil:
     const char * whisper_bench_ggml_mul_mat_str(int n_threads) except +translate_exception
     void whisper_log_set(ggml_log_callback log_callback, void * user_data) noexcept
     float whisper_full_get_segment_no_speech_prob_from_state(whisper_state * state, int i_segment) noexcept
+    float whisper_full_get_segment_temperature_from_state(whisper_state * state, int i_segment) noexcept

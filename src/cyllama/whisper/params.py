@@ -52,9 +52,9 @@ class WhisperContextParams(Params, c="whisper_context_params"):
     """Parameters for loading a model (``whisper_context_params``, whisper.h)."""
 
     use_gpu: bool | None = param("compute on a GPU if there is one")
-    flash_attn: bool | None = param("flash attention; default: on, but off with dtw_token_timestamps")
+    flash_attn: bool | None = param("flash attention; default: on")
     gpu_device: int | None = param("number of the GPU", low=0, high=1023)
-    dtw_token_timestamps: bool | None = param("times of tokens by dynamic time warping; needs heads")
+    dtw_token_timestamps: bool | None = param("align tokens where token_timestamps is set; needs alignment heads")
     dtw_aheads_preset: str | None = param("model that the alignment heads are for", choices=AHEADS_PRESETS, c=None)
     dtw_n_top: int | None = param("use all heads of this many last text layers (preset n_top_most)", low=1, high=48)
     dtw_aheads: Sequence[tuple[int, int]] | None = param("heads as (text layer, head) (preset custom)", c=None)
@@ -63,8 +63,6 @@ class WhisperContextParams(Params, c="whisper_context_params"):
     def _check_together(self) -> None:
         preset = self.dtw_aheads_preset or "none"
         if self.dtw_token_timestamps:
-            if self.flash_attn:
-                raise ValueError("flash_attn and dtw_token_timestamps exclude each other")
             if preset == "none":
                 known = ", ".join(AHEADS_PRESETS[1:])
                 raise ValueError(f"dtw_token_timestamps needs dtw_aheads_preset: one of {known}")

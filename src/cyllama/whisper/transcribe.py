@@ -128,12 +128,11 @@ class Whisper:
     Parameters
     ----------
     model : str, path, bytes or binary file object
-        A name of `cyllama.models` (``"tiny.en"``), a name of openai-whisper or faster-whisper (``"small"``,
-        ``"turbo"``, ``"distil-large-v3"``: downloaded from the Hugging Face hub), a file in whisper.cpp's format, its
-        content, or an open file. It is a Whisper or a Parakeet model.
-    dtw : bool or str
-        Align words with the audio by dynamic time warping of the attention: the name of the alignment heads
-        (``"tiny.en"``), or True for those of the model. Turns flash attention off.
+        A name of `cyllama.models` (``"tiny.en"``), a name of openai-whisper or faster-whisper (``"turbo"``: downloaded
+        from the Hugging Face hub), a file in whisper.cpp's format, its content, or an open file: Whisper or Parakeet.
+    dtw : bool or str, optional
+        Align words with the audio by dynamic time warping of the attention: the name of the alignment heads, True for
+        those of the model (the default for Whisper models), or False for the times of the timestamp tokens.
     cancel : Cancel, optional
         Stops loading.
     **params
@@ -160,7 +159,7 @@ class Whisper:
         self,
         model: ModelInput = "tiny.en",
         *,
-        dtw: bool | str = False,
+        dtw: bool | str | None = None,
         cancel: Cancel | None = None,
         **params: Unpack[LoadOptionsDict],
     ) -> None:
@@ -283,6 +282,10 @@ class Whisper:
             self._context.language_code(found.language)
         return found
 
+    def prompt_tokens(self, text: str) -> list[int]:
+        """Return the tokens of a prompt, as ``initial_prompt`` takes them, for a Whisper model."""
+        return list(self._whisper.tokenize(" " + text.strip()))
+
     def close(self) -> None:
         """Free the model.
 
@@ -396,7 +399,7 @@ class Whisper:
 
 
 def _load_context(
-    model: ModelInput, dtw: bool | str, params: Mapping[str, Any], cancel: Cancel | None
+    model: ModelInput, dtw: bool | str | None, params: Mapping[str, Any], cancel: Cancel | None
 ) -> WhisperContext | ParakeetContext:
     """Load a model with the architecture of its header."""
     kind: type[WhisperContext] | type[ParakeetContext]
@@ -417,7 +420,7 @@ def _load_context(
     return kind(os.fspath(path), chosen, cancel=cancel)
 
 
-def _choose_context(head: object, dtw: bool | str, params: Mapping[str, Any]) -> tuple[Any, Any]:
+def _choose_context(head: object, dtw: bool | str | None, params: Mapping[str, Any]) -> tuple[Any, Any]:
     """Return the class of a model and its parameters, by the first bytes of its file."""
     head = head if isinstance(head, bytes) else b""  # loading rejects a file in text mode
     if is_parakeet(head):

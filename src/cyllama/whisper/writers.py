@@ -176,7 +176,7 @@ def full_segment(segment: Segment) -> dict[str, Any]:
     found = {
         **_full_times(segment.start, segment.end),
         "text": segment.text,
-        "tokens": [_full_token(tokens) for tokens in _group_characters(segment.tokens)],
+        "tokens": [_full_token(tokens) for tokens in _group_characters(segment.token_details)],
         "speaker_turn_next": segment.speaker_turn,
     }
     known = segment.to_dict()
@@ -196,7 +196,7 @@ def _full_token(tokens: list[Token]) -> dict[str, Any]:
         "id": first.id,
         "p": first.probability,
         "plog": first.logprob if math.isfinite(first.logprob) else None,
-        "t_dtw": -1 if first.dtw is None else round(first.dtw * 100),
+        "t_dtw": -1 if tokens[-1].dtw is None else round(tokens[-1].dtw * 100),
     }
 
 
