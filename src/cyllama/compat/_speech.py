@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import cyllama
 from cyllama._progress import StepProgress
 from cyllama.errors import UnsupportedError
 
-__all__ = ["reject", "show_progress", "thresholds", "token_ids", "use_gpu"]
+__all__ = ["reject", "show_progress", "thresholds", "use_gpu"]
 
 # None turns a threshold off; compression_ratio_threshold is whisper.cpp's check of the entropy
 OFF: dict[str, tuple[str, float]] = {
@@ -48,11 +48,6 @@ def reject(given: Mapping[str, Any], known: Mapping[str, tuple[Any, ...]]) -> No
             raise TypeError(f"unexpected argument {name!r}")
         if value is not None and value not in known[name]:
             raise UnsupportedError(f"{name}={value!r} is not supported")
-
-
-def token_ids(tokens: Iterable[Any]) -> list[int]:
-    """Return the tokens of a segment as integers."""
-    return [int(getattr(token, "id", token)) for token in tokens]
 
 
 def use_gpu(device: str | None) -> bool | None:

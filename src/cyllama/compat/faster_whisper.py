@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cyllama import models
-from cyllama.compat._speech import reject, show_progress, thresholds, token_ids, use_gpu
+from cyllama.compat._speech import reject, show_progress, thresholds, use_gpu
 from cyllama.errors import ModelLoadError, UnsupportedError
 from cyllama.media._samples import Samples
 from cyllama.media.audio import SAMPLE_RATE, load_audio
@@ -211,7 +211,7 @@ def _converted(segments: Iterable[CyllamaSegment]) -> Iterator[Segment]:
             start=segment.start,
             end=segment.end,
             text=segment.text,
-            tokens=token_ids(segment.tokens),
+            tokens=list(segment.tokens),
             avg_logprob=segment.avg_logprob,
             compression_ratio=segment.compression_ratio,
             no_speech_prob=segment.no_speech_prob,

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cyllama.compat._speech import reject, show_progress, thresholds, token_ids, use_gpu
+from cyllama.compat._speech import reject, show_progress, thresholds, use_gpu
 from cyllama.errors import UnsupportedError
 from cyllama.media.audio import SAMPLE_RATE
 from cyllama.media.audio import load_audio as _load_audio
@@ -183,7 +183,7 @@ class WhisperModel:
         return DecodingResult(
             language=result.language,
             text=text,
-            tokens=[token for part in parts for token in token_ids(part.tokens)],
+            tokens=[token for part in parts for token in part.tokens],
             avg_logprob=sum(part.avg_logprob * len(part.tokens) for part in parts) / count,
             no_speech_prob=parts[0].no_speech_prob if parts else math.nan,
             temperature=given["temperature"],

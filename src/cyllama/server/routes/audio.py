@@ -225,7 +225,9 @@ def _transcribe(
 
 
 def _logprobs(segment: Segment) -> list[dict[str, Any]]:
-    return [{"token": token.text, "logprob": token.logprob, "bytes": list(token.raw)} for token in segment.tokens]
+    return [
+        {"token": token.text, "logprob": token.logprob, "bytes": list(token.raw)} for token in segment.token_details
+    ]
 
 
 def _write_event(stream: ResponseStream, data: dict[str, Any]) -> None:
