@@ -126,7 +126,6 @@ def test_completion_prompt_accepts_audio(llm: LLM) -> None:
     [
         (base64_of(b"\x1a\x45\xdf\xa3" + bytes(100)), MediaError),  # a video for upstream
         (base64_of(b"P6\n40000 40000\n255\n" + bytes(100)), ValueError),
-        (base64_of(JFK.read_bytes()[:5000]), MediaError),
         ("file:///etc/passwd", ValueError),
         ("http://127.0.0.1:1/a.png", ValueError),
         (7, ValueError),

@@ -189,7 +189,9 @@ def test_rejects_or_replaces_invalid_unicode(llm: LLM) -> None:
     with pytest.raises(TypeError):
         llm.complete(b"bytes", max_tokens=2)  # type: ignore[arg-type]
     with pytest.raises((TypeError, ValueError)):
-        llm.complete([1, "x"], max_tokens=2)  # type: ignore[list-item]
+        llm.complete([1, 2.5], max_tokens=2)  # type: ignore[list-item]
     with pytest.raises((ValueError, IndexError)):
         llm.complete([10**7], max_tokens=2)
+    with pytest.raises((ValueError, IndexError)):
+        llm.complete([10**7, "x"], max_tokens=2)  # type: ignore[list-item]
     assert "Paris" in llm.chat(FACT, temperature=0, max_tokens=8).text

