@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ TEXT = "And so my fellow Americans ask not what your country can do for you ask 
 def test_prints_segments_with_times(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["transcribe", str(JFK)]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0].startswith("[00:00:00.000 --> 00:00:08.000]") and len(out) == 2
+    assert all(re.match(r"\[00:00:\d\d\.\d{3} --> 00:00:\d\d\.\d{3}\]  ", line) for line in out)
     assert " ".join(line.split("]  ")[1] for line in out) == TEXT
 
 

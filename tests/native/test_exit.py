@@ -31,7 +31,7 @@ def debug_log():
 """
 SOUND = "np.random.default_rng(0).normal(0, 0.1, 16_000 * 120).astype('f4')"
 TEXT = """
-llm = LLM("tiny-random-llama", n_ctx=2048, n_parallel=2, ctx_shift=True)
+llm = LLM("tiny-random-llama", n_ctx=2048, n_parallel=2, ctx_shift=True, options={"no-kv-unified": True})
 def generate():
     llm.complete("x", max_tokens=1_000_000, ignore_eos=True)
 """
