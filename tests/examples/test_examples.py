@@ -33,7 +33,7 @@ OUTPUTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "speculative": ("", (r"no draft: 0 tokens drafted", r"ngram: [1-9]\d* tokens drafted, [1-9]\d* accepted")),
     "save_state": ("", (r"first: [1-9]\d\d prompt tokens", r"second: [1-9] prompt tokens")),
     "transcribe": ("{jfk}", (r"ask not what your country can do for you", r"0\.\d\d to +\d\.\d\d s  And")),
-    "live_transcription": ("{jfk}", (r"\d s partial: .*fellow Americans", r"s final: .*", r"end: .*country")),
+    "live_transcription": ("{jfk}", (r"\d s partial: .*fellow Americans", r"end: .*country")),
     "txt2img": ("", (r"step 1 of 20", r"step 20 of 20", r"image\.png: a large red circle on yellow, seed 1")),
     "img2img": ("", (r"before\.png, after\.png",)),
     "inpaint": ("", (r"left half unchanged: True",)),
