@@ -30,7 +30,7 @@ def responses(url: str, key: str) -> dict[str, Any]:
     tool = {"type": "function", "function": {"name": "weather", "parameters": PARAMETERS}}
     called = litellm.completion(
         model="anthropic/tools", messages=QUESTION, api_base=url, api_key=key, max_tokens=100, tools=[tool],
-        tool_choice={"type": "function", "function": {"name": "weather"}}, parallel_tool_calls=False,
+        tool_choice={"type": "function", "function": {"name": "weather"}}, parallel_tool_calls=False, temperature=0,
     )  # fmt: skip
     return {
         "chat": litellm.completion(model="openai/plain", **brief).model_dump(),
