@@ -24,7 +24,7 @@ from cyllama.compat._hub import download
 from cyllama.compat._shapes import CompletionShape, Response, infill_response
 from cyllama.compat._state import LlamaState
 from cyllama.compat._states import LogitsProcessorList, StoppingCriteriaList, TokenCalls
-from cyllama.compat._text_parts import Row, logprob_row, text_parts
+from cyllama.compat._text_parts import Row, text_parts
 from cyllama.compat._vocabulary import Tokens
 from cyllama.compat.llama_chat_format import MTMDChatHandler, chat_style
 from cyllama.compat.llama_grammar import LlamaGrammar
@@ -323,16 +323,12 @@ class Llama(TokenCalls):
 
     def _prompt_rows(self, prompt: str | Tokens, n_probs: int) -> list[Row]:
         """Return the logprobs of a prompt's tokens; the first one has none, and a BOS token is left out."""
-        loop, tokens = self._loop_of(), self._prompt_tokens(prompt)
-        loop.truncate(0)
-        vocab, last = self._vocabulary.vocab, None
-        found: list[Row] = []
-        for i, (token, logits) in enumerate(zip(tokens, loop.rows(tokens), strict=True)):
-            if i > 0 or token != vocab.bos:
-                row = logprob_row(vocab, logits if last is None else last, token, n_probs)
-                found.append(row if found else {**row, "logprob": None})
-            last = logits
-        return found
+        tokens = self._prompt_tokens(prompt)
+        (choice,) = self.llm.complete(tokens, echo=True, logprobs=max(n_probs, 1), max_tokens=0).to_dict()["choices"]
+        rows: list[Row] = choice["logprobs"]["content"]
+        if tokens[0] == self._vocabulary.vocab.bos:
+            del rows[0]
+        return [{**rows[0], "logprob": None}, *rows[1:]] if rows else []
 
     # --------------------------------------------------------------------------------- lifetime
 

@@ -106,7 +106,7 @@ class SegmentBuilder:
             self._end = words[-1].end
 
     def _is_silent(self, part: EngineSegment) -> bool:
-        """Return whether a segment has no text, or neither the model nor the level of the audio tells of speech."""
+        """Return whether a segment has no text, or neither the model nor the level of the audio indicates speech."""
         text = b"".join(token.text for token in part.tokens).decode("utf-8", "replace")
         if not text.strip() or SILENCE.fullmatch(text):
             return True
@@ -204,7 +204,7 @@ class SegmentBuilder:
 
 
 def _is_too_fast(words: Sequence[TimedWord]) -> bool:
-    """Return whether there is no voice left for the words: nobody says a dozen words in a second."""
+    """Return whether there is no voice left for the words: speech has fewer than a dozen words per second."""
     seconds = words[-1].end - words[0].start if words else math.inf
     return len(words) >= FAST_WORDS and seconds < min(FAST_SECONDS * len(words), SHORT_SECONDS)
 

@@ -59,7 +59,7 @@ class _Connection(h11.Connection):
         return event
 
 
-class LimitedConnection:
+class LimitedConnection(asyncio.Protocol):
     """Limits of HTTP and WebSockets: the connections of an address, and the time in which a client must read.
 
     Attributes
@@ -85,19 +85,27 @@ class LimitedConnection:
 
     def forget_connection(self) -> None:
         """Stop counting the connection; a second call does nothing."""
-        self.stop_write_timer()
+        self._stop_write_timer()
         if self._address is not None:
             self.by_address[self._address] -= 1
             if not self.by_address[self._address]:
                 del self.by_address[self._address]
             self._address = None
 
-    def start_write_timer(self) -> None:
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._start_write_timer()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_write_timer()
+
+    def _start_write_timer(self) -> None:
         """Start the time in which the client has to read a part of what waits for it."""
         unsent = self.transport.get_write_buffer_size()
         self._write_timer = self.loop.call_later(self.limits.send_seconds, self._write_timeout, unsent)
 
-    def stop_write_timer(self) -> None:
+    def _stop_write_timer(self) -> None:
         """Stop the timer: the client has read all, or the connection has ended."""
         if self._write_timer is not None:
             self._write_timer.cancel()
@@ -108,7 +116,7 @@ class LimitedConnection:
         if before - self.transport.get_write_buffer_size() < MIN_READ:
             self.transport.abort()
         else:
-            self.start_write_timer()
+            self._start_write_timer()
 
 
 class _LimitedProtocol(LimitedConnection, H11Protocol):
@@ -162,14 +170,6 @@ class _LimitedProtocol(LimitedConnection, H11Protocol):
     def _head_timeout(self) -> None:
         if not self.transport.is_closing():
             self._reject(408, f"no request arrived within {self.limits.header_seconds:g} s")
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self.start_write_timer()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self.stop_write_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()

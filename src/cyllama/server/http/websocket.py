@@ -32,14 +32,6 @@ class _LimitedWebSocket(LimitedConnection, WebSocketsSansIOProtocol):
         self.forget_connection()
         super().connection_lost(exc)
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self.start_write_timer()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self.stop_write_timer()
-
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) < MAX_FRAMES:
             super().handle_cont(event)
