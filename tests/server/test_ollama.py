@@ -110,6 +110,15 @@ def test_chat_with_a_schema_responds_with_json(api: ollama.Client) -> None:
     assert set(json.loads(generated.response)) == {"city"}
 
 
+def test_chat_warns_of_a_broken_rule(server: Server, key: dict[str, str]) -> None:
+    """A grammar cannot enforce this minimum."""
+    schema = {"type": "object", "properties": {"a": {"type": "number", "minimum": 1e300}}, "required": ["a"]}
+    body = {"model": "smol", "messages": FRANCE, "format": schema, "options": {"temperature": 0, "num_predict": 64}}
+    for stream in (False, True):
+        lines = server.post("/api/chat", {**body, "stream": stream}, headers=key).text.splitlines()
+        assert json.loads(lines[-1])["warning"].startswith("a ")
+
+
 def test_chat_with_the_format_json_begins_with_an_object(api: ollama.Client) -> None:
     content = api.chat("smol", FRANCE, format="json", options={"temperature": 0, "num_predict": 24}).message.content
     assert content.lstrip().startswith("{")

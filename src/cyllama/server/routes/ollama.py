@@ -191,6 +191,8 @@ def _parts(llm: LLM, entry: ModelEntry, wanted: Generation, ending: Part, cancel
             if chunk.choices and (part := _chat_part(chunk.choices[0].to_dict(), calls)):
                 yield part
             _set_counts(ending, chunk.get("timings"), chunk.finish_reason)
+            if chunk.choices and chunk.choices[0].warning:
+                ending["warning"] = chunk.choices[0].warning
     if calls:
         yield {"tool_calls": [_tool_call(index, call) for index, call in sorted(calls.items())]}
 
