@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.server
 import io
+import lzma
 import subprocess
 import tarfile
 import threading
@@ -84,9 +86,11 @@ def sources(version: str, main_c: str = MAIN_C) -> dict[str, str]:
     }
 
 
-def tarball(path: Path, files: dict[str, str], mode: str = "w:gz") -> Path:
-    """Write a tar file."""
-    with tarfile.open(path, mode) as out:
+def tarball(path: Path, files: dict[str, str]) -> Path:
+    """Write a tar file, compressed by the end of its name; equal files give equal bytes."""
+    # gzip writes the time into its header, which would give the archive another hash in the next second.
+    compressed = lzma.LZMAFile(path, "wb") if path.suffix == ".xz" else gzip.GzipFile(path, "wb", mtime=0)
+    with compressed, tarfile.open(fileobj=compressed, mode="w") as out:
         for name, text in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(text)

@@ -25,7 +25,7 @@ def archive(place: Place, name: str, top: str = "eng-1/") -> Path:
             for key, text in files.items():
                 out.writestr(key, text)
         return path
-    return tarball(path, files, "w:xz" if name.endswith(".xz") else "w:gz")
+    return tarball(path, files)
 
 
 @pytest.mark.parametrize("name", ["eng.tar.gz", "eng.tgz", "eng.tar.xz", "eng.zip"])
