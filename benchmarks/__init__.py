@@ -17,6 +17,7 @@ NAMES = (
     "serving",
     "first_event",
     "load",
+    "rpc",
     "cancelling",
     "together",
     "engines",

@@ -29,6 +29,7 @@ PAGES = {
     "models": ("cyllama.models",),
     "media": ("cyllama.media", "cyllama.media.audio", "cyllama.media.image"),
     "server": ("cyllama.server",),
+    "rpc": ("cyllama.rpc",),
     "compat": ("cyllama.compat",),
     "integrations": ("cyllama.integrations", "cyllama.integrations.langchain", "cyllama.integrations.llm_plugin"),
     "log": ("cyllama.log",),

@@ -23,6 +23,7 @@ __all__ = [
     "MediaError",
     "ModelLoadError",
     "OutOfMemoryError",
+    "RPCError",
     "SchemaError",
     "TranscribeError",
     "UnsupportedError",
@@ -134,6 +135,13 @@ class CancelledError(CyllamaError):
 
 class GrammarError(CyllamaError, ValueError):
     """A grammar cannot be parsed, or a token does not match it."""
+
+
+class RPCError(EngineError, OSError):
+    """An RPC server cannot be used: nothing answers, its version does not match, or it was lost.
+
+    A model that has lost a server answers no more requests: close it and load it again.
+    """
 
 
 class UnsupportedError(CyllamaError, NotImplementedError):

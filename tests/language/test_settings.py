@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import itertools
-import socket
 import subprocess
 import sys
-import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import cyllama
 from cyllama import LLM
 from cyllama.errors import UnsupportedError
-from cyllama.llama._engine import engine_fields, engine_options
+from cyllama.llama._engine import engine_options
 from cyllama.llama.options import (
     HTTP,
     HTTP_GROUPS,
     IGNORED,
     UNSAFE,
     LLMOptions,
-    model_arguments,
     more_arguments,
     option_arguments,
     unsafe_reason,
@@ -169,62 +162,3 @@ def test_initializes_numa() -> None:
     """Twice is once too often, which ggml says itself."""
     done = subprocess.run([sys.executable, "-c", NUMA], capture_output=True, text=True, check=True)
     assert "NUMA already initialized" in done.stderr
-
-
-RPC_SERVER = """
-import ctypes, pathlib, sys
-import cyllama
-folder = pathlib.Path(cyllama.__file__).parent / "lib"
-ggml, rpc = (ctypes.CDLL(str(folder / name)) for name in ("libcyllama-ggml.so", "libggml-rpc.so"))
-ggml.ggml_backend_dev_by_type.restype = ctypes.c_void_p
-cyllama.devices()
-cpu = (ctypes.c_void_p * 1)(ggml.ggml_backend_dev_by_type(0))
-rpc.ggml_backend_rpc_start_server(sys.argv[1].encode(), None, ctypes.c_size_t(1), ctypes.c_size_t(1), cpu)
-"""
-RPC_CLIENT = """
-import sys, warnings
-import cyllama
-warnings.simplefilter("error")
-with cyllama.LLM("tiny-random-llama", n_ctx=256, n_gpu_layers=99, options={"rpc": sys.argv[1]}) as llm:
-    assert llm.complete("a", max_tokens=3, ignore_eos=True).usage.completion_tokens == 3
-print([device["name"] for device in cyllama.devices()])
-"""
-
-
-def test_rpc_devices_count_as_gpus() -> None:
-    """`n_gpu_layers` with an RPC server does not warn that there is no GPU."""
-    if not (Path(cyllama.__file__).parent / "lib" / "libggml-rpc.so").exists():
-        pytest.skip("built without the rpc backend")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    with subprocess.Popen([sys.executable, "-c", RPC_SERVER, address], stdout=subprocess.DEVNULL) as server:
-        try:
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline:
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(address[10:])), 1):
-                    break
-                time.sleep(0.05)
-            done = subprocess.run(
-                [sys.executable, "-c", RPC_CLIENT, address], capture_output=True, text=True, timeout=120
-            )
-        finally:
-            server.kill()
-    assert done.returncode == 0, done.stderr
-    assert "RPC0" in done.stdout
-
-
-def test_lists_request_fields() -> None:
-    names = [name for field in engine_fields() for name in field["names"]]
-    assert {"temperature", "top_k", "max_tokens", "n", "stop", "seed"} <= set(names)
-
-
-@pytest.mark.parametrize(("options", "kept"), [({}, True), ({"cache-ram": 100}, True), ({"cache_ram": 0}, False)])
-def test_limits_the_prompt_cache(options: dict[str, Any], kept: bool) -> None:
-    """They are kept within a limit; upstream's own is 8 GiB."""
-    arguments = model_arguments("a.gguf", LLMOptions(), options)
-    limits = [value for flag, value in itertools.pairwise(arguments) if flag == "--cache-ram"]
-    assert limits == ["512", *map(str, options.values())]  # the last one counts
-    with LLM("tiny-random-llama", n_ctx=512, n_parallel=1, options=options) as llm:
-        known = [llm.complete(word * 100, max_tokens=1).timings.cache_n for word in ("a ", "b ", "a ")]
-    assert known[1] < 5 and (known[2] > 90) == kept

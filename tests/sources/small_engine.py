@@ -89,12 +89,14 @@ def sources(version: str, main_c: str = MAIN_C) -> dict[str, str]:
 def tarball(path: Path, files: dict[str, str]) -> Path:
     """Write a tar file, compressed by the end of its name; equal files give equal bytes."""
     # gzip writes the time into its header, which would give the archive another hash in the next second.
-    compressed = lzma.LZMAFile(path, "wb") if path.suffix == ".xz" else gzip.GzipFile(path, "wb", mtime=0)
-    with compressed, tarfile.open(fileobj=compressed, mode="w") as out:
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as out:
         for name, text in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(text)
             out.addfile(info, io.BytesIO(text.encode()))
+    content = plain.getvalue()
+    path.write_bytes(lzma.compress(content) if path.suffix == ".xz" else gzip.compress(content, mtime=0))
     return path
 
 

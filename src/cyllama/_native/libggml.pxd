@@ -196,6 +196,8 @@ cdef extern from "ggml-backend.h" nogil:
     const char * ggml_backend_dev_name(ggml_backend_dev_t device) except +translate_exception
     void ggml_backend_dev_get_props(
         ggml_backend_dev_t device, ggml_backend_dev_props * props) except +translate_exception
+    ggml_backend_t ggml_backend_dev_init(ggml_backend_dev_t device, const char * params) except +translate_exception
+    void ggml_backend_free(ggml_backend_t backend) noexcept
     ggml_backend_reg_t ggml_backend_dev_backend_reg(ggml_backend_dev_t device) except +translate_exception
     ggml_backend_buffer_type_t ggml_backend_dev_buffer_type(ggml_backend_dev_t device) except +translate_exception
     const char * ggml_backend_reg_name(ggml_backend_reg_t reg) except +translate_exception

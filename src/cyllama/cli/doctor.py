@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from typing import Any
 
 from cyllama import models
 from cyllama._native import engine_label
 from cyllama._native.memory import free_memory, total_memory
+from cyllama.errors import RPCError
+from cyllama.rpc import endpoints, probe
 
 __all__ = ["add_arguments", "diagnosis", "run"]
 
@@ -32,11 +35,12 @@ EXTRA = re.compile(r"""extra\s*==\s*["']([\w.-]+)""")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--rpc", metavar="HOST:PORT", help="RPC servers to check too, separated by commas")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the diagnosis; the exit code is 1 if there are problems."""
-    found = diagnosis()
+    found = diagnosis(arguments.rpc or ())
     if arguments.json:
         print(json.dumps(found, indent=2, default=str))
     else:
@@ -44,14 +48,19 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if found["problems"] else 0
 
 
-def diagnosis() -> dict[str, Any]:
+def diagnosis(rpc: Sequence[str] | str = ()) -> dict[str, Any]:
     """Check the build, engines, memory, models and extras.
+
+    Parameters
+    ----------
+    rpc : sequence of str, or str with commas
+        RPC servers to check too, each ``host:port``.
 
     Returns
     -------
     dict
-        Keys ``package``, ``build``, ``engines``, ``memory``, ``models``, ``extras``, ``problems`` (what does not
-        work) and ``hints`` (optional improvements).
+        Keys ``package``, ``build``, ``engines``, ``memory``, ``models``, ``extras``, ``rpc``, ``problems`` (what does
+        not work) and ``hints`` (optional improvements).
     """
     problems: list[str] = []
     hints: list[str] = []
@@ -63,6 +72,7 @@ def diagnosis() -> dict[str, Any]:
         "memory": {"free": free_memory(), "total": total_memory()},
         "models": _try("the model folder", _models, problems) or {},
         "extras": _extras(),
+        "rpc": [_rpc_server(endpoint, problems) for endpoint in endpoints(rpc)] if rpc else [],
     }
     _add_findings(found, problems, hints)
     return {**found, "problems": problems, "hints": hints}
@@ -90,6 +100,14 @@ def _engine(name: str, problems: list[str]) -> dict[str, Any]:
         problems.append(f"the engine {name} cannot be loaded: {_first_line(error)}; reinstall cyllama")
         return {"loads": False, "error": _first_line(error)}
     return {"loads": True}
+
+
+def _rpc_server(endpoint: str, problems: list[str]) -> dict[str, Any]:
+    try:
+        return dataclasses.asdict(probe(endpoint))
+    except RPCError as error:
+        problems.append(str(error))
+        return {"endpoint": endpoint, "version": None, "devices": []}
 
 
 def _models() -> dict[str, Any]:
@@ -183,6 +201,10 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         for backend in build["backends"]:
             yield f"  backend  {backend['name']}: {'in use' if backend['loaded'] else backend['reason']}"
     yield f"  memory   {memory['free'] / GIB:.1f} of {memory['total'] / GIB:.1f} GiB free"
+    for server in found["rpc"]:
+        for number, device in enumerate(server["devices"]):
+            free, total = device["memory_free"] / GIB, device["memory_total"] / GIB
+            yield f"  rpc      {server['endpoint']}, device {number}: {free:.1f} of {total:.1f} GiB free"
     if found["models"]:
         yield ""
         yield from _model_lines(found["models"])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cyllama.errors import ContextFullError, EngineError, GrammarError, UnsupportedError
+from cyllama.errors import ContextFullError, EngineError, GrammarError, RPCError, UnsupportedError
 from cyllama.llama._model import LlamaModel
 from cyllama.llama._sampler import LlamaSampler
 from cyllama.llama.params import LlamaModelParams
@@ -30,6 +30,7 @@ START_WITH = "Start it with `--"
 REASONING_FORMAT = "Unknown reasoning format"
 JSON_EXCEPTION = "json.exception"
 PREFILL = "the grammar does not accept the prompt of the answer"
+SERVER_LOST = "RPC server was lost"
 GRAMMAR_WITHOUT_TOKENS = "the grammar cannot go on"
 GRAMMAR_EXPECTING = "expecting "
 GRAMMAR_ESCAPE = "unknown escape at "
@@ -46,6 +47,7 @@ UPSTREAM_PHRASES = {
     REASONING_FORMAT: "common/chat.cpp",
     JSON_EXCEPTION: "vendor/nlohmann/json.hpp",
     PREFILL: "common/sampling.cpp",
+    SERVER_LOST: "tools/server/server-context.cpp",
     GRAMMAR_WITHOUT_TOKENS: "common/sampling.cpp",
     GRAMMAR_EXPECTING: "src/llama-grammar.cpp",
     GRAMMAR_ESCAPE: "src/llama-grammar.cpp",
@@ -59,6 +61,8 @@ def response_error(data: Mapping[str, Any]) -> Exception:
         error = ContextFullError(text, engine="llama", code=code)
         error.n_prompt_tokens, error.n_ctx = data.get("n_prompt_tokens"), data.get("n_ctx")
         return error
+    if SERVER_LOST in text:
+        return RPCError("a machine of rpc= was lost; load the model again", engine="llama", code=code)
     if GRAMMAR_WITHOUT_TOKENS in text:
         return GrammarError(text.removeprefix("got exception: "))
     if NO_LOGITS in text:

@@ -42,6 +42,8 @@ class LLMOptionsDict(TypedDict, total=False):
         The GPU for the model, or for small tensors.
     tensor_split : Sequence[float], optional
         The fraction of the model for each GPU.
+    rpc : Sequence[str] | str, optional
+        RPC servers, HOST:PORT, whose devices compute parts of the model; they are the first devices.
     load_mode : str, optional
         How the file is loaded: none, mmap, mlock, mmap+mlock or dio.
     flash_attn : bool | str, optional
@@ -108,6 +110,7 @@ class LLMOptionsDict(TypedDict, total=False):
     split_mode: str | None
     main_gpu: int | None
     tensor_split: Sequence[float] | None
+    rpc: Sequence[str] | str | None
     load_mode: str | None
     flash_attn: bool | str | None
     cache_type_k: str | None

@@ -140,6 +140,9 @@ class LLMOptions:
     split_mode: str | None = _option(None, "how the model is split across GPUs: none, layer or row", "--split-mode")
     main_gpu: int | None = _option(None, "the GPU for the model, or for small tensors", "--main-gpu")
     tensor_split: Sequence[float] | None = _option(None, "the fraction of the model for each GPU", "--tensor-split")
+    rpc: Sequence[str] | str | None = _option(
+        None, "RPC servers, HOST:PORT, whose devices compute parts of the model; they are the first devices", "--rpc"
+    )
     load_mode: str | None = _option(None, "how the file is loaded: none, mmap, mlock, mmap+mlock or dio", "--load-mode")
     flash_attn: bool | str | None = _option(None, "flash attention: on, off or auto", "--flash-attn")
     cache_type_k: str | None = _option(None, "type of the keys in the KV cache, such as q8_0", "--cache-type-k")
@@ -207,14 +210,23 @@ def model_arguments(
     """Return the arguments of upstream's parser for a model; parameters as of `cyllama.LLM`."""
     path = os.fspath(model)
     more = more_arguments(options or {}, allow_unsafe=allow_unsafe)
-    offloads = _has_gpu() or "--rpc" in more  # upstream's parser registers the devices of RPC servers
+    offloads = bool(chosen.rpc) or "--rpc" in more or _has_gpu()
     arguments = ["--model", path, "--alias", Path(path).stem, *DEFAULTS, *option_arguments(chosen, offloads), *more]
     for flag, value in itertools.pairwise(arguments):
         if flag in ("-mm", "--mmproj"):
             check_projector(value)
+        if flag == "--rpc":
+            _check_rpc_servers(value)
         if flag in ("-n", "--predict", "--n-predict") and value.startswith("-") and value != "-1":
             raise ValueError(f"n-predict is {value}, expected -1 (no limit) or more")  # upstream stops after one token
     return arguments
+
+
+def _check_rpc_servers(servers: str) -> None:
+    from cyllama.rpc import endpoints, probe  # few models need it
+
+    for endpoint in endpoints(servers):
+        probe(endpoint)
 
 
 def option_arguments(options: LLMOptions, offloads: bool) -> list[str]:

@@ -77,8 +77,48 @@ inline const std::map<std::string, route_t> & engine_routes() {
     throw std::invalid_argument("options that print a text and exit are not supported in a library");
 }
 
+// Compute on the devices of RPC servers, before the local ones. Upstream's parser registers them for the process: all
+// models that are loaded later would use them too.
+inline void add_rpc_devices(common_params & params, const std::string & servers) {
+    auto * reg = ggml_backend_reg_by_name("RPC");
+    if (!reg) {
+        throw std::invalid_argument("this build has no RPC backend");
+    }
+    const auto connect = (ggml_backend_reg_t (*)(const char *)) ggml_backend_reg_get_proc_address(reg, "ggml_backend_rpc_connect");
+    std::vector<ggml_backend_dev_t> devices;
+    for (const auto & server : string_split<std::string>(servers, ',')) {
+        auto * server_reg = connect(server.c_str());
+        if (!server_reg) {
+            throw std::runtime_error("the RPC server " + server + " cannot be used");
+        }
+        for (size_t i = 0; i < ggml_backend_reg_dev_count(server_reg); ++i) {
+            devices.push_back(ggml_backend_reg_dev_get(server_reg, i));
+        }
+    }
+    if (params.devices.empty()) { // as upstream: an integrated GPU is used if there is no other
+        for (auto type : {GGML_BACKEND_DEVICE_TYPE_GPU, GGML_BACKEND_DEVICE_TYPE_IGPU}) {
+            for (size_t i = 0; i < ggml_backend_dev_count() && (type == GGML_BACKEND_DEVICE_TYPE_GPU || params.devices.empty()); ++i) {
+                if (ggml_backend_dev_type(ggml_backend_dev_get(i)) == type) {
+                    params.devices.push_back(ggml_backend_dev_get(i));
+                }
+            }
+        }
+        params.devices.push_back(nullptr); // ends the list
+    }
+    params.devices.insert(params.devices.begin(), devices.begin(), devices.end());
+}
+
 // Parse options with upstream's parser. Throws for invalid ones; ignores the environment and configuration files.
-inline common_params parse_options(const std::vector<std::string> & options) {
+inline common_params parse_options(std::vector<std::string> options) {
+    std::string servers;
+    for (auto it = options.begin(); it != options.end();) {
+        if (*it == "--rpc" && it + 1 != options.end()) {
+            servers = *(it + 1);
+            it      = options.erase(it, it + 2);
+        } else {
+            ++it;
+        }
+    }
     common_params       params;
     auto                context = common_params_parser_init(params, LLAMA_EXAMPLE_SERVER);
     std::vector<char *> argv    = {const_cast<char *>("cyllama")};
@@ -95,6 +135,9 @@ inline common_params parse_options(const std::vector<std::string> & options) {
     common_params_parse_ex((int) argv.size(), argv.data(), context, false);
     if (params.usage || params.completion) {
         reject_exiting_option();
+    }
+    if (!servers.empty()) {
+        add_rpc_devices(params, servers);
     }
     return params;
 }
@@ -244,6 +287,9 @@ inline memory_need estimate_memory(const common_params & given) {
     for (auto * device : devices) {
         device_need need;
         need.name = ggml_backend_dev_name(device);
+        if (std::string(ggml_backend_reg_name(ggml_backend_dev_backend_reg(device))) == "RPC") {
+            need.name += std::string(" (") + ggml_backend_dev_description(device) + ")"; // the server
+        }
         need.host = device == devices.back();
         ggml_backend_dev_memory(device, &need.free, &need.total);
         found.devices.push_back(need);
@@ -304,7 +350,7 @@ class engine {
         const bool loaded = context_.load_model(params_);
         context_.set_state_callback([](server_state, json) {});
         context_.set_stop_callback({});
-        if (!loaded) {
+        if (!loaded || llama_context_has_failed(context_.get_llama_context())) {
             return false;
         }
         routes_.update_meta(context_);
