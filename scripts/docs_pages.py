@@ -27,7 +27,7 @@ PAGES = {
     "sd": ("cyllama.sd",),
     "pipelines": ("cyllama.pipelines",),
     "models": ("cyllama.models",),
-    "media": ("cyllama.media", "cyllama.media.audio", "cyllama.media.image"),
+    "media": ("cyllama.media", "cyllama.media.audio", "cyllama.media.image", "cyllama.media.samples"),
     "server": ("cyllama.server",),
     "rpc": ("cyllama.rpc",),
     "compat": ("cyllama.compat",),

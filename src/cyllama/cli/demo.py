@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.resources
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cyllama.errors import UnsupportedError
+from cyllama.media.samples import SPEECH
 
 if TYPE_CHECKING:
     from cyllama.pipelines import ModelPool
@@ -24,8 +24,7 @@ __all__ = ["add_arguments", "run"]
 LLM_MODEL, MMPROJ = "smollm2-135m-instruct", "vision-dinov2s"
 WHISPER_MODEL, SD_MODEL = "tiny.en", "tiny-shapes"
 PROMPT = "What is the capital of France? Answer with one word."
-RECORDING = "a-large-red-circle-on-white.flac"  # made with espeak-ng and ESPEAK_OPTIONS
-ESPEAK_OPTIONS = ("-v", "en-us+f3", "-s", "110")  # a voice that whisper tiny.en transcribes well
+ESPEAK_OPTIONS = ("-v", "en-us+f3", "-s", "110")  # a voice that whisper tiny.en transcribes well, as in SPEECH
 COLUMNS = 32
 
 
@@ -99,8 +98,7 @@ def _recording(arguments: argparse.Namespace) -> Iterator[Path]:
     if arguments.audio is not None:
         yield arguments.audio
     elif arguments.words is None:
-        with importlib.resources.as_file(importlib.resources.files("cyllama.cli") / RECORDING) as path:
-            yield path
+        yield SPEECH
     else:
         program = shutil.which("espeak-ng")
         if program is None:
