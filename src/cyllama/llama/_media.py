@@ -30,6 +30,7 @@ __all__ = ["AttachedFile", "Attachments", "MediaInput", "check_projector"]
 IEEE_FLOAT = 3  # format of WAV files
 LISTS = ("content", "output")  # keys of a message, or of an item of /v1/responses, with parts
 PROMPTS = ("messages", "input", "prompt")  # keys of a request with messages or prompts
+REDUCED_PIXELS = 12_500_000  # of a larger image; the engine reduces images further, to the sizes of its model
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +223,8 @@ class _Request:
 
     def _image(self, media: Media) -> AttachedFile:
         rules = self._media.rules
-        pixels = to_pixels(media.value, media.name, max_pixels=rules.max_pixels, max_bytes=rules.max_bytes)
+        limits = {"max_pixels": rules.max_pixels, "max_bytes": rules.max_bytes, "reduce_to": REDUCED_PIXELS}
+        pixels = to_pixels(media.value, media.name, **limits)
         height, width = pixels.shape[:2]
         self._pixels += height * width
         if self._pixels > rules.max_total_pixels:

@@ -118,7 +118,7 @@ def _generate(
     mask = None
     if fields.get("mask"):
         data = _decode_base64(fields["mask"], "mask")
-        check_image(data, limits.pixels, "mask")
+        check_image(data, limits.received_pixels, "mask")
         mask = to_mask(data, "mask")
     if mask is not None and not images:
         raise http_error(400, "mask is given without an image, expected init_images", param="mask")
