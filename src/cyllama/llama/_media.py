@@ -29,7 +29,7 @@ __all__ = ["AttachedFile", "Attachments", "MediaInput", "check_projector"]
 
 IEEE_FLOAT = 3  # format of WAV files
 LISTS = ("content", "output")  # keys of a message, or of an item of /v1/responses, with parts
-PROMPTS = ("messages", "input", "prompt")  # keys of a request with messages or prompts
+PROMPTS = ("messages", "input", "prompt", "content")  # keys of a request with messages or prompts
 REDUCED_PIXELS = 12_500_000  # of a larger image; the engine reduces images further, to the sizes of its model
 
 
