@@ -50,7 +50,11 @@ def test_decodes_every_form(form: str) -> None:
 @given(st.binary(min_size=1, max_size=60))
 def test_decodes_any_bytes(data: bytes) -> None:
     for text in (base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode()):
-        for form in (f"data:;base64,{text}", f"data:;base64,{text.rstrip('=')}", f"data:;base64,{quote(text, safe='')}"):
+        for form in (
+            f"data:;base64,{text}",
+            f"data:;base64,{text.rstrip('=')}",
+            f"data:;base64,{quote(text, safe='')}",
+        ):
             assert decode_base64(form, "image") == data
     assert decode_base64(f"data:,{quote(data)}", "image") == data
 
