@@ -18,8 +18,12 @@ from PIL import Image
 from server.conftest import KEY, png
 from server.running import Server, running_server
 
+from cyllama.server.config import Limits, ModelEntry
+from cyllama.server.image_jobs import ImageRequest
 from cyllama.server.image_links import ImageLinks
 from cyllama.server.routes._image_events import due_steps
+from cyllama.server.routes._image_fields import Output
+from cyllama.server.routes.images import _decoded, _Task
 
 CONFIG = f"""
 api_keys = ["{KEY}"]
@@ -91,7 +95,7 @@ OTHER_VALUES = {  # of fields whose types are not literals
     "output_compression": [100],
     "partial_images": [0],
     "user": ["someone"],
-    "size": ["64X64", "AUTO", "64\u00d764"],
+    "size": ["64X64", "64\u00d764"],
 }
 NO_VALUES = ("prompt", "image", "mask", "model")  # texts, files and names of models
 
@@ -302,3 +306,33 @@ def test_edits_the_photo_of_a_phone(painter: OpenAI, images: Server) -> None:
     assert out.shape == (64, 48, 3)
     assert out[:20, :, 2].mean() > out[:20, :, 0].mean() + 60 and out[-20:, :, 0].mean() > 150
     assert images.rss() - before < 200 << 20
+
+
+# ---------------------------------------------------------------------------------------------- control
+
+
+def test_control_image_is_decoded_and_needs_a_network(painter: OpenAI, images: Server, key: dict[str, str]) -> None:
+    """Over JSON and in forms; a model without ControlNet names the field."""
+    url, text = images.url + "/v1/images/generations", base64.b64encode(png()).decode()
+    for value, word in ((text, "control_net"), (text[:40], "control_image"), ("/etc/passwd", "base64"), (3, "base64")):
+        response = requests.post(url, json={"prompt": "x", "control_image": value, **FAST}, headers=key, timeout=60)
+        assert response.status_code in (400, 501) and word in response.text, response.text
+    for strength in (2, "x", True):
+        body = {"prompt": "x", "control_image": text, "control_strength": strength, **FAST}
+        response = requests.post(url, json=body, headers=key, timeout=60)
+        assert response.status_code == 400 and response.json()["error"]["param"] == "control_strength"
+    response = requests.post(url, json={"prompt": "x", "control_strength": 0.5, **FAST}, headers=key, timeout=60)
+    assert response.status_code in (400, 501) and "control_strength" in response.text
+    files = {"image": ("a.png", png()), "control_image": ("c.png", png())}
+    response = requests.post(
+        images.url + "/v1/images/edits", files=files, data={"prompt": "x", "steps": "1"}, headers=key, timeout=60
+    )
+    assert response.status_code in (400, 501) and "control_net" in response.text
+
+
+def test_control_image_reaches_the_engine() -> None:
+    request = ImageRequest("x", {"control_strength": 0.5})
+    output = Output("png", None, False, 0, "image_generation", False)
+    entry = ModelEntry(name="x", kind="sd", model="tiny-shapes")
+    found = _decoded(_Task(entry, request, output, "", control=png("red", (20, 10))), Limits())
+    assert found.options["control_image"].shape == (10, 20, 3) and found.options["control_strength"] == 0.5

@@ -47,11 +47,18 @@ OTHER_FIELDS = (
     "stream",
     "partial_images",
     "user",
+    "loras",
+    "control_image",
+    "control_strength",
 )
 RESPONSE_FORMATS = ("b64_json", "url")
 INTEGERS = ("n", "output_compression", "partial_images")
 IMAGE_FIELDS = ("image", "image[]")
-FILE_FIELDS = (*IMAGE_FIELDS, "mask")
+CONTROL = "control_image"
+FILE_FIELDS = (*IMAGE_FIELDS, "mask", CONTROL)
+NUMBERS = {"control_strength": float}
+LORA_NAME = re.compile(r"[^<>:|\x00-\x1f]{1,200}")
+LORA_WEIGHT = 100.0  # the largest
 MAX_PERCENT = 100
 MAX_PARTIAL_IMAGES = 100
 
@@ -99,7 +106,7 @@ def parse_form(form: FormData) -> dict[str, Any]:
             continue
         if isinstance(value, UploadFile) or name in found:
             raise http_error(400, f"{name} is a file or is given twice, expected one text", param=name)
-        kind = int if name in INTEGERS else OPTIONS.get(name, str)
+        kind = int if name in INTEGERS else NUMBERS.get(name) or OPTIONS.get(name, str)
         if name == "stream" and value not in ("true", "false"):
             raise http_error(400, f"stream is {value!r:.100}, expected true or false", param=name)
         try:
@@ -135,7 +142,47 @@ def parse_fields(fields: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
         if match is None:
             raise http_error(400, f"size is {size!r:.100}, expected WIDTHxHEIGHT, such as '512x512'", param="size")
         given["width"], given["height"] = int(match[1]), int(match[2])
-    return parse_options(given, limits)
+    return parse_options(given, limits) | _parse_strength(fields)
+
+
+def _parse_strength(fields: Mapping[str, Any]) -> dict[str, float]:
+    """Return the option ``control_strength``, if it is given."""
+    value = fields.get("control_strength")
+    if value is None:
+        return {}
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise http_error(400, f"control_strength is {value!r:.100}, expected 0 to 1", param="control_strength")
+    return {"control_strength": value}
+
+
+def parse_loras(value: object) -> list[str]:
+    """Return the tags of a prompt for the field ``loras``: a list of objects with ``name`` and ``weight``.
+
+    Names are those of files in the folder of the model's entry, as in prompts.
+
+    Raises
+    ------
+    HTTPException
+        400.
+    """
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise http_error(
+            400, f"loras is {value!r:.100}, expected a list of objects with name and weight", param="loras"
+        )
+    tags = []
+    for i, item in enumerate(value):
+        name, weight = (item.get("name"), item.get("weight", 1.0)) if isinstance(item, dict) else (None, 1.0)
+        is_number = isinstance(weight, int | float) and not isinstance(weight, bool) and abs(weight) <= LORA_WEIGHT
+        if not isinstance(item, dict) or set(item) - {"name", "weight"} or not is_number:
+            expected = f"an object with a name and a weight of -{LORA_WEIGHT:g} to {LORA_WEIGHT:g}"
+            raise http_error(400, f"loras[{i}] is {item!r:.100}, expected {expected}", param=f"loras[{i}]")
+        if not isinstance(name, str) or LORA_NAME.fullmatch(name) is None:
+            message = f"loras[{i}].name is {name!r:.100}, expected the name of a file in lora_dir"
+            raise http_error(400, message, param=f"loras[{i}].name")
+        tags.append(f"<lora:{name}:{weight:g}>")
+    return tags
 
 
 def _check_value(name: str, value: object) -> None:
