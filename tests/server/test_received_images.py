@@ -15,6 +15,9 @@ from PIL import Image
 from server.conftest import png
 from server.running import Server
 
+from cyllama.llama._media import MediaInput
+from cyllama.media.message_parts import MediaRules
+
 SVG = b"<svg xmlns='http://www.w3.org/2000/svg'/>"
 ROUTES: dict[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
     "chat": (
@@ -124,3 +127,13 @@ def test_large_photo_and_mask_are_reduced_alike(server: Server, key: dict[str, s
     body = {"prompt": "x", "init_images": files[:1], "mask": files[1], "steps": 1, "width": 64, "height": 64}
     found = requests.post(server.url + "/sdapi/v1/img2img", json=body, headers=key, timeout=120)
     assert found.status_code == 200, found.text[:300]
+
+
+def test_pixels_of_all_images_of_a_request_are_limited_before_decoding() -> None:
+    """Small files may declare many pixels each; their sum counts, not what remains after they are reduced."""
+    media = MediaInput(MediaRules(), vision=True, audio=False)
+    file = io.BytesIO()
+    Image.new("1", (7000, 7000)).save(file, "PNG")
+    part = {"type": "image", "image": file.getvalue()}
+    with pytest.raises(ValueError, match=r"content\[4\].*245,000,000 pixels.*max_total_pixels"):
+        media.for_upstream([{"role": "user", "content": [part] * 5}], own_form=True)

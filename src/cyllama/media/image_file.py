@@ -39,7 +39,7 @@ TRANSPOSED = {
 EXPECTED = "expected an image file, such as PNG, JPEG or WebP"
 NEARLY = 0.95
 REDUCING_GAP = 2.0  # of Pillow: the image is first averaged to at least this many times the new size
-# A large image needs 4 to 16 bytes for each of its pixels while it is decoded, so one is decoded at a time.
+# A large image needs 2 to 16 bytes for each of its pixels while it is decoded, so one is decoded at a time.
 _decoding = threading.Lock()
 
 
@@ -121,8 +121,13 @@ def _webp_size(head: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-def check_image_file(data: bytes, name: str, max_pixels: int | None = MAX_PIXELS) -> None:
+def check_image_file(data: bytes, name: str, max_pixels: int | None = MAX_PIXELS) -> int:
     """Check the header of an encoded image: its kind and its size. Nothing is decoded.
+
+    Returns
+    -------
+    int
+        Number of pixels.
 
     Raises
     ------
@@ -138,6 +143,7 @@ def check_image_file(data: bytes, name: str, max_pixels: int | None = MAX_PIXELS
         with _reading(name, max_pixels, file), open_image(file) as image:
             size = image.size
     check_size(size, name, max_pixels)
+    return size[0] * size[1]
 
 
 def load_image(file: io.BytesIO, name: str, max_pixels: int | None, reduce_to: int | None) -> Image.Image:
