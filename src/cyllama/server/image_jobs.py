@@ -30,6 +30,7 @@ __all__ = [
     "ImageFormat",
     "ImageRequest",
     "check_image",
+    "check_loras",
     "encode_image",
     "generate",
     "parse_options",
@@ -116,7 +117,7 @@ def generate(state: ServerState, entry: ModelEntry, request: ImageRequest, job: 
     HTTPException
         400 if the prompt names a LoRA that does not exist, more than `Limits.loras`, or any without a ``lora_dir``.
     """
-    _check_loras(request.prompt, entry, state.config.limits)
+    check_loras(request.prompt, entry, state.config.limits)
     state.image_job.job = job
     try:
         with state.use_sd(entry, job.cancel) as model:
@@ -129,8 +130,14 @@ def generate(state: ServerState, entry: ModelEntry, request: ImageRequest, job: 
         state.image_job.job = None
 
 
-def _check_loras(prompt: str, entry: ModelEntry, limits: Limits) -> None:
-    """Reject LoRAs unless the model's entry has a folder for them: the library's default is the folder of the model."""
+def check_loras(prompt: str, entry: ModelEntry, limits: Limits) -> None:
+    """Reject LoRAs unless the model's entry has a folder for them: the library's default is the folder of the model.
+
+    Raises
+    ------
+    HTTPException
+        400.
+    """
     names = lora_names(prompt)
     if names and entry.settings.get("lora_dir") is None:
         message = f"prompt names the LoRA {names[0]!r:.100}, but {entry.name} has no lora_dir"
