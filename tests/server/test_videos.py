@@ -132,6 +132,7 @@ def test_starts_from_an_image(clients: tuple[OpenAI, OpenAI], model: Model) -> N
         job = client.videos.create(prompt="x", **fields)  # type: ignore[arg-type]
         assert ended(client, job.id).status == "completed"
         assert model.calls[-1]["image"][0, 0].tolist() == [255, 0, 0]
+        client.videos.delete(job.id)
     bad = client.videos.create(prompt="x", input_reference=("a.svg", b"<svg/>"))
     failed = ended(client, bad.id)
     assert failed.status == "failed" and failed.error is not None and "SVG" in failed.error.message

@@ -228,7 +228,7 @@ class VideoJobs:
             raise http_error(404, f"there is no video {id!r:.100}, or its time is over", param="video_id")
         return job
 
-    def list(self, client: str) -> list[VideoJob]:
+    def of_client(self, client: str) -> list[VideoJob]:
         """Return the jobs of a client, the oldest first."""
         self._remove_old()
         return [job for job in self._jobs.values() if job.client == client]

@@ -72,6 +72,12 @@ async def _read(http_request: Request, body: RequestBody) -> tuple[dict[str, Any
             if isinstance(value, UploadFile) and name == REFERENCE and file is None:
                 file = await value.read()
                 continue
+            if name.startswith(f"{REFERENCE}[") and name.endswith("]"):  # an object, as OpenAI's client writes it
+                inner = fields.setdefault(REFERENCE, {})
+                key = name[len(REFERENCE) + 1 : -1]
+                if isinstance(inner, dict) and key not in inner:
+                    inner[key] = value
+                    continue
             if isinstance(value, UploadFile) or name in fields:
                 raise http_error(400, f"{name} is a file or is given twice, expected one text", param=name)
             kind = int if name in ("frames", "fps") else OPTIONS.get(name, str)
@@ -107,6 +113,8 @@ def _parse(fields: Mapping[str, Any], file: bytes | None, limits: Limits) -> Vid
         seconds = _number(int(seconds) if isinstance(seconds, str) and seconds.isdecimal() else seconds, "seconds")
         if "frames" in options:
             raise http_error(400, "seconds and frames are both given, expected one", param="frames")
+    if file is not None and REFERENCE in fields:
+        raise http_error(400, f"{REFERENCE} is given twice, expected one file or object", param=REFERENCE)
     data = file if file is not None else _reference(fields.get(REFERENCE))
     image = None if data is None else partial(_first_frame, data, limits)
     return VideoRequest(prompt, options, seconds, image)
@@ -125,7 +133,7 @@ def _number(value: object, name: str, most: int = MAX_SECONDS) -> int:
     return value
 
 
-def _reference(value: object) -> str | None:
+def _reference(value: Any) -> str | None:
     """Return the base64 of the first frame."""
     if value is None:
         return None
@@ -180,7 +188,7 @@ async def _list(videos: VideoJobs, request: Request) -> Response:
     if order not in ORDERS:
         raise http_error(400, f"order is {order!r:.100}, expected asc or desc", param="order")
     most = _number(int(limit) if limit.isdecimal() and len(limit) < 9 else limit, "limit", MAX_ITEMS)
-    jobs = videos.list(client_name(request.scope))
+    jobs = videos.of_client(client_name(request.scope))
     jobs = jobs if order == "asc" else jobs[::-1]
     if (after := query.get("after")) is not None:
         ids = [job.id for job in jobs]
