@@ -345,7 +345,7 @@ def test_reads_cmyk_files(kind: str) -> None:
 def test_rejects_formats_that_run_programs(photo: np.ndarray) -> None:
     raw = encoded(photo, "EPS")
     assert Image.open(io.BytesIO(raw)).format == "EPS"
-    with pytest.raises(MediaError, match="as an image: cannot identify"):
+    with pytest.raises(MediaError, match="as an image: it is a PostScript file"):
         to_pixels(raw)
 
 

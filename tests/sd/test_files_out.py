@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cyllama.errors import MediaError
+from cyllama.errors import MediaError, UnsupportedError
 from cyllama.models.converters.esrgan import write_safetensors
 from cyllama.sd import GeneratedImage, ImageResult, StableDiffusion, parse_infotext, read_parameters, save_video
 from cyllama.sd._enums import SampleMethod, Scheduler
@@ -143,6 +144,11 @@ def test_saves_to_file_objects_and_other_formats(made: ImageResult, tmp_path: Pa
     assert read_parameters(tmp_path / "b.png") is None
     made[0].save(tmp_path / "c.bmp")
     assert read_parameters(tmp_path / "c.bmp") is None
+    for ending, atol in (("gif", 60), ("webp", 60), ("tif", 0)):
+        made[0].save(tmp_path / f"f.{ending}")
+        with Image.open(tmp_path / f"f.{ending}") as image:
+            difference = np.asarray(image.convert("RGB")).astype(int) - np.asarray(made[0])
+            assert abs(difference).mean() <= atol and image.size == (64, 64)
     assert made[0].copy().info["parameters"] == made.infotexts[0]
     with pytest.raises(ValueError, match="unknown file extension"):
         made[0].save(tmp_path / "d.xyz")
@@ -246,6 +252,16 @@ def test_mp4_has_frames_and_rate(frames: list[np.ndarray], tmp_path: Path, size:
     for frame, seen in zip(frames, found, strict=True):
         difference = np.abs(seen[:height, :width].astype(int) - frame[:height, :width])
         assert difference.mean() < 8
+
+
+def test_mp4_names_the_missing_package(
+    frames: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(UnsupportedError, match="pip install av"):
+        save_video(frames, tmp_path / "a.mp4")
+    assert list(tmp_path.iterdir()) == []
+    assert save_video(frames, tmp_path / "a.webp").exists() and save_video(frames, tmp_path / "a.gif").exists()
 
 
 def test_video_result_saves_numbered_frames(frames: list[np.ndarray], tmp_path: Path) -> None:

@@ -22,10 +22,11 @@ from cyllama.sd import (
 )
 from cyllama.sd._fill import check_request
 from cyllama.sd._model_files import model_files
-from cyllama.sd._request import Inputs, image_params, resolved_seed, resolved_size, video_params
+from cyllama.sd._request import Inputs, image_params, resolved_seed, video_params
 from cyllama.sd.families import FAMILIES, Family
 from cyllama.sd.options import MODEL_OPTIONS, options_from
 from cyllama.sd.params import GuidanceParams, ImageGenParams, SampleParams, SlgParams, VideoGenParams
+from cyllama.sd.sizes import resolved_size
 
 SD1, FLUX, WAN = FAMILIES["SD 1.x"], FAMILIES["Flux"], FAMILIES["Wan 2.x"]
 

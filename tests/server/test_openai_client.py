@@ -290,7 +290,7 @@ def test_edits_images(client: OpenAI) -> None:
 
 def test_rejects_unsupported_image_fields(client: OpenAI) -> None:
     for fields, words in (
-        ({"quality": "high"}, "quality is 'high'"),
+        ({"background": "transparent"}, "background is 'transparent'"),
         ({"response_format": "url"}, "response_format is 'url'"),
         ({"size": "9999x9999"}, "expected at most"),
         ({"n": 99}, "batch_size is 99, expected 1 to 4"),

@@ -56,6 +56,23 @@ def test_finds_only_names_in_the_folder(image_server: Server) -> None:
     assert found.status_code != 200 and "does not exist" not in found.text
 
 
+def test_field_of_loras_has_the_rules_of_prompts(image_server: Server) -> None:
+    def sent(loras: Any, model: str = "open") -> Any:
+        body = {"prompt": "a circle", "model": model, "steps": 1, "size": "64x64", "loras": loras}
+        return image_server.post("/v1/images/generations", body)
+
+    assert "lora_dir" in message(sent([{"name": "ink"}], "closed"))
+    for name in ("outside", "../outside", "/etc/passwd", "styles/../../outside"):
+        assert "does not exist" in message(sent([{"name": name}]))
+    assert "limits.loras" in message(sent([{"name": "ink"}] * 9))
+    found = sent([{"name": "ink", "weight": 0.5}])  # an empty file, which fits no model
+    assert found.status_code != 200 and "does not exist" not in found.text
+    for bad in ("ink", [1], [{}], [{"name": "a:b>"}], [{"name": "ink", "weight": "1"}], [{"name": "ink", "path": "x"}]):
+        response = sent(bad)
+        assert "loras" in message(response) and response.json()["error"]["param"].startswith("loras")
+    assert sent([]).status_code == sent(None).status_code == 200
+
+
 def test_limits_loras_of_a_prompt(image_server: Server) -> None:
     assert "limits.loras" in message(post(image_server, "<lora:ink:1>" * 9, "open"))
 

@@ -23,13 +23,15 @@ from cyllama.llama._projector_tensors import missing_tensors
 from cyllama.media.audio import SAMPLE_RATE, load_audio
 from cyllama.media.encoded import decode_base64, is_audio_file
 from cyllama.media.image import to_pixels
+from cyllama.media.image_file import check_image_file
 from cyllama.media.message_parts import Media, MediaRules, list_media, part_media
 
 __all__ = ["AttachedFile", "Attachments", "MediaInput", "check_projector"]
 
 IEEE_FLOAT = 3  # format of WAV files
 LISTS = ("content", "output")  # keys of a message, or of an item of /v1/responses, with parts
-PROMPTS = ("messages", "input", "prompt")  # keys of a request with messages or prompts
+PROMPTS = ("messages", "input", "prompt", "content")  # keys of a request with messages or prompts
+REDUCED_PIXELS = 12_500_000  # of a larger image; the engine reduces images further, to the sizes of its model
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,15 +224,23 @@ class _Request:
 
     def _image(self, media: Media) -> AttachedFile:
         rules = self._media.rules
-        pixels = to_pixels(media.value, media.name, max_pixels=rules.max_pixels, max_bytes=rules.max_bytes)
+        if is_encoded := isinstance(media.value, bytes):  # counted before it is decoded
+            self._count(check_image_file(media.value, media.name, rules.max_pixels), media.name)
+        limits = {"max_pixels": rules.max_pixels, "max_bytes": rules.max_bytes, "reduce_to": REDUCED_PIXELS}
+        pixels = to_pixels(media.value, media.name, **limits)
         height, width = pixels.shape[:2]
-        self._pixels += height * width
-        if self._pixels > rules.max_total_pixels:
-            raise ValueError(
-                f"the images up to {media.name} have {self._pixels:,} pixels, expected at most "
-                f"{rules.max_total_pixels:,} in a request (max_total_pixels)"
-            )
+        if not is_encoded:
+            self._count(height * width, media.name)
         return AttachedFile((b"P6\n%d %d\n255\n" % (width, height), pixels.reshape(-1).data))
+
+    def _count(self, pixels: int, name: str) -> None:
+        self._pixels += pixels
+        most = self._media.rules.max_total_pixels
+        if self._pixels > most:
+            raise ValueError(
+                f"the images up to {name} have {self._pixels:,} pixels, expected at most {most:,} in a request "
+                "(max_total_pixels)"
+            )
 
     def _audio(self, media: Media) -> AttachedFile:
         left = max(0.0, self._media.rules.max_seconds - self._seconds)

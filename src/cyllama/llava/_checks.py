@@ -15,7 +15,7 @@ from cyllama.errors import AudioTooLongError, MediaError, UnsupportedError
 from cyllama.llava.params import VideoParams
 from cyllama.media.audio import AudioStream
 from cyllama.media.encoded import is_audio_file
-from cyllama.media.image import MAX_PIXELS, check_icon, open_image
+from cyllama.media.image_file import MAX_PIXELS, check_header, open_image
 
 __all__ = ["check_encoded", "check_ffmpeg", "folder_bytes", "frame_width"]
 
@@ -77,7 +77,7 @@ def _image_format(file: BinaryIO, name: str) -> str | None:
     ValueError
         The image is too large.
     """
-    check_icon(file, name)
+    check_header(file, name)
     try:
         with open_image(file) as image:
             (width, height), kind = image.size, image.format

@@ -7,18 +7,17 @@ such as animated GIFs, are rejected. A Pillow image is its current frame.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, Any, cast
+from collections.abc import Iterable, Sequence
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from cyllama.errors import MediaError
+from cyllama.media.encoded import decode_base64, is_data_url
+from cyllama.media.image_file import MAX_PIXELS, check_size, load_image, prepared
 from cyllama.media.paths import checked_path
 
 __all__ = [
@@ -26,9 +25,9 @@ __all__ = [
     "MAX_PIXELS",
     "ImageSource",
     "Pixels",
-    "check_icon",
     "fitted",
-    "open_image",
+    "to_alpha",
+    "to_layers",
     "to_mask",
     "to_pil",
     "to_pixels",
@@ -40,16 +39,7 @@ Array = npt.NDArray[Any]
 ImageSource = Image.Image | str | os.PathLike[str] | bytes | IO[bytes] | Array
 
 EXPECTED = "a Pillow image, a path, the bytes of a file, a binary file or an array"
-MAX_PIXELS = 50_000_000
 MAX_BYTES = 256 << 20  # of a file
-# Formats whose first image is complete; the others in the file are previews or layers.
-FIRST_IS_WHOLE = ("MPO", "PSD")
-# Formats that Pillow reads with another program, and containers whose images it decodes without looking at their size.
-REJECTED_FORMATS = frozenset(("EPS", "ICNS", "IPTC", "FPX", "MIC"))
-ICON = (b"\0\0\1\0", b"\0\0\2\0")  # ICO and CUR files begin with it
-ICON_ENTRY = 16  # bytes
-PNG_MARK = b"\x89PNG\r\n\x1a\n"
-ORIENTATION = 0x0112  # of EXIF; 1 is upright
 PLANES = (1, 3, 4)  # gray, colour, colour and alpha, where channels come first
 CHANNELS = (1, 2, 3, 4)
 RANGE_SLACK = 1e-3  # what rounding may add to numbers from 0 to 1
@@ -57,14 +47,25 @@ BLOCK = 1 << 17  # numbers
 BAND = 1 << 18  # bytes; Pillow copies what is larger block by block, which takes five times as long
 
 
+class _Limits(NamedTuple):
+    max_pixels: int | None
+    max_bytes: int | None
+    reduce_to: int | None
+
+
 def to_pixels(
-    image: Any, name: str = "image", *, max_pixels: int | None = MAX_PIXELS, max_bytes: int | None = MAX_BYTES
+    image: Any,
+    name: str = "image",
+    *,
+    max_pixels: int | None = MAX_PIXELS,
+    max_bytes: int | None = MAX_BYTES,
+    reduce_to: int | None = None,
 ) -> Pixels:
     """Convert an image to RGB pixels.
 
     Parameters
     ----------
-    image : PIL.Image.Image, path, bytes, binary file object or array
+    image : PIL.Image.Image, path, data URL, bytes, binary file object or array
         A Pillow image of any mode, a file that Pillow reads, its content, a file object (read from its position), or
         an array (NumPy, torch, anything with
         ``__array__`` or ``__array_interface__``) of shape (height, width), (height, width, channels) or
@@ -76,6 +77,9 @@ def to_pixels(
         Limit of width times height; None: only Pillow's, ``PIL.Image.MAX_IMAGE_PIXELS``.
     max_bytes : int or None
         Limit of the size of a file; None: no limit.
+    reduce_to : int or None
+        Reduce an image with more pixels to at most this number, with the same proportions; a JPEG file is reduced
+        while it is decoded. None: never.
 
     Returns
     -------
@@ -87,19 +91,12 @@ def to_pixels(
     TypeError
         `image` has another type.
     ValueError
-        An array has another shape or values out of range; an image has no pixels, or is above a limit.
+        An array has another shape or values out of range; an image has no pixels, or is above a limit; a URL.
     MediaError
         A file is not an image, damaged, or animated.
     FileNotFoundError, IsADirectoryError, PermissionError
     """
-    array = _array(image, name, max_pixels, max_bytes)
-    alpha = array[..., -1:] if array.shape[2] in (2, 4) else None
-    colour = array[..., : 1 if array.shape[2] < 3 else 3]
-    if alpha is not None and not (alpha == 255).all():
-        colour = _on_white(colour, alpha)
-    if colour.shape[2] == 1:
-        colour = np.broadcast_to(colour, (*colour.shape[:2], 3))
-    return np.ascontiguousarray(colour)
+    return _rgb(_array(image, name, _Limits(max_pixels, max_bytes, reduce_to)))
 
 
 def to_pixels_list(images: Any, name: str = "images", **limits: int | None) -> list[Pixels]:
@@ -110,7 +107,7 @@ def to_pixels_list(images: Any, name: str = "images", **limits: int | None) -> l
     images : image, sequence of images, or array of shape (count, height, width, channels)
     name : str
     **limits
-        ``max_pixels`` and ``max_bytes`` of each image.
+        ``max_pixels``, ``max_bytes`` and ``reduce_to`` of each image.
 
     Returns
     -------
@@ -126,17 +123,24 @@ def to_pixels_list(images: Any, name: str = "images", **limits: int | None) -> l
 
 
 def to_mask(
-    image: Any, name: str = "mask_image", *, max_pixels: int | None = MAX_PIXELS, max_bytes: int | None = MAX_BYTES
+    image: Any,
+    name: str = "mask_image",
+    *,
+    max_pixels: int | None = MAX_PIXELS,
+    max_bytes: int | None = MAX_BYTES,
+    reduce_to: int | None = None,
 ) -> Pixels:
     """Convert an image to a mask: white is 255, black is 0; colours become their brightness, transparency black.
 
-    Parameters and errors are those of `to_pixels`.
+    In an image or array that has the values 0 and 1 only, 1 is white. Parameters and errors are those of `to_pixels`.
 
     Returns
     -------
     ndarray, shape (height, width), uint8
     """
-    array = _array(image, name, max_pixels, max_bytes)
+    array = _array(image, name, _Limits(max_pixels, max_bytes, reduce_to))
+    if array.max() == 1:
+        array = array * np.uint8(255)
     if array.shape[2] == 1:
         return np.ascontiguousarray(array[..., 0])
     if array.shape[2] == 2:
@@ -146,6 +150,38 @@ def to_mask(
     if array.shape[2] in (2, 4):
         gray = (gray.astype(np.uint16) * array[..., -1] // 255).astype(np.uint8)
     return np.ascontiguousarray(gray)
+
+
+def to_alpha(
+    image: Any,
+    name: str = "image",
+    *,
+    max_pixels: int | None = MAX_PIXELS,
+    max_bytes: int | None = MAX_BYTES,
+    reduce_to: int | None = None,
+) -> Pixels | None:
+    """Return the opacity of an image: 0 is transparent, 255 is opaque; None if the image has no transparency.
+
+    Parameters and errors are those of `to_pixels`.
+
+    Returns
+    -------
+    ndarray or None, shape (height, width), uint8
+    """
+    return _alpha(_array(image, name, _Limits(max_pixels, max_bytes, reduce_to)))
+
+
+def to_layers(
+    image: Any,
+    name: str = "image",
+    *,
+    max_pixels: int | None = MAX_PIXELS,
+    max_bytes: int | None = MAX_BYTES,
+    reduce_to: int | None = None,
+) -> tuple[Pixels, Pixels | None]:
+    """Return the pixels of an image, as `to_pixels`, and its opacity, as `to_alpha`; it is decoded once."""
+    array = _array(image, name, _Limits(max_pixels, max_bytes, reduce_to))
+    return _rgb(array), _alpha(array)
 
 
 def to_pil(pixels: Pixels) -> Image.Image:
@@ -184,26 +220,55 @@ def _is_image(value: Any) -> bool:
     )
 
 
-def _array(image: Any, name: str, max_pixels: int | None, max_bytes: int | None) -> Pixels:
+def _array(image: Any, name: str, limits: _Limits) -> Pixels:
     """Return pixels of shape (height, width, 1 to 4), uint8."""
+    if isinstance(image, str) and is_data_url(image):
+        image = decode_base64(image, name, max_bytes=limits.max_bytes)
     if isinstance(image, Image.Image):
-        _check_size(image.size, name, max_pixels)
-        array = _composed(image, name, max_pixels)
+        check_size(image.size, name, limits.max_pixels)
+        array = _from_pil(prepared(image, name, limits.max_pixels, limits.reduce_to), name)
     elif isinstance(image, str | os.PathLike):
         path, name = checked_path(image, name, "image"), f"{name} ({os.fspath(image)!s})"
         with open(path, "rb") as file:
-            array = _decoded(_content(file, name, max_bytes), name, max_pixels)
+            array = _decoded(_content(file, name, limits.max_bytes), name, limits)
     elif isinstance(image, bytes | bytearray | memoryview):
-        _check_bytes(memoryview(image).nbytes, name, max_bytes)
-        array = _decoded(io.BytesIO(image), name, max_pixels)
+        _check_bytes(memoryview(image).nbytes, name, limits.max_bytes)
+        array = _decoded(io.BytesIO(image), name, limits)
     elif callable(getattr(image, "read", None)):
-        array = _decoded(_content(image, name, max_bytes), name, max_pixels)
+        array = _decoded(_content(image, name, limits.max_bytes), name, limits)
     else:
         array = _from_array(image, name)
-        _check_size((array.shape[1], array.shape[0]), name, max_pixels)
+        check_size((array.shape[1], array.shape[0]), name, limits.max_pixels)
+        array = _reduced(array, name, limits)
     if not array.size:
         raise ValueError(f"{name} has {array.shape[1]}x{array.shape[0]} pixels, expected at least one")
     return array
+
+
+def _decoded(file: io.BytesIO, name: str, limits: _Limits) -> Pixels:
+    return _from_pil(load_image(file, name, limits.max_pixels, limits.reduce_to), name)
+
+
+def _reduced(array: Pixels, name: str, limits: _Limits) -> Pixels:
+    if limits.reduce_to is None or array.shape[0] * array.shape[1] <= limits.reduce_to:
+        return array
+    image = Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array))
+    return _from_pil(prepared(image, name, limits.max_pixels, limits.reduce_to), name)
+
+
+def _alpha(array: Pixels) -> Pixels | None:
+    return np.ascontiguousarray(array[..., -1]) if array.shape[2] in (2, 4) else None
+
+
+def _rgb(array: Pixels) -> Pixels:
+    """Return colours on white, of 3 channels."""
+    alpha = array[..., -1:] if array.shape[2] in (2, 4) else None
+    colour = array[..., : 1 if array.shape[2] < 3 else 3]
+    if alpha is not None and not (alpha == 255).all():
+        colour = _on_white(colour, alpha)
+    if colour.shape[2] == 1:
+        colour = np.broadcast_to(colour, (*colour.shape[:2], 3))
+    return np.ascontiguousarray(colour)
 
 
 def _content(file: Any, name: str, max_bytes: int | None) -> io.BytesIO:
@@ -224,98 +289,6 @@ def _content(file: Any, name: str, max_bytes: int | None) -> io.BytesIO:
 def _check_bytes(n: int, name: str, max_bytes: int | None) -> None:
     if max_bytes is not None and n > max_bytes:
         raise ValueError(f"{name} has more than {max_bytes:,} bytes (max_bytes)")
-
-
-def _check_size(size: tuple[int, int], name: str, max_pixels: int | None) -> None:
-    width, height = size
-    if max_pixels is not None and width * height > max_pixels:
-        raise ValueError(
-            f"{name} has {width}x{height} = {width * height:,} pixels, more than {max_pixels:,} (max_pixels)"
-        )
-
-
-def open_image(file: IO[bytes]) -> Image.Image:
-    """Open an encoded image, which Pillow decodes later; see `check_icon` for the exception.
-
-    Raises
-    ------
-    OSError, SyntaxError, ...
-        Pillow's readers raise many types for damaged files, and UnidentifiedImageError for unsupported formats. Formats
-        that run another program (EPS) are not supported.
-    """
-    Image.init()
-    return Image.open(file, formats=[kind for kind in Image.ID if kind not in REJECTED_FORMATS])
-
-
-def check_icon(file: IO[bytes], name: str, max_pixels: int | None = MAX_PIXELS) -> None:
-    """Check the sizes of the images in an ICO or CUR file, which Pillow decodes while it opens the file.
-
-    Parameters
-    ----------
-    file : binary file
-        Of any format; it is left at its begin.
-    name : str
-        The name of the value in messages.
-    max_pixels : int or None
-        Limit of width times height.
-
-    Raises
-    ------
-    ValueError
-        An image is too large, by its own header.
-    """
-    head = file.read(6)
-    if head[:4] in ICON:
-        entries = file.read(ICON_ENTRY * int.from_bytes(head[4:6], "little"))
-        for at in range(0, len(entries) - ICON_ENTRY + 1, ICON_ENTRY):
-            file.seek(int.from_bytes(entries[at + 12 : at + 16], "little"))
-            image = file.read(24)
-            if image.startswith(PNG_MARK):
-                size = int.from_bytes(image[16:20], "big"), int.from_bytes(image[20:24], "big")
-            else:
-                size = int.from_bytes(image[4:8], "little"), int.from_bytes(image[8:12], "little") // 2
-            _check_size(size, name, max_pixels)
-    file.seek(0)
-
-
-def _decoded(file: io.BytesIO, name: str, max_pixels: int | None) -> Pixels:
-    check_icon(file, name, max_pixels)
-    with _reading(name, max_pixels):
-        image = open_image(file)
-    with image:
-        _check_size(image.size, name, max_pixels)
-        with _reading(name, max_pixels):
-            several = getattr(image, "is_animated", False) and image.format not in FIRST_IS_WHOLE
-            count = getattr(image, "n_frames", "several") if several else 1  # reads the other images
-        if several:
-            raise MediaError(f"{name} has {count} images, expected one; open it with Pillow and seek() the image")
-        return _composed(image, name, max_pixels)
-
-
-def _composed(image: Image.Image, name: str, max_pixels: int | None) -> Pixels:
-    """Decode an image and apply its EXIF orientation."""
-    with _reading(name, max_pixels):
-        image.load()
-        if image.getexif().get(ORIENTATION, 1) != 1:
-            image = ImageOps.exif_transpose(image)
-    return _from_pil(image, name)
-
-
-@contextlib.contextmanager
-def _reading(name: str, max_pixels: int | None) -> Iterator[None]:
-    """Raise MediaError for every error of a format's reader, which can have any type."""
-    try:
-        yield
-    except MemoryError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        found = re.search(r"\((\d+) pixels\)", str(error))
-        if max_pixels is None or found is None:
-            raise ValueError(f"{name} is too large: {error}") from None
-        raise ValueError(f"{name} has {int(found[1]):,} pixels, more than {max_pixels:,} (max_pixels)") from None
-    except Exception as error:
-        text = str(error).split("<_io")[0].strip().rstrip(",") or type(error).__name__
-        raise MediaError(f"cannot read {name} as an image: {text}") from error
 
 
 def _from_pil(image: Image.Image, name: str) -> Pixels:
@@ -422,5 +395,9 @@ def _interleaved(planes: Pixels) -> Pixels:
 
 
 def _on_white(colour: Array, alpha: Array) -> Pixels:
-    wide = colour.astype(np.uint16) * alpha + 255 * (255 - alpha.astype(np.uint16))
-    return ((wide + 127) // 255).astype(np.uint8)
+    out = np.empty(colour.shape, np.uint8)
+    rows = max(1, BLOCK // max(1, colour[:1].size))
+    for y in range(0, len(colour), rows):
+        part, opacity = colour[y : y + rows].astype(np.uint16), alpha[y : y + rows].astype(np.uint16)
+        out[y : y + rows] = (part * opacity + 255 * (255 - opacity) + 127) // 255
+    return out

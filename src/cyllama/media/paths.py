@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any
 
+from cyllama.media.encoded import shorten
+
 __all__ = ["checked_path"]
+
+URL = re.compile(r"(https?|ftps?|file|blob|s3|gs):/|data:", re.IGNORECASE)  # pathlib makes one slash of two
 
 
 def checked_path(path: str | os.PathLike[Any], name: str, what: str) -> Path:
@@ -23,7 +28,7 @@ def checked_path(path: str | os.PathLike[Any], name: str, what: str) -> Path:
     ------
     FileNotFoundError, IsADirectoryError, PermissionError
     ValueError
-        A null character, or a device.
+        A null character, a URL, or a device.
     """
     text = os.fspath(path)
     if "\0" in os.fsdecode(text):
@@ -31,6 +36,9 @@ def checked_path(path: str | os.PathLike[Any], name: str, what: str) -> Path:
     if not text:
         raise FileNotFoundError(f"{name} is an empty path")
     found = Path(os.fsdecode(text))
+    if URL.match(os.fsdecode(text)) and not found.exists():
+        shown = shorten(os.fsdecode(text))
+        raise ValueError(f"{name} is the URL {shown}, which is not opened; expected the path of an {what} file")
     mode = os.stat(found).st_mode  # FileNotFoundError, PermissionError
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(f"{name} is {text!r}, a directory, expected an {what} file")

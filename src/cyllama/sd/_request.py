@@ -31,6 +31,7 @@ from cyllama.sd.params import (
     VideoGenParams,
 )
 from cyllama.sd.samplers import sampler_and_scheduler
+from cyllama.sd.sizes import inpaint_frame, resolved_size
 
 __all__ = [
     "Inputs",
@@ -41,7 +42,6 @@ __all__ = [
     "img2vid_request",
     "inpaint_request",
     "resolved_seed",
-    "resolved_size",
     "txt2img_request",
     "txt2vid_request",
     "video_params",
@@ -49,7 +49,6 @@ __all__ = [
 
 Switched = TypeVar("Switched", HiresParams | None, SDTilingParams | None)
 SEEDS = 1 << 32  # the range of random seeds, as in other tools
-TOO_MANY = 2  # an image with this many times the pixels of the family's size is reduced
 NOISY_STEPS_BY_BOUNDARY = -1
 SKIP_LAYERS = (7, 8, 9)  # the default of the engine's own program
 STRENGTH = 0.75  # the engine's default
@@ -207,47 +206,6 @@ def resolved_seed(seed: int | None) -> int:
     return int(seed) if seed >= 0 else secrets.randbelow(SEEDS)
 
 
-def resolved_size(options: Options, family: Family, image: Pixels | None) -> tuple[int, int]:
-    """Return width and height, rounded to the family's multiple.
-
-    They are those of the options, else those of the image, else those of the family. An image with more than twice the
-    family's number of pixels is reduced to that number. If one side is given, the image keeps its proportions.
-
-    Raises
-    ------
-    TypeError, ValueError
-    """
-    for name in ("width", "height"):
-        value = getattr(options, name)
-        if value is not None and (isinstance(value, bool) or not hasattr(value, "__index__")):
-            raise TypeError(f"{name} is {value!r}, expected an integer")
-        if value is not None and value < 8:
-            raise ValueError(f"{name} is {value}, expected at least 8")
-    width, height = options.width, options.height
-    if image is not None:
-        rows, columns = image.shape[:2]
-        if width is None and height is None:
-            pixels = family.width * family.height
-            scale = (pixels / (rows * columns)) ** 0.5 if rows * columns > TOO_MANY * pixels else 1.0
-            width, height = _nearest(columns * scale, family), _nearest(rows * scale, family)
-        elif width is None and height is not None:
-            width = _nearest(columns * height / rows, family)
-        elif height is None and width is not None:
-            height = _nearest(rows * width / columns, family)
-    width = family.width if width is None else width
-    height = family.height if height is None else height
-    return _up(width, family), _up(height, family)
-
-
-def _up(side: int, family: Family) -> int:
-    return -(-int(side) // family.multiple) * family.multiple
-
-
-def _nearest(side: float, family: Family) -> int:
-    step = max(family.multiple, 8)
-    return max(step, round(side / step) * step)
-
-
 def image_params(
     prompt: str, options: ImageOptions, family: Family, inputs: Inputs, tagged: list[Lora]
 ) -> ImageGenParams:
@@ -269,6 +227,12 @@ def image_params(
         With width, height and seed resolved.
     """
     width, height = resolved_size(options, family, inputs.image)
+    image = None if inputs.image is None else fitted(inputs.image, width, height)
+    mask = None
+    if inputs.image is not None and inputs.mask is not None:
+        frame = inpaint_frame(options, family, inputs.image)
+        width, height = frame.width, frame.height
+        image, mask = frame.enter(inputs.image), frame.enter(inputs.mask)[:, :, None]
     control = None if options.control_image is None else to_pixels(options.control_image, "control_image")
     strength = options.strength
     if strength is None and inputs.image is not None:
@@ -279,8 +243,8 @@ def image_params(
         "width": width,
         "height": height,
         "strength": strength,
-        "init_image": None if inputs.image is None else fitted(inputs.image, width, height),
-        "mask_image": None if inputs.mask is None else fitted(inputs.mask, width, height)[:, :, None],
+        "init_image": image,
+        "mask_image": mask,
         "ref_images": inputs.references or None,
         "resize_references": _first(resize, True) if inputs.references else None,
         "control_image": None if control is None else fitted(control, width, height),

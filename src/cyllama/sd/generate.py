@@ -142,8 +142,10 @@ def inpaint(
         As of `img2img`.
     mask_image : image
         Of the same size: white where to inpaint. Where it is black, the result has the pixels of `image`; gray blends.
+        An image or array of the values 0 and 1 only is black and white.
     model, **options
-        As of `img2img`. For inpainting models the default of ``strength`` is 1.
+        As of `img2img`. For inpainting models the default of ``strength`` is 1. Without a size, or with that of the
+        image, the result has the size of the image; with another size, the image is resized.
 
     Returns
     -------

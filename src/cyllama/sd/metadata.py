@@ -22,7 +22,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from cyllama._params import enum_value
 from cyllama.errors import MediaError
-from cyllama.media.image import check_icon, open_image
+from cyllama.media.image_file import check_header, open_image
 from cyllama.sd._context import SDContext
 from cyllama.sd._enums import (
     CacheMode,
@@ -329,7 +329,7 @@ def read_parameters(path: str | os.PathLike[str]) -> str | None:
     """
     with open(path, "rb") as file:
         try:
-            check_icon(file, os.fspath(path))
+            check_header(file, os.fspath(path))
             with open_image(file) as image:
                 image.load()  # a text chunk may follow the pixels
                 text = image.info.get(KEY)

@@ -8,12 +8,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Self, Unpack
 
-import numpy as np
-
 from cyllama._cancel import POLL_SECONDS, Cancel, raise_if_cancelled
 from cyllama._native.memory import return_memory
 from cyllama.errors import InUseError, UnsupportedError
-from cyllama.media.image import ImageSource, Pixels, fitted, to_pil
+from cyllama.media.image import ImageSource, to_pil
 from cyllama.sd._context import SDContext
 from cyllama.sd._model_files import ModelFiles, model_files
 from cyllama.sd._option_types import (
@@ -39,6 +37,7 @@ from cyllama.sd.families import Family
 from cyllama.sd.metadata import infotext, used_parameters
 from cyllama.sd.options import VideoOptions
 from cyllama.sd.results import GeneratedImage, ImageResult, VideoResult
+from cyllama.sd.sizes import inpaint_frame
 from cyllama.sd.video import checked_fps
 
 __all__ = ["StableDiffusion", "lora_folder"]
@@ -212,7 +211,7 @@ class StableDiffusion:
     def _images(self, request: Request) -> ImageResult:
         if not self._context.supports_image_generation:
             raise UnsupportedError(f"the model ({self._family.name}) generates videos, not images")
-        inputs, hooks = request.inputs, request.hooks
+        inputs, hooks, size = request.inputs, request.hooks, None
         params = request.params(self._family, self._files.params, self._lora_dir)
         arguments = hooks.arguments(request.options.preview, request.options.preview_interval)
         warn_unused_negative_prompt(params)
@@ -222,8 +221,12 @@ class StableDiffusion:
         finally:
             hooks.close()
         if inputs.mask is not None and inputs.image is not None:
-            images = [_blended(pixels, inputs.image, inputs.mask) for pixels in images]
+            frame = inpaint_frame(request.options, self._family, inputs.image)
+            images = [frame.leave(pixels, inputs.image, inputs.mask) for pixels in images]
+            size = frame.result
         parameters = used_parameters(params, self._context, self._files, has_image=inputs.image is not None)
+        if size is not None:
+            parameters["width"], parameters["height"] = size
         seeds = [parameters["seed"] + i for i in range(len(images))]
         texts = [infotext({**parameters, "seed": seed}) for seed in seeds]
         out = images if request.options.output_type == "np" else list(map(GeneratedImage.from_pixels, images, texts))
@@ -262,11 +265,3 @@ def lora_folder(files: ModelFiles, lora_dir: str | os.PathLike[str] | None) -> s
     if not os.path.isdir(lora_dir):
         raise FileNotFoundError(f"lora_dir is {os.fspath(lora_dir)!r}: no such folder")
     return lora_dir
-
-
-def _blended(made: Pixels, image: Pixels, mask: Pixels) -> Pixels:
-    """Return the new pixels where the mask is white, the old ones where it is black."""
-    height, width = made.shape[:2]
-    weight = fitted(mask, width, height)[:, :, None].astype(np.uint16)
-    old = fitted(image, width, height)
-    return ((made * weight + old * (255 - weight) + 127) // 255).astype(np.uint8)

@@ -33,6 +33,7 @@ from cyllama.server.routes.model_control import model_control_routes
 from cyllama.server.routes.ollama import ollama_routes
 from cyllama.server.routes.realtime import realtime_routes
 from cyllama.server.routes.text import text_routes
+from cyllama.server.routes.videos import video_routes
 from cyllama.server.state import ServerState
 
 __all__ = ["create_app"]
@@ -109,6 +110,7 @@ def create_app(config: ServerConfig, state: ServerState | None = None) -> ASGIAp
         *ollama_routes(state),
         *audio_routes(state),
         *image_routes(state),
+        *video_routes(state),
         *sdapi_routes(state),
     ]
     handled = (HTTPException, CyllamaError, ValueError, TypeError, OSError)

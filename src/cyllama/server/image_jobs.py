@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cyllama.media.image import check_icon, open_image, to_pixels
 from cyllama.sd.loras import lora_names
 from cyllama.sd.options import ImageOptions
 from cyllama.server.config import Limits, ModelEntry
 from cyllama.server.http.current_job import Job
 from cyllama.server.http.errors import http_error
+from cyllama.server.received_images import check_image, read_image
 from cyllama.server.state import ServerState
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ __all__ = [
     "ImageFormat",
     "ImageRequest",
     "check_image",
+    "check_loras",
     "encode_image",
     "generate",
     "parse_options",
@@ -109,43 +109,6 @@ def parse_options(given: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     return found
 
 
-def check_image(data: bytes, max_pixels: int, name: str) -> None:
-    """Check the size of an encoded image by its header, before it is decoded.
-
-    Raises
-    ------
-    HTTPException
-        400 if it is not an image, 413 if it is too large.
-    """
-    try:
-        check_icon(io.BytesIO(data), name, max_pixels)
-    except ValueError as error:
-        raise http_error(413, str(error), param=name) from None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with open_image(io.BytesIO(data)) as image:
-                width, height = image.size
-    except Image.DecompressionBombError:
-        raise http_error(413, f"{name} has too many pixels, at most {max_pixels:,} are allowed", param=name) from None
-    except Exception as error:  # Pillow's decoders raise arbitrary exceptions for damaged files
-        raise http_error(400, f"{name} is not a valid image", param=name) from error
-    if width * height > max_pixels:
-        raise http_error(413, f"{name} is {width}x{height}, at most {max_pixels:,} pixels are allowed", param=name)
-
-
-def read_image(data: bytes, limits: Limits, name: str) -> Pixels:
-    """Return the pixels of an encoded image, of shape (height, width, 3) and dtype uint8.
-
-    Raises
-    ------
-    HTTPException
-        As of `check_image`.
-    """
-    check_image(data, limits.pixels, name)
-    return to_pixels(data, name)
-
-
 def generate(state: ServerState, entry: ModelEntry, request: ImageRequest, job: Job) -> ImageResult:
     """Generate the images, in a thread that holds the slot of the engine.
 
@@ -154,10 +117,11 @@ def generate(state: ServerState, entry: ModelEntry, request: ImageRequest, job: 
     HTTPException
         400 if the prompt names a LoRA that does not exist, more than `Limits.loras`, or any without a ``lora_dir``.
     """
-    _check_loras(request.prompt, entry, state.config.limits)
+    check_loras(request.prompt, entry, state.config.limits)
     state.image_job.job = job
     try:
         with state.use_sd(entry, job.cancel) as model:
+            job.on_model(model)
             try:
                 return _generate(model, request, job)
             except FileNotFoundError:  # its message has a path of this machine
@@ -166,8 +130,14 @@ def generate(state: ServerState, entry: ModelEntry, request: ImageRequest, job: 
         state.image_job.job = None
 
 
-def _check_loras(prompt: str, entry: ModelEntry, limits: Limits) -> None:
-    """Reject LoRAs unless the model's entry has a folder for them: the library's default is the folder of the model."""
+def check_loras(prompt: str, entry: ModelEntry, limits: Limits) -> None:
+    """Reject LoRAs unless the model's entry has a folder for them: the library's default is the folder of the model.
+
+    Raises
+    ------
+    HTTPException
+        400.
+    """
     names = lora_names(prompt)
     if names and entry.settings.get("lora_dir") is None:
         message = f"prompt names the LoRA {names[0]!r:.100}, but {entry.name} has no lora_dir"

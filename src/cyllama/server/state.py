@@ -17,6 +17,7 @@ from cyllama.server.http.errors import http_error, log
 from cyllama.server.http.queues import BodyBudget, EngineQueue
 from cyllama.server.http.request_body import RequestBody
 from cyllama.server.http.task import TaskResponse, TaskRunner, Work
+from cyllama.server.image_links import ImageLinks
 from cyllama.server.lifetimes import ModelLifetimes
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class ServerState:
     body_budget : BodyBudget
     tasks : TaskRunner
     image_job : CurrentJob
+    image_links : ImageLinks
     model_meta : dict
         Sizes of the language models that have been loaded, by name; as of `LLM.meta`.
     """
@@ -84,6 +86,7 @@ class ServerState:
         threads = sum(queue.capacity for queue in (*self.queues.values(), self.status_queue, self.live_queue))
         self.tasks = TaskRunner(threads, limits.request_seconds)
         self.image_job = CurrentJob()
+        self.image_links = ImageLinks(config.image_link_seconds)
         self.model_meta: dict[str, Mapping[str, Any]] = {}
 
     def find_model(self, name: object, task: ModelTask) -> ModelEntry:

@@ -22,7 +22,7 @@ MEDIA: dict[str, tuple[str, ...]] = {
     "source": ("data", "url"),
     "multimodal_data": (),
 }
-ENCODED = (*MEDIA, "images", "init_images", "mask")  # keys whose strings are files, not text
+ENCODED = (*MEDIA, "images", "init_images", "mask", "control_image")  # keys whose strings are files, not text
 # Lists of a request by the name of their limit.
 LISTS = {
     "prompts": ("prompt", "input", "content", "documents", "texts", "input_extra"),

@@ -5,8 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from PIL import Image
+
+if TYPE_CHECKING:
+    from cyllama.sd import StableDiffusion
 
 __all__ = ["CurrentJob", "Job"]
 
@@ -36,6 +40,9 @@ class Job:
     steps: int = 0
     preview: Image.Image | None = None
     interrupted: bool = False
+
+    def on_model(self, model: StableDiffusion) -> None:
+        """Record the loaded model, before the first step."""
 
     def on_step(self, step: int, total: int, seconds: float) -> None:
         """Record a finished step."""

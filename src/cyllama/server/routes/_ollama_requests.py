@@ -316,7 +316,7 @@ def _image(value: Any, where: str, config: ServerConfig) -> dict[str, Any]:
     if not isinstance(value, str):
         raise http_error(400, f"{where} is {value!r:.100}, expected base64", param=where)
     data = decode_base64(value, where, max_bytes=config.limits.body)
-    check_image(data, config.limits.pixels, where)
+    check_image(data, config.limits.received_pixels, where)
     return {"type": "image", "image": data}
 
 

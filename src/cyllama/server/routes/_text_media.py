@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from cyllama.media.encoded import decode_base64, is_audio_file
+from cyllama.media.encoded import is_audio_file
 from cyllama.server.config import ServerConfig
 from cyllama.server.http.body_limits import MEDIA, containers
 from cyllama.server.http.errors import http_error
-from cyllama.server.image_jobs import check_image
+from cyllama.server.received_images import check_image, decode_text
 
 __all__ = ["decode_media"]
 
@@ -41,10 +41,7 @@ def decode_media(body: dict[str, Any], config: ServerConfig) -> None:
 
 
 def _decoded(text: str, place: str, config: ServerConfig) -> bytes:
-    try:
-        data = decode_base64(text, place)
-    except ValueError as error:
-        raise http_error(400, f"{error}; URLs and paths are not opened", param=place) from None
+    data = decode_text(text, place)
     if place in IMAGES or not is_audio_file(data[:12]):
-        check_image(data, config.limits.pixels, place)
+        check_image(data, config.limits.received_pixels, place)
     return data

@@ -15,14 +15,14 @@ from starlette.routing import Route
 
 from cyllama.errors import CancelledError
 from cyllama.media.encoded import decode_base64
-from cyllama.media.image import to_mask
 from cyllama.sd.samplers import sampler_label, scheduler_label
 from cyllama.server.config import Limits, ModelEntry
 from cyllama.server.http.current_job import Job
 from cyllama.server.http.errors import http_error
 from cyllama.server.http.response_stream import JSON, ResponseStream
 from cyllama.server.http.task import TaskResponse
-from cyllama.server.image_jobs import ImageRequest, check_image, encode_image, generate, parse_options, read_image
+from cyllama.server.image_jobs import ImageRequest, encode_image, generate, parse_options, read_image
+from cyllama.server.received_images import read_mask
 from cyllama.server.state import ServerState
 
 if TYPE_CHECKING:
@@ -117,9 +117,7 @@ def _generate(
     ]
     mask = None
     if fields.get("mask"):
-        data = _decode_base64(fields["mask"], "mask")
-        check_image(data, limits.pixels, "mask")
-        mask = to_mask(data, "mask")
+        mask = read_mask(_decode_base64(fields["mask"], "mask"), limits)
     if mask is not None and not images:
         raise http_error(400, "mask is given without an image, expected init_images", param="mask")
     request = ImageRequest(fields.get("prompt", ""), options, images[0] if images else None, mask)
