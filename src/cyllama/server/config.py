@@ -41,6 +41,8 @@ ANY_ADDRESS = "any IP address"
 """Among the accepted hosts: a name can be rebound to another address by DNS, an address cannot."""
 ENTRY_KEYS = ("kind", "aliases", "preload", "pin", "idle_seconds")
 """Keys of a model's table that are not settings of its class; so is ``model``."""
+OWN_UPSCALERS = ("None", "Lanczos", "Nearest")
+STYLE_KEYS = ("prompt", "negative_prompt")
 SIZES = ("body", "bodies", "live_bytes")
 """Limits in bytes, which may have a unit."""
 
@@ -194,6 +196,8 @@ class ServerOptions(TypedDict, total=False):
     allowed_hosts: Sequence[str] | None
     allow_no_key: bool | None
     allow_pull: bool | None
+    upscalers: Mapping[str, str | os.PathLike[str]] | None
+    image_styles: Mapping[str, Mapping[str, str]] | None
     limits: Limits | None
 
 
@@ -224,6 +228,10 @@ class ServerConfig:
         Listen on a public address without API keys: everyone who can reach the server can use it.
     allow_pull : bool
         Let clients of Ollama's protocol download models that are not in `models`, and delete them from the cache.
+    upscalers : mapping
+        ESRGAN networks, each a file or a name of `cyllama.models`, by the names that requests use.
+    image_styles : mapping
+        Styles for images: ``{"prompt": ..., "negative_prompt": ...}`` by their names.
     limits : Limits
 
     Raises
@@ -241,6 +249,8 @@ class ServerConfig:
     allowed_hosts: Sequence[str] = ()
     allow_no_key: bool = False
     allow_pull: bool = False
+    upscalers: Mapping[str, str | os.PathLike[str]] = field(default_factory=dict)
+    image_styles: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -255,6 +265,17 @@ class ServerConfig:
         for name in ("any_name", "allow_no_key", "allow_pull"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} is {getattr(self, name)!r}, expected true or false")
+        for name, value in self.upscalers.items():
+            if name in OWN_UPSCALERS:
+                raise ValueError(f"upscalers has the name {name!r}, expected none of {', '.join(OWN_UPSCALERS)}")
+            if not isinstance(value, str | os.PathLike):
+                raise TypeError(f"upscalers.{name} is {value!r}, expected a file or a name of cyllama.models")
+        for name, style in self.image_styles.items():
+            if not isinstance(style, Mapping):
+                raise TypeError(f"image_styles.{name} is {style!r}, expected a table")
+            _check_names(style, set(STYLE_KEYS), f"image_styles.{name}: ")
+            if not all(isinstance(text, str) for text in style.values()):
+                raise TypeError(f"image_styles.{name} is {dict(style)!r}, expected texts")
         if isinstance(self.port, bool) or not isinstance(self.port, int) or not 0 <= self.port <= 65535:
             raise ValueError(f"port is {self.port!r}, expected 0 to 65535")
 
@@ -346,6 +367,10 @@ class ServerConfig:
         if "memory" in given:
             given["memory"] = parse_bytes(given["memory"], "memory")
         base = folder or Path()
+        for name in ("upscalers", "image_styles"):
+            if name in given and not isinstance(given[name], Mapping):
+                raise TypeError(f"{name} is {given[name]!r}, expected a table")
+        given["upscalers"] = {name: _resolve_path(value, base) for name, value in given.get("upscalers", {}).items()}
         given["models"] = [_parse_entry(name, value, base) for name, value in entries.items()]
         given["api_keys"] = [
             *_strings(given, "api_keys"),
