@@ -12,6 +12,7 @@ from cyllama.server.fields.sampling import BOOLEAN, TEXT, list_of, one_of
 __all__ = [
     "CHECKPOINT",
     "CLIP_LAYERS",
+    "COLOURS",
     "EXTRAS",
     "EXTRAS_BATCH",
     "FORMAT",
@@ -35,6 +36,7 @@ SAME = (None, "", "Use same sampler", "Use same scheduler", "Use same checkpoint
 
 CHECKPOINT, VAE, CLIP_LAYERS = "sd_model_checkpoint", "sd_vae", "CLIP_stop_at_last_layers"
 FORMAT, JPEG_QUALITY = "samples_format", "jpeg_quality"
+COLOURS = "img2img_color_correction"
 
 SETTINGS = FormFields(
     "Set options for the next requests of this account (address, key, and user of Basic authentication).",
@@ -47,13 +49,10 @@ SETTINGS = FormFields(
         Field(FORMAT, one_of("png", "jpg", "jpeg", "webp"), "Format of the images."),
         Field(JPEG_QUALITY, {"type": "integer", "minimum": 1, "maximum": 100}, "Quality of `jpg` and `webp`."),
     ),
-    neutral={VAE: ("Automatic", "None", ""), CHECKPOINT: ("",)},
+    {COLOURS: "the colours of results are not corrected"},
+    neutral={VAE: ("Automatic", "None", ""), CHECKPOINT: ("",), COLOURS: (False,)},
 )
 
-OVERRIDES = {
-    "type": "object",
-    "properties": {CHECKPOINT: {}, VAE: {}, CLIP_LAYERS: {}, FORMAT: {}, JPEG_QUALITY: {}},
-}
 NOT_SAVED = "The server does not save images."
 
 COMMON = (
@@ -73,7 +72,7 @@ COMMON = (
     Field("height", SIDE, "Height in pixels."),
     Field("eta", NUMBER, "Noise that the sampler adds."),
     Field("clip_skip", {"type": "integer", "minimum": -1, "maximum": 12}, "Layer of CLIP, as in SD.Next."),
-    Field("override_settings", OVERRIDES, "Options for this request, as of `/sdapi/v1/options`."),
+    Field("override_settings", OBJECT, "Options for this request, as of `/sdapi/v1/options`."),
     Field("override_settings_restore_afterwards", BOOLEAN, "False: keep `override_settings` for the next requests."),
     Field("alwayson_scripts", OBJECT, "Scripts that are turned off; others are refused by name."),
     Field("send_images", BOOLEAN, "False: return `info` without images."),
@@ -160,7 +159,7 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "infotext": ("",),
     "comments": ({},),
     "firstpass_image": ("",),
-    "enable_hr": (False, 0),
+    "enable_hr": (False,),
     "hr_upscaler": ("",),
     "hr_resize_x": (0,),
     "hr_resize_y": (0,),

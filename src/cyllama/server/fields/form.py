@@ -10,7 +10,7 @@ from typing import Any
 
 from cyllama.server.fields.field import RouteFields
 
-__all__ = ["FormFields", "same_value"]
+__all__ = ["FormFields"]
 
 INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
 NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{0,20})?(?:[eE][+-]?[0-9]{1,3})?")
@@ -44,14 +44,14 @@ class FormFields(RouteFields):
         given = {}
         for name, raw in body.items():
             value = _converted(known[name].schema, raw) if name in known else raw
-            is_neutral = any(same_value(value, other) for other in self.neutral.get(name, ()))
+            is_neutral = any(_same_value(value, other) for other in self.neutral.get(name, ()))
             if not is_neutral and not (name in self.switches and self._is_off(self.switches[name], body)):
                 given[name] = value
         return super().check(given)
 
     def _is_off(self, name: str, body: Mapping[str, Any]) -> bool:
         value = body.get(name)
-        if value is None or any(same_value(value, other) for other in self.neutral.get(name, ())):
+        if value is None or any(_same_value(value, other) for other in self.neutral.get(name, ())):
             return True
         return name in self.by_name and _converted(self.by_name[name].schema, value) in (False, "")
 
@@ -65,10 +65,12 @@ class FormFields(RouteFields):
         return found
 
 
-def same_value(value: object, other: object) -> bool:
-    """Return whether two values of JSON are equal; true is not 1, but 1 is 1.0, and 0.5 may be given as a text."""
-    if isinstance(value, bool) or isinstance(other, bool):
-        return value is other
+def _same_value(value: object, other: object) -> bool:
+    """Return whether a value is another one, which may be a number given as a text, or a boolean given as 0 or 1."""
+    if isinstance(other, bool):
+        return value is other or (type(value) is int and value == int(other))
+    if isinstance(value, bool):
+        return False
     if isinstance(value, str) and isinstance(other, int | float) and NUMBER.fullmatch(value):
         return float(value) == other
     return value == other

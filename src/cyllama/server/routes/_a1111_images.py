@@ -24,6 +24,7 @@ Size = tuple[int, int]
 STRETCH, CROP, EXTEND = 0, 1, 2  # resize_mode
 WHITE, HALF = 255, 128
 FILL_RADII = (256, 64, 16, 4, 2)  # pixels
+FILL_SIDE = 512  # pixels; the colours around a mask are computed in a reduced image
 FILL_GAIN = 4.0  # a blurred colour counts in full where a quarter of its neighbours are outside the mask
 
 
@@ -180,15 +181,15 @@ def masked_part(image: Pixels, mask: Pixels, options: MaskOptions, size: Size | 
         box = _grown(used, options.padding, size, (columns, rows))
         x0, y0, x1, y1 = box
         wanted = size or (x1 - x0, y1 - y0)
-        start, inner = fit_to_size(image[y0:y1, x0:x1], wanted, EXTEND)
+        start, inner = fit_to_size(_filled(image, mask, box) if options.fill else image[y0:y1, x0:x1], wanted, EXTEND)
         small, _ = fit_to_size(mask[y0:y1, x0:x1], wanted, EXTEND)
-        return Part(_filled(start, small, options), small, image, mask, box, inner)
+        return Part(start, small, image, mask, box, inner)
     if size is not None:
         image, _ = fit_to_size(image, size, mode)
         mask, _ = fit_to_size(mask, size, mode)
         rows, columns = mask.shape
     whole = (0, 0, columns, rows)
-    return Part(_filled(image, mask, options), mask, image, mask, whole, whole)
+    return Part(_filled(image, mask, whole) if options.fill else image, mask, image, mask, whole, whole)
 
 
 def _prepared(mask: Pixels, options: MaskOptions) -> Pixels:
@@ -224,25 +225,35 @@ def _widened(start: int, end: int, wanted: int, limit: int) -> tuple[int, int]:
     return first, first + length
 
 
-def _filled(image: Pixels, mask: Pixels, options: MaskOptions) -> Pixels:
-    """Replace the image under the mask by the colours around it, from the far ones to the near ones."""
-    if not options.fill or mask.min() == WHITE:
-        return image
+def _filled(image: Pixels, mask: Pixels, box: Box) -> Pixels:
+    """Return a box of an image, in which the colours around the mask replace what is under it."""
+    height, width = mask.shape
+    left, top = max(0, box[0] - FILL_RADII[0]), max(0, box[1] - FILL_RADII[0])
+    right, bottom = min(width, box[2] + FILL_RADII[0]), min(height, box[3] + FILL_RADII[0])
+    image, mask = image[top:bottom, left:right], mask[top:bottom, left:right]
+    inner = np.s_[box[1] - top : box[3] - top, box[0] - left : box[2] - left]
+    if not mask.any() or mask.min() == WHITE:
+        return image[inner]
+    size = right - left, bottom - top
+    scale = min(1.0, FILL_SIDE / max(size))
+    small = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    around = _resized(_surroundings(_resized(image, small), _resized(mask, small), scale), size)
+    filled = Image.composite(Image.fromarray(around), Image.fromarray(image), Image.fromarray(mask))
+    return np.asarray(filled)[inner]
+
+
+def _surroundings(image: Pixels, mask: Pixels, scale: float) -> Pixels:
+    """Return for each pixel the colours outside a mask: the far ones, and over them the near ones."""
     kept = WHITE - mask
-    visible = _premultiplied(image, kept)
+    visible = _rounded(image.astype(np.float32) * kept[..., None] / WHITE)
     colours = image.astype(np.float32)
     for radius in FILL_RADII:
-        blur = ImageFilter.GaussianBlur(radius)
+        blur = ImageFilter.GaussianBlur(max(1.0, radius * scale))
         weight = np.asarray(Image.fromarray(kept).filter(blur), np.float32)[..., None] / WHITE
         near = np.asarray(Image.fromarray(visible).filter(blur), np.float32) / np.maximum(weight, 1 / WHITE)
         part = np.minimum(1, weight * FILL_GAIN)
         colours = colours * (1 - part) + np.minimum(near, WHITE) * part
-    share = mask[..., None].astype(np.float32) / WHITE
-    return _rounded(image * (1 - share) + colours * share)
-
-
-def _premultiplied(image: Pixels, weight: Pixels) -> Pixels:
-    return _rounded(image.astype(np.float32) * weight[..., None] / WHITE)
+    return _rounded(colours)
 
 
 def _rounded(values: npt.NDArray[Any]) -> Pixels:

@@ -36,6 +36,7 @@ def progress_routes(state: ServerState) -> list[Route]:
         Route(f"{BASE}/skip", partial(_skip, state), methods=["POST"]),
         Route("/internal/progress", partial(_progress_by_id, state), methods=["POST"]),
         Route("/internal/pending-tasks", partial(_pending, state), methods=["GET"]),
+        Route("/queue/status", partial(_queue, state), methods=["GET"]),
     ]
 
 
@@ -137,6 +138,11 @@ async def _skip(state: ServerState, request: Request) -> Response:
     if entry is not None:
         entry.skip()
     return JSONResponse(None)
+
+
+async def _queue(state: ServerState, request: Request) -> Response:
+    """Report the length of the queue, in the form of the web interface's own queue."""
+    return JSONResponse({"msg": "estimation", "queue_size": state.queues["sd"].size, "queue_eta": 0})
 
 
 async def _pending(state: ServerState, request: Request) -> Response:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cyllama.server.config import ModelEntry
-from cyllama.server.fields.automatic1111 import CHECKPOINT, CLIP_LAYERS, FORMAT, JPEG_QUALITY, SETTINGS, VAE
+from cyllama.server.fields.automatic1111 import CHECKPOINT, CLIP_LAYERS, COLOURS, FORMAT, JPEG_QUALITY, SETTINGS, VAE
 from cyllama.server.http.errors import http_error
 from cyllama.server.image_jobs import ImageFormat
 from cyllama.server.state import ServerState
@@ -19,7 +19,7 @@ __all__ = ["AccountSettings", "ImageSettings", "vae_file"]
 
 MAX_ACCOUNTS = 256
 FORMATS: dict[str, ImageFormat] = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}
-DEFAULTS: dict[str, Any] = {VAE: "Automatic", CLIP_LAYERS: 1, FORMAT: "png", JPEG_QUALITY: 80}
+DEFAULTS: dict[str, Any] = {VAE: "Automatic", CLIP_LAYERS: 1, FORMAT: "png", JPEG_QUALITY: 80, COLOURS: False}
 
 
 @dataclass(frozen=True)
