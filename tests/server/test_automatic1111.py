@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 import webuiapi
@@ -15,8 +16,11 @@ from PIL import Image, ImageDraw
 from server.a1111_clients import IMAGE, KRITA, MASK, OPEN_WEBUI, SILLY_TAVERN, Call
 from server.conftest import KEY, png
 from server.running import Server
+from starlette.exceptions import HTTPException
 
 from cyllama.sd import read_parameters
+from cyllama.server.http.errors import error_body
+from cyllama.server.routes.automatic1111 import SDAPI_FIELDS
 
 BODY = {"prompt": "a large red circle on yellow", "width": 64, "height": 64, "steps": 2, "seed": 1}
 SIZE = (64, 64)
@@ -207,6 +211,7 @@ NEUTRAL: list[dict[str, Any]] = [
     {"subseed": 1234, "subseed_strength": 0, "seed_resize_from_h": -1, "seed_resize_from_w": 0},
     {"script_name": None, "script_args": ["x"], "alwayson_scripts": {"ADetailer": {"args": [False]}}},
     {"refiner_checkpoint": "None", "refiner_switch_at": 0.8, "restore_faces": 0, "tiling": False, "styles": []},
+    {"scheduler": "automatic", "hr_sampler_name": "Heun", "hr_scheduler": "Karras"},
     {"distilled_cfg_scale": 3.5, "hr_additional_modules": [], "scheduler": "Automatic", "sampler_name": ""},
 ]
 REFUSED: list[tuple[str, dict[str, Any]]] = [
@@ -221,6 +226,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("hr_scale", {"enable_hr": True, "hr_scale": 0.5}),
     ("hr_scale", {"enable_hr": True, "hr_scale": 16.0, "width": 512, "height": 512}),
     ("hr_upscaler", {"enable_hr": True, "hr_upscaler": "SwinIR 4x"}),
+    ("hr_sampler_name", {"enable_hr": True, "hr_sampler_name": "Heun", "sampler_name": "Euler"}),
     ("hr_prompt", {"enable_hr": True, "hr_prompt": "other"}),
     ("hr_second_pass_steps", {"enable_hr": True, "hr_second_pass_steps": 10_000}),
     ("enable_hr", {"enable_hr": True, "width": None, "height": None}),
@@ -252,6 +258,29 @@ def test_refuses_by_name(sd_server: Server, name: str, fields: dict[str, Any]) -
     response = post(sd_server, "txt2img", {**BODY, **fields})
     error = response.json()["error"]
     assert response.status_code == 400 and (name == error["param"] or name in error["message"]), response.text
+
+
+ON = {"enable_hr": True, "mask": "x", "upscaler_2": "Lanczos", "extras_upscaler_2_visibility": 0.5, "resize_mode": 1}
+REQUIRED = {"init_images": ["x"], "image": "x", "imageList": [{"data": "x"}], "id_task": "x"}
+WRONG = ({"": [{"": 1.5}]}, "?", 0.25, [[]])
+
+
+@pytest.mark.parametrize("path", SDAPI_FIELDS)
+def test_refuses_wrong_types_by_name(path: str) -> None:
+    form = SDAPI_FIELDS[path]
+    body = {name: value for name, value in {**REQUIRED, **ON}.items() if name in form.by_name}
+    assert form.check(body) == body
+    for field in form.fields:
+        wrong = [value for value in WRONG if not jsonschema.Draft202012Validator(field.schema).is_valid(value)]
+        assert field.ignored or wrong, field.name
+        for value in wrong:
+            if not field.ignored:
+                with pytest.raises(HTTPException) as info:
+                    form.check({**body, field.name: value})
+                assert error_body(info.value)["param"].startswith(field.name)
+    for name in form.unsupported:
+        with pytest.raises(HTTPException):
+            form.check({**body, name: "something", form.switches.get(name, name): True})
 
 
 def test_fields_have_effects(sd_server: Server, plain: np.ndarray) -> None:
@@ -418,6 +447,14 @@ def test_enlarging_fields_have_effects(sd_server: Server) -> None:
     assert abs(half - (nearest + lanczos) / 2).max() <= 1 and (nearest != lanczos).any()
     hidden = post(sd_server, "extra-single-image", {"image": png_of(image), "show_extras_results": False})
     assert "image" not in hidden.json()
+
+
+def test_large_images_are_no_text(sd_server: Server) -> None:
+    image = png_of(noise((1000, 1000)))
+    assert len(image) > 2_000_000  # more than the limit on text
+    assert post(sd_server, "png-info", {"image": image}).status_code == 200
+    body = {"imageList": [{"data": image, "name": "a"}], "upscaler_1": "Lanczos", "upscaling_resize": 0.5}
+    assert len(images(post(sd_server, "extra-batch-images", body))) == 1
 
 
 def test_reads_parameters_of_jpeg_files(sd_server: Server, tmp_path: Any) -> None:

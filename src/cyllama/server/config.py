@@ -214,7 +214,8 @@ class ServerConfig:
     port : int
         Port to listen on; 0: a free one.
     api_keys : sequence of str
-        If there are any, requests need one of them: ``Authorization: Bearer KEY`` or ``x-api-key: KEY``.
+        If there are any, requests need one of them: ``Authorization: Bearer KEY``, ``x-api-key: KEY``, or as the
+        password of Basic authentication.
     memory : int or None
         Maximum memory of all loaded models, in bytes; None: the free memory.
     any_name : bool

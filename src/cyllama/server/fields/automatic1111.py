@@ -15,6 +15,7 @@ __all__ = [
     "COLOURS",
     "EXTRAS",
     "EXTRAS_BATCH",
+    "FIRST_PASS",
     "FORMAT",
     "IMG2IMG",
     "INFO",
@@ -32,7 +33,8 @@ SIDE = {"type": "integer", "minimum": 8, "maximum": 16384}
 COUNT = {"type": "integer", "minimum": 1, "maximum": 1024}
 FRACTION = {"type": "number", "minimum": 0, "maximum": 1}
 PIXELS = {"type": "integer", "minimum": 0, "maximum": 4096}
-SAME = (None, "", "Use same sampler", "Use same scheduler", "Use same checkpoint", "None", "Automatic", "automatic")
+NOTHING = ("", "None")
+DEFAULT = ("", "None", "Automatic", "automatic")
 
 CHECKPOINT, VAE, CLIP_LAYERS = "sd_model_checkpoint", "sd_vae", "CLIP_stop_at_last_layers"
 FORMAT, JPEG_QUALITY = "samples_format", "jpeg_quality"
@@ -137,9 +139,9 @@ UNSUPPORTED = {
     "script_args": "there are no scripts",
 }
 NEUTRAL: dict[str, tuple[object, ...]] = {
-    "sampler_name": SAME,
-    "sampler_index": SAME,
-    "scheduler": SAME,
+    "sampler_name": DEFAULT,
+    "sampler_index": DEFAULT,
+    "scheduler": DEFAULT,
     "styles": ([],),
     "distilled_cfg_scale": (3.5,),
     "clip_skip": (0, 1, -1),
@@ -153,9 +155,9 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "s_tmin": (0,),
     "s_noise": (1,),
     "s_min_uncond": (0,),
-    "refiner_checkpoint": SAME,
+    "refiner_checkpoint": NOTHING,
     "disable_extra_networks": (False,),
-    "script_name": SAME,
+    "script_name": NOTHING,
     "infotext": ("",),
     "comments": ({},),
     "firstpass_image": ("",),
@@ -163,9 +165,9 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "hr_upscaler": ("",),
     "hr_resize_x": (0,),
     "hr_resize_y": (0,),
-    "hr_checkpoint_name": SAME,
-    "hr_sampler_name": SAME,
-    "hr_scheduler": SAME,
+    "hr_checkpoint_name": (*NOTHING, "Use same checkpoint"),
+    "hr_sampler_name": (*NOTHING, "Use same sampler"),
+    "hr_scheduler": (*NOTHING, "Use same scheduler"),
     "hr_prompt": ("",),
     "hr_negative_prompt": ("",),
     "hr_additional_modules": ([], ["Use same choices"]),
@@ -186,6 +188,13 @@ SWITCHES = {
     **{name: "enable_hr" for name in UNSUPPORTED if name.startswith(("hr_", "firstphase_"))},
 }
 OF_IMAGES = {"initial_noise_multiplier": "noise has the weight 1", "latent_mask": "send mask"}
+FIRST_PASS = {
+    "hr_sampler_name": "sampler_name",
+    "hr_scheduler": "scheduler",
+    "hr_prompt": "prompt",
+    "hr_negative_prompt": "negative_prompt",
+}
+"""Fields of the second pass, which must have the value of the field of the first pass."""
 
 TXT2IMG = FormFields(
     "Generate images from a text, in AUTOMATIC1111's form.",
@@ -264,7 +273,7 @@ INFO = RouteFields(
 PROGRESS = FormFields(
     "Report the progress of a job by its id.",
     (
-        Field("id_task", TEXT, "Id of the job: `force_task_id`, or the header `x-job-id`."),
+        Field("id_task", TEXT, "Id of the job: `force_task_id`, or the header `x-job-id`.", required=True),
         Field("live_preview", BOOLEAN, "False: no preview."),
         Field("id_live_preview", INTEGER, "Number of the last preview that the client has; the same one is left out."),
     ),

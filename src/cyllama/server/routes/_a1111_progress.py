@@ -15,7 +15,6 @@ from starlette.routing import Route
 from cyllama.server.fields.automatic1111 import PROGRESS
 from cyllama.server.http.clients import account_name, caller_name
 from cyllama.server.http.current_job import JobEntry
-from cyllama.server.http.errors import http_error
 from cyllama.server.http.response_stream import JSON, ResponseStream
 from cyllama.server.http.task import TaskResponse
 from cyllama.server.image_jobs import encode_image
@@ -97,8 +96,6 @@ def _eta(entry: JobEntry | None) -> float:
 async def _progress_by_id(state: ServerState, request: Request) -> TaskResponse:
     async with state.request_body() as body:
         fields = PROGRESS.check(await body.json(request))
-    if ID not in fields:
-        raise http_error(400, f"{ID} is missing: the id of a job", param=ID)
     account = account_name(request.scope)
     entry = state.image_jobs.find(account, fields[ID])
     finished = entry is None and state.image_jobs.is_finished(account, fields[ID])

@@ -11,7 +11,7 @@ from cyllama import models
 from cyllama.sd import HiresParams
 from cyllama.sd.samplers import HIRES_UPSCALERS
 from cyllama.server.config import ServerConfig
-from cyllama.server.fields.automatic1111 import IMG2IMG, TXT2IMG
+from cyllama.server.fields.automatic1111 import FIRST_PASS, IMG2IMG, TXT2IMG
 from cyllama.server.http.errors import http_error
 from cyllama.server.image_jobs import ImageRequest, parse_options
 from cyllama.server.routes._a1111_images import (
@@ -86,7 +86,9 @@ def check_generation(body: Mapping[str, Any], from_image: bool) -> dict[str, Any
     HTTPException
         400.
     """
-    fields = (IMG2IMG if from_image else TXT2IMG).check(body)
+    same = [name for name, first in FIRST_PASS.items() if name in body and body[name] == body.get(first)]
+    given = {name: value for name, value in body.items() if name not in same}
+    fields = (IMG2IMG if from_image else TXT2IMG).check(given)
     for name, script in fields.pop("alwayson_scripts", {}).items():
         if not _is_off(script):
             message = f"alwayson_scripts has {name!r:.100}, expected scripts that are turned off: there are no scripts"
