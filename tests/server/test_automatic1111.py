@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -167,6 +168,22 @@ def test_webuiapi_changes_the_model(api: webuiapi.WebUIApi) -> None:
     finally:
         api.set_options({"sd_model_checkpoint": "shapes"})
     api.util_wait_for_ready(0.1)
+
+
+def test_webuiapi_reports_progress_and_interrupts(sd_server: Server, api: webuiapi.WebUIApi) -> None:
+    found: list[Any] = []
+    other = webuiapi.WebUIApi(baseurl=api.baseurl, username="user", password=KEY)
+    long = {"prompt": "a red circle", "steps": 150, "width": 512, "height": 512}
+    thread = threading.Thread(target=lambda: found.append(api.txt2img(**long)))
+    thread.start()
+    sd_server.wait_until(lambda: other.get_progress()["current_image"] is not None)
+    now = other.get_progress()
+    assert 0 < now["progress"] < 1 and now["state"]["job_count"] == 1 and now["eta_relative"] > 0
+    assert other.interrupt() == {}
+    thread.join(60)
+    assert found[0].info["interrupted"] and found[0].image.size == (512, 512)
+    other.util_wait_for_ready(0.1)
+    other.session.close()
 
 
 @pytest.mark.parametrize("name", ["open-webui", "silly-tavern", "krita"])
