@@ -95,6 +95,9 @@ n_threads = 1
 [upscalers]
 "R-ESRGAN 4x+ Anime6B" = "realesrgan-x4plus-anime"
 
+[image_styles.Twice]
+prompt = "{{prompt}} {{prompt}}"
+
 [image_styles.Blue]
 prompt = "a large {{prompt}} on blue"
 negative_prompt = "red"

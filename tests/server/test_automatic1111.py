@@ -88,7 +88,9 @@ def test_webuiapi_lists_what_the_server_has(api: webuiapi.WebUIApi) -> None:
     assert upscalers == ["None", "Lanczos", "Nearest", "R-ESRGAN 4x+ Anime6B"]
     assert "Latent (nearest-exact)" in [item["name"] for item in api.get_latent_upscale_modes()]
     assert [item["path"] for item in api.get_loras()] == ["styles/ink.safetensors"]
-    assert api.get_prompt_styles() == [{"name": "Blue", "prompt": "a large {prompt} on blue", "negative_prompt": "red"}]
+    styles = {item["name"]: item for item in api.get_prompt_styles()}
+    assert styles["Blue"] == {"name": "Blue", "prompt": "a large {prompt} on blue", "negative_prompt": "red"}
+    assert styles["Twice"]["negative_prompt"] == ""
     assert api.get_scripts() == {"txt2img": [], "img2img": []}
     assert api.get_memory()["ram"]["total"] > 0 and api.get_cmd_flags()["api"] is True
     for empty in (api.get_sd_vae, api.get_hypernetworks, api.get_face_restorers):
@@ -248,6 +250,10 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("hr_second_pass_steps", {"enable_hr": True, "hr_second_pass_steps": 10_000}),
     ("enable_hr", {"enable_hr": True, "width": None, "height": None}),
     ("styles", {"styles": ["No such style"]}),
+    ("styles", {"styles": ["Blue"] * 17}),
+    ("styles", {"styles": ["Twice"] * 16, "prompt": "x" * 1000}),
+    ("seed", {"seed": 1 << 62}),
+    ("seed", {"seed": 1e300}),
     ("seed", {"seed": "forty-two"}),
     ("steps", {"steps": 2.5}),
     ("mask", {"mask": "iVBOR"}),

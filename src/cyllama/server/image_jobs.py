@@ -180,7 +180,7 @@ def _generate_each(model: StableDiffusion, request: ImageRequest, job: Job) -> N
     if seed < 0:
         seed = secrets.randbelow(RANDOM_SEEDS)
     if seed + job.images > MAX_SEED:
-        raise http_error(400, f"seed is {seed}, expected less than {MAX_SEED - job.images:,}", param="seed")
+        raise http_error(400, f"seed is {seed!r:.100}, expected less than {MAX_SEED - job.images:,}", param="seed")
     for number in range(job.images):
         job.begin_image(number)
         options = {**request.options, "batch_size": 1, "seed": seed + number}

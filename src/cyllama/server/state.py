@@ -34,6 +34,7 @@ KIND_OF_TASK: dict[ModelTask, EngineKind] = {
     "images": "sd",
 }
 STATUS_REQUESTS = 64  # capacity of the queue for requests about the server itself
+FILE_REQUESTS = 32  # capacity of the queue for images that need no engine
 
 
 class ServerState:
@@ -53,6 +54,8 @@ class ServerState:
         The queue of each engine.
     status_queue : EngineQueue
         For requests about the server itself, which get a response even if an engine's queue is full.
+    file_queue : EngineQueue
+        For images that are read or resized without an engine.
     live_queue : EngineQueue
         Of the sessions of live transcription, which have slots of their own: long recordings must not delay them.
     body_budget : BodyBudget
@@ -79,9 +82,11 @@ class ServerState:
             "sd": queue("images", limits.image_queue, 1),
         }
         self.status_queue = EngineQueue("server status", STATUS_REQUESTS)
+        self.file_queue = queue("image files", FILE_REQUESTS, 2)
         self.live_queue = queue("live transcription", limits.live_sessions, limits.live_parallel)
         self.body_budget = BodyBudget(limits.bodies)
-        threads = sum(queue.capacity for queue in (*self.queues.values(), self.status_queue, self.live_queue))
+        others = (self.status_queue, self.file_queue, self.live_queue)
+        threads = sum(queue.capacity for queue in (*self.queues.values(), *others))
         self.tasks = TaskRunner(threads, limits.request_seconds)
         self.image_jobs = JobList()
         self.model_meta: dict[str, Mapping[str, Any]] = {}

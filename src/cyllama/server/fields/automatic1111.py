@@ -60,7 +60,11 @@ NOT_SAVED = "The server does not save images."
 COMMON = (
     Field("prompt", TEXT, "What to show; `<lora:NAME:WEIGHT>` adds a LoRA."),
     Field("negative_prompt", TEXT, "What not to show."),
-    Field("styles", list_of(TEXT), "Names of styles of the configuration, which complete both prompts."),
+    Field(
+        "styles",
+        {**list_of(TEXT), "maxItems": 16},
+        "Names of styles of the configuration, which complete both prompts.",
+    ),
     Field("seed", INTEGER, "Seed of the first image, the next ones count up; -1: a random one."),
     Field("sampler_name", TEXT, "Sampler, such as `Euler a`; default: the model's."),
     Field("sampler_index", TEXT, "As `sampler_name`, which comes first."),

@@ -13,6 +13,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.routing import Route
 
+from cyllama._cancel import raise_if_cancelled
 from cyllama.media.image import open_image
 from cyllama.sd.metadata import infotext_labels, parameters_of
 from cyllama.server.fields.automatic1111 import EXTRAS, EXTRAS_BATCH, INFO
@@ -59,7 +60,7 @@ async def _enlarge(state: ServerState, settings: AccountSettings, form: FormFiel
         work = partial(_send_enlarged, state, images, plan, output, names if returned else None)
         if plan.networks:
             return state.respond("sd", work, body.keep())
-        return state.tasks.respond(state.status_queue, work, body.keep())
+        return state.tasks.respond(state.file_queue, work, body.keep(), state.image_jobs)
 
 
 def _send_enlarged(
@@ -80,6 +81,7 @@ def _send_enlarged(
         for array in pixels:
             enlarger.check(array, "image")
         for number, array in enumerate(pixels):
+            raise_if_cancelled(job)
             job.begin_image(number)
             found.append(enlarger.enlarge(array))
     sizes = ", ".join(f"{image.width}x{image.height}" for image in found)
@@ -94,7 +96,7 @@ async def _png_info(state: ServerState, request: Request) -> TaskResponse:
     async with state.request_body() as body:
         fields = INFO.check(await body.json(request))
         work = partial(_send_info, state, fields["image"])
-        return state.tasks.respond(state.status_queue, work, body.keep())
+        return state.tasks.respond(state.file_queue, work, body.keep())
 
 
 def _send_info(state: ServerState, image: str, stream: ResponseStream, cancel: threading.Event) -> None:

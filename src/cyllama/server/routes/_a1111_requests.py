@@ -157,6 +157,9 @@ def _styled(fields: Mapping[str, Any], config: ServerConfig) -> tuple[str, str]:
             raise http_error(400, f"styles has {name!r:.100}, expected names of: {known}", param="styles")
         prompt = _merged(prompt, style.get("prompt", ""))
         negative = _merged(negative, style.get("negative_prompt", ""))
+        if len(prompt) + len(negative) > config.limits.text:  # a style may repeat the prompt
+            message = f"the prompts have more than {config.limits.text:,} characters with their styles (limits.text)"
+            raise http_error(400, message, param="styles")
     return prompt, negative
 
 
