@@ -1,7 +1,8 @@
 """Write the TypedDicts of keyword arguments and the tables of options, from the parameter classes (make stubs).
 
-The TypedDicts are private modules of the package; the tables are in docs/ between ``<!-- options: CLASS -->`` or
-``<!-- limits -->``, for the limits of the server, and ``<!-- end -->``.
+The TypedDicts are private modules of the package; the tables are in docs/ between ``<!-- options: CLASS -->``,
+``<!-- limits -->`` for the limits of the server, or ``<!-- fields: ROUTE -->`` for the fields of a route of
+AUTOMATIC1111's API, and ``<!-- end -->``.
 
 usage: gen_option_types.py [--check]
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
+import json
 import re
 import sys
 from pathlib import Path
@@ -22,6 +24,8 @@ from cyllama.sd import callbacks
 from cyllama.sd.options import MODEL_OPTIONS, ImageOptions, VideoOptions
 from cyllama.sd.params import SDContextParams
 from cyllama.server.config import Limits
+from cyllama.server.fields.automatic1111 import EXTRAS, IMG2IMG, SETTINGS, TXT2IMG
+from cyllama.server.fields.form import FormFields
 from cyllama.server.http.auth import MAX_HEADERS
 from cyllama.server.http.protocol import HEAD_BYTES, MAX_SMALL_CHUNKS, SMALL_CHUNK
 from cyllama.server.http.request_body import MAX_FIELDS
@@ -152,6 +156,32 @@ def limits_table() -> str:
     return "\n".join([*lines, *(f"| {name} | {value} |" for name, value in fixed.items())])
 
 
+# Routes, and the fields that another table has.
+FIELDS: dict[str, tuple[FormFields, tuple[str, ...]]] = {
+    "txt2img": (TXT2IMG, ()),
+    "img2img": (IMG2IMG, (*TXT2IMG.by_name, *TXT2IMG.unsupported)),
+    "options": (SETTINGS, ()),
+    "extra-single-image": (EXTRAS, ()),
+}
+KEPT = ("denoising_strength",)  # fields whose meaning differs
+
+
+def fields_table(route: str) -> str:
+    """Return the fields of a route as a table in Markdown."""
+    form, elsewhere = FIELDS[route]
+    rows = {field.name: f"{'Required. ' if field.required else ''}{field.help}" for field in form.fields}
+    rows |= {field.name: f"Accepted and ignored. {field.help}" for field in form.fields if field.ignored}
+    for name, reason in form.unsupported.items():
+        values = ", ".join(f"`{json.dumps(value)}`" for value in form.neutral.get(name, ()))
+        switch = form.switches.get(name)
+        accepted = f"No effect without `{switch}`. " if switch else ""
+        accepted += f"Accepted: {values}. " if values else ""
+        rows[name] = f"{accepted}Refused{' otherwise' if accepted else ''}: {reason}."
+    lines = ["| field | effect |", "|---|---|"]
+    lines += [f"| `{name}` | {text} |" for name, text in rows.items() if name not in elsewhere or name in KEPT]
+    return "\n".join(lines)
+
+
 def generate() -> dict[Path, str]:
     """Return the files and their content."""
     package = ROOT / "src" / "cyllama"
@@ -166,11 +196,15 @@ def generate() -> dict[Path, str]:
     def fill_limits(match: re.Match[str]) -> str:
         return f"{match[1]}\n{limits_table()}\n{match[2]}"
 
+    def fill_fields(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{fields_table(match[2])}\n{match[3]}"
+
     for path in sorted((ROOT / "docs").rglob("*.md")):
         text = path.read_text()
         filled = re.sub(r"(<!-- options: (\w+) -->)\n.*?(<!-- end -->)", fill, text, flags=re.DOTALL)
         filled = re.sub(r"(<!-- limits -->)\n.*?(<!-- end -->)", fill_limits, filled, flags=re.DOTALL)
-        if filled != text or "<!-- options: " in text or "<!-- limits -->" in text:
+        filled = re.sub(r"(<!-- fields: ([\w-]+) -->)\n.*?(<!-- end -->)", fill_fields, filled, flags=re.DOTALL)
+        if filled != text or "<!-- options: " in text or "<!-- limits -->" in text or "<!-- fields: " in text:
             files[path] = filled
     return files
 

@@ -69,6 +69,7 @@ PRINTS = {
     r"whisper\.architecture": r"^parakeet$",
     r"channel_speakers": r"^0 .*Americans",
     r"realtime\.connect": r"(?i)for you.*your country",
+    r"/sdapi/v1/txt2img": r"^\(128, 128\) a large red circle",
     r"print\(config\.host": r"^127\.0\.0\.1 \d+$",
 }
 

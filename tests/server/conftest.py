@@ -16,6 +16,7 @@ from server.running import ENDLESS, Server, running_server
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = ROOT / "thirdparty" / "llama.cpp" / "models" / "templates" / "Qwen-Qwen2.5-7B-Instruct.jinja"
 KEY = "test-key"
+OTHER_KEY = "other-key"
 
 CONFIG = f"""
 api_keys = ["{KEY}"]
@@ -72,6 +73,36 @@ kind = "sd"
 model = "tiny-shapes"
 """
 
+# two diffusion models, for programs that use AUTOMATIC1111's API
+IMAGES = f"""
+api_keys = ["{KEY}", "{OTHER_KEY}"]
+
+[limits]
+pixels = 1048576
+image_queue = 16
+
+[models.shapes]
+kind = "sd"
+model = "tiny-shapes"
+n_threads = 1
+lora_dir = "loras"
+
+[models.more]
+kind = "sd"
+model = "tiny-shapes"
+n_threads = 1
+
+[upscalers]
+"R-ESRGAN 4x+ Anime6B" = "realesrgan-x4plus-anime"
+
+[image_styles.Twice]
+prompt = "{{prompt}} {{prompt}}"
+
+[image_styles.Blue]
+prompt = "a large {{prompt}} on blue"
+negative_prompt = "red"
+"""
+
 
 # models with random weights, for what depends on rules and not on meaning; one thread each, because they are so small
 RANDOM = f"""
@@ -120,6 +151,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     file.write_text(CONFIG)
     # texts are compared, so the number of threads must not change
     with running_server("--config", file, environment={"GGML_TEAM_FIXED": "1"}) as found:
+        yield found
+        assert found.process.poll() is None, "".join(found.errors)
+        assert not [line for line in found.errors if "Traceback" in line], "".join(found.errors)
+
+
+@pytest.fixture(scope="session")
+def sd_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Start a server with two diffusion models and two API keys."""
+    folder = tmp_path_factory.mktemp("sd")
+    (folder / "loras" / "styles").mkdir(parents=True)
+    (folder / "loras" / "styles" / "ink.safetensors").touch()
+    (folder / "models.toml").write_text(IMAGES)
+    with running_server("--config", folder / "models.toml") as found:
         yield found
         assert found.process.poll() is None, "".join(found.errors)
         assert not [line for line in found.errors if "Traceback" in line], "".join(found.errors)

@@ -278,6 +278,24 @@ JSONS: dict[str, Post] = {
     "init image at an address": Post("/sdapi/v1/img2img", {"prompt": "x", "init_images": ["http://127.0.0.1:1/a.png"]}),
     "init image of a file": Post("/sdapi/v1/img2img", {"prompt": "x", "init_images": ["/etc/passwd"]}),
     "decompression bomb as init image": Post("/sdapi/v1/img2img", {"prompt": "x", "init_images": [BOMB]}, (413,)),
+    "decompression bomb to enlarge": Post(
+        "/sdapi/v1/extra-single-image", {"image": BOMB, "upscaler_1": "Lanczos"}, (413,)
+    ),
+    "decompression bomb with parameters": Post("/sdapi/v1/png-info", {"image": BOMB}, (413,)),
+    "parameters of a file": Post("/sdapi/v1/png-info", {"image": "/etc/passwd"}),
+    "enlarged beyond the limit": Post(
+        "/sdapi/v1/extra-single-image",
+        {
+            "image": base64.b64encode(png()).decode(),
+            "upscaler_1": "Lanczos",
+            "resize_mode": 1,
+            "upscaling_resize_w": 9999,
+        },
+    ),
+    "options as a list": Post("/sdapi/v1/options", []),
+    "option of a folder": Post("/sdapi/v1/options", {"outdir_samples": "/tmp"}),
+    "model at a path": Post("/sdapi/v1/options", {"sd_model_checkpoint": "../../etc/passwd"}, (404,)),
+    "job id of a number": Post("/internal/progress", {"id_task": 5}),
     "no init image": Post("/sdapi/v1/img2img", {"prompt": "x"}),
     "scripts": Post(
         "/sdapi/v1/txt2img", {"prompt": "x", "script_name": "x/y", "alwayson_scripts": {"a": {"args": []}}}

@@ -44,6 +44,30 @@ def test_requires_an_api_key(server: Server) -> None:
         assert server.get(path).status_code == 401, path
 
 
+@pytest.mark.parametrize(
+    ("user", "password", "status"),
+    [
+        ("user", KEY, 200),
+        ("", KEY, 200),
+        ("any: name", f"x:{KEY}", 401),
+        ("user", f"{KEY}x", 401),
+        ("user", KEY[:-1], 401),
+        ("user", "", 401),
+        (KEY, "", 401),
+        (KEY, "user", 401),
+    ],
+)
+def test_password_of_basic_authentication_is_a_key(server: Server, user: str, password: str, status: int) -> None:
+    for path in ("/sdapi/v1/options", "/v1/models"):
+        assert server.get(path, auth=(user, password)).status_code == status
+
+
+@pytest.mark.parametrize("value", [f"Basic {KEY}", "Basic", "Basic ====", f"Basic user:{KEY}"])
+def test_rejects_malformed_basic_credentials(server: Server, value: str) -> None:
+    response = server.get("/sdapi/v1/options", headers={"Authorization": value})
+    assert response.status_code == 401 and response.headers["www-authenticate"] == "Bearer"
+
+
 @contextlib.contextmanager
 def client_of(*words: object) -> Iterator[TestClient]:
     """Run the application of a command line in this process; no model is loaded."""

@@ -96,6 +96,6 @@ def test_reports_progress_and_interrupts_images(server: Server, key: dict[str, s
     assert server.post("/sdapi/v1/interrupt", {}, headers=key).json() == {}
     thread.join(60)
     assert found[0].status_code == 200
-    assert json.loads(found[0].json()["info"]) == {"interrupted": True}
+    assert json.loads(found[0].json()["info"])["interrupted"] is True
     assert len(found[0].json()["images"]) == 1
     assert progress()["state"]["job"] == ""

@@ -65,9 +65,26 @@ def test_reads_a_file(tmp_path: Path) -> None:
     assert (images.model, dict(images.settings)) == (None, {"diffusion_model": "flux.gguf", "vae": "ae.safetensors"})
 
 
+def test_reads_settings_of_images(tmp_path: Path) -> None:
+    (tmp_path / "net.safetensors").touch()
+    config = read(
+        tmp_path,
+        '[models.a]\n[upscalers]\n"A 4x" = "net.safetensors"\nB = "realesrgan-x4plus"\n'
+        '[image_styles.Film]\nprompt = "{prompt}, film"\n',
+    )
+    assert config.upscalers == {"A 4x": str(tmp_path / "net.safetensors"), "B": "realesrgan-x4plus"}
+    assert config.image_styles == {"Film": {"prompt": "{prompt}, film"}}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("[models.a]\n[upscalers]\nLanczos = 'a'", "Lanczos"),
+        ("upscalers = 1\n[models.a]", "upscalers is 1"),
+        ("[models.a]\n[upscalers]\nA = 1", "upscalers.A is 1"),
+        ("[models.a]\n[image_styles]\nA = 1", "image_styles.A is 1"),
+        ("[models.a]\n[image_styles.A]\nprompts = 'x'", "did you mean 'prompt'"),
+        ("[models.a]\n[image_styles.A]\nprompt = 1", "image_styles.A"),
         ("port = ", "is not valid TOML"),
         ("prot = 1\n[models.a]\n", "unknown setting 'prot'; did you mean 'port'?"),
         ("", "models is empty"),

@@ -11,7 +11,7 @@ from typing import Any
 
 from cyllama.sd.params import Lora
 
-__all__ = ["lora_list", "lora_names", "prompt_with_loras", "reject_lora_tags", "split_prompt"]
+__all__ = ["lora_files", "lora_list", "lora_names", "prompt_with_loras", "reject_lora_tags", "split_prompt"]
 
 TAG = re.compile(r"<lora:([^:<>]+)(?::([^<>]*))?>", re.IGNORECASE)
 HIGH_NOISE = "|high_noise|"  # prefix of the name: for the high-noise model (Wan 2.2)
@@ -43,7 +43,7 @@ def split_prompt(prompt: str, folder: str | os.PathLike[str] | None) -> tuple[st
     tags = TAG.findall(prompt)
     if tags and folder is None:
         raise ValueError(f"the prompt asks for the LoRA {tags[0][0]!r}, expected a lora_dir with its file")
-    files = _lora_files(Path(folder)) if tags and folder is not None else {}
+    files = lora_files(Path(folder)) if tags and folder is not None else {}
     found = []
     for name, weight in tags:
         high = name.startswith(HIGH_NOISE)
@@ -73,7 +73,7 @@ def lora_names(prompt: str) -> list[str]:
     return [name for name, _ in TAG.findall(prompt)]
 
 
-def _lora_files(root: Path) -> dict[str, Path]:
+def lora_files(root: Path) -> dict[str, Path]:
     """Return the LoRA files of a folder and its subfolders by each of their names, with and without suffix."""
     found: dict[str, Path] = {}
     for path in sorted(root.rglob("*")):

@@ -36,7 +36,17 @@ from cyllama.sd.loras import prompt_with_loras
 from cyllama.sd.params import HiresParams, ImageGenParams, SampleParams, VideoGenParams
 from cyllama.sd.samplers import sampler_label, scheduler_label
 
-__all__ = ["Parameters", "infotext", "parse_infotext", "png_info", "read_parameters", "used_parameters", "user_comment"]
+__all__ = [
+    "Parameters",
+    "infotext",
+    "infotext_labels",
+    "parameters_of",
+    "parse_infotext",
+    "png_info",
+    "read_parameters",
+    "used_parameters",
+    "user_comment",
+]
 
 Parameters = dict[str, Any]
 """Values by the name of the option, as in ``.parameters`` of a result."""
@@ -261,6 +271,17 @@ def parse_infotext(text: str) -> dict[str, Any]:
     return found
 
 
+def infotext_labels(text: str) -> dict[str, str]:
+    """Parse the text form of parameters; names are its labels (``Prompt``, ``Steps``, ``Size-1``), values texts."""
+    if not text.strip():
+        return {}
+    labels = {"prompt": "Prompt", "negative_prompt": NEGATIVE.strip(": "), "width": "Size-1", "height": "Size-2"}
+    return {
+        labels.get(name, LABELS.get(name, name)): value if isinstance(value, str) else _format_value(value)
+        for name, value in parse_infotext(text).items()
+    }
+
+
 def _pairs(line: str) -> Iterator[tuple[str, str]]:
     """Yield labels and values of ``label: value, label: "value", ...``; each character is read a few times at most."""
     position = 0
@@ -332,12 +353,17 @@ def read_parameters(path: str | os.PathLike[str]) -> str | None:
             check_header(file, os.fspath(path))
             with open_image(file) as image:
                 image.load()  # a text chunk may follow the pixels
-                text = image.info.get(KEY)
-                comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
+                return parameters_of(image)
         except Exception as error:  # Pillow's readers raise many types for damaged files
             raise MediaError(f"{os.fspath(path)} is not a readable image: {error}") from error
+
+
+def parameters_of(image: Image.Image) -> str | None:
+    """Return the parameters in an image that was read from a file, as text; None if there are none."""
+    text = image.info.get(KEY)
     if isinstance(text, str):
         return text
+    comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
     if isinstance(comment, str):
         comment = comment.encode("latin-1", "replace")
     if isinstance(comment, bytes) and comment.startswith(UNICODE):

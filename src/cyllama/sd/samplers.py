@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 from cyllama._params import enum_value
-from cyllama.sd._enums import SampleMethod, Scheduler, sd_sample_method_name, sd_scheduler_name
+from cyllama.sd._enums import (
+    HiresUpscaler,
+    SampleMethod,
+    Scheduler,
+    engine_names,
+    sd_hires_upscaler_name,
+    sd_sample_method_name,
+    sd_scheduler_name,
+)
 
-__all__ = ["sampler_and_scheduler", "sampler_label", "scheduler_label"]
+__all__ = [
+    "HIRES_UPSCALERS",
+    "sampler_and_scheduler",
+    "sampler_label",
+    "sampler_labels",
+    "scheduler_label",
+    "scheduler_labels",
+]
+
+HIRES_UPSCALERS = tuple(
+    sd_hires_upscaler_name(kind) for kind in HiresUpscaler if kind not in (HiresUpscaler.NONE, HiresUpscaler.MODEL)
+)
+"""Names of the methods that enlarge an image between two passes, without those that need a file."""
 
 _SAMPLERS = {
     "euler": "Euler",
@@ -66,6 +86,16 @@ def scheduler_label(scheduler: int | str) -> str:
     """Return the community's name of a scheduler: ``"karras"`` is ``"Karras"``."""
     name = sd_scheduler_name(scheduler)
     return _SCHEDULERS.get(name, name)
+
+
+def sampler_labels() -> dict[str, str]:
+    """Return the community's name of each sampler by the engine's."""
+    return {name: sampler_label(name) for name in engine_names(SampleMethod)}
+
+
+def scheduler_labels() -> dict[str, str]:
+    """Return the community's name of each scheduler by the engine's."""
+    return {name: scheduler_label(name) for name in engine_names(Scheduler)}
 
 
 def sampler_and_scheduler(

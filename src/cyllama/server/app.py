@@ -25,7 +25,7 @@ from cyllama.server.http.auth import ApiKeys, AuthMiddleware
 from cyllama.server.http.errors import error_response, http_error, to_http_error
 from cyllama.server.routes._text_table import text_table
 from cyllama.server.routes.audio import audio_routes
-from cyllama.server.routes.automatic1111 import sdapi_routes
+from cyllama.server.routes.automatic1111 import SDAPI_FIELDS, sdapi_routes
 from cyllama.server.routes.docs import DOCS_PATHS, docs_routes
 from cyllama.server.routes.images import image_routes
 from cyllama.server.routes.metrics import MetricsMiddleware, metrics_route
@@ -106,7 +106,7 @@ def create_app(config: ServerConfig, state: ServerState | None = None) -> ASGIAp
         metrics_route(state, metrics),
         *model_control_routes(state),
         *text_routes(state, table),
-        *docs_routes(table),
+        *docs_routes(table, SDAPI_FIELDS),
         *ollama_routes(state),
         *audio_routes(state),
         *image_routes(state),

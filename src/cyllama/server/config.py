@@ -41,6 +41,8 @@ ANY_ADDRESS = "any IP address"
 """Among the accepted hosts: a name can be rebound to another address by DNS, an address cannot."""
 ENTRY_KEYS = ("kind", "aliases", "preload", "pin", "idle_seconds")
 """Keys of a model's table that are not settings of its class; so is ``model``."""
+OWN_UPSCALERS = ("None", "Lanczos", "Nearest")
+STYLE_KEYS = ("prompt", "negative_prompt")
 SIZES = ("body", "bodies", "live_bytes")
 """Limits in bytes, which may have a unit."""
 
@@ -199,6 +201,8 @@ class ServerOptions(TypedDict, total=False):
     allow_no_key: bool | None
     allow_pull: bool | None
     image_link_seconds: float | None
+    upscalers: Mapping[str, str | os.PathLike[str]] | None
+    image_styles: Mapping[str, Mapping[str, str]] | None
     limits: Limits | None
 
 
@@ -215,7 +219,8 @@ class ServerConfig:
     port : int
         Port to listen on; 0: a free one.
     api_keys : sequence of str
-        If there are any, requests need one of them: ``Authorization: Bearer KEY`` or ``x-api-key: KEY``.
+        If there are any, requests need one of them: ``Authorization: Bearer KEY``, ``x-api-key: KEY``, or as the
+        password of Basic authentication.
     memory : int or None
         Maximum memory of all loaded models, in bytes; None: the free memory.
     any_name : bool
@@ -232,6 +237,10 @@ class ServerConfig:
     image_link_seconds : float
         Time for which the server keeps generated images for requests with ``"response_format": "url"``; 0: such
         requests are rejected.
+    upscalers : mapping
+        ESRGAN networks, each a file or a name of `cyllama.models`, by the names that requests use.
+    image_styles : mapping
+        Styles for images: ``{"prompt": ..., "negative_prompt": ...}`` by their names.
     limits : Limits
 
     Raises
@@ -250,6 +259,8 @@ class ServerConfig:
     allow_no_key: bool = False
     allow_pull: bool = False
     image_link_seconds: float = 0.0
+    upscalers: Mapping[str, str | os.PathLike[str]] = field(default_factory=dict)
+    image_styles: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -265,6 +276,17 @@ class ServerConfig:
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} is {getattr(self, name)!r}, expected true or false")
         check_idle_seconds(self.image_link_seconds, "image_link_seconds")
+        for name, value in self.upscalers.items():
+            if name in OWN_UPSCALERS:
+                raise ValueError(f"upscalers has the name {name!r}, expected none of {', '.join(OWN_UPSCALERS)}")
+            if not isinstance(value, str | os.PathLike):
+                raise TypeError(f"upscalers.{name} is {value!r}, expected a file or a name of cyllama.models")
+        for name, style in self.image_styles.items():
+            if not isinstance(style, Mapping):
+                raise TypeError(f"image_styles.{name} is {style!r}, expected a table")
+            _check_names(style, set(STYLE_KEYS), f"image_styles.{name}: ")
+            if not all(isinstance(text, str) for text in style.values()):
+                raise TypeError(f"image_styles.{name} is {dict(style)!r}, expected texts")
         if isinstance(self.port, bool) or not isinstance(self.port, int) or not 0 <= self.port <= 65535:
             raise ValueError(f"port is {self.port!r}, expected 0 to 65535")
 
@@ -356,6 +378,10 @@ class ServerConfig:
         if "memory" in given:
             given["memory"] = parse_bytes(given["memory"], "memory")
         base = folder or Path()
+        for name in ("upscalers", "image_styles"):
+            if name in given and not isinstance(given[name], Mapping):
+                raise TypeError(f"{name} is {given[name]!r}, expected a table")
+        given["upscalers"] = {name: _resolve_path(value, base) for name, value in given.get("upscalers", {}).items()}
         given["models"] = [_parse_entry(name, value, base) for name, value in entries.items()]
         given["api_keys"] = [
             *_strings(given, "api_keys"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from cyllama.errors import CancelledError
 from cyllama.sd.loras import lora_names
 from cyllama.sd.options import ImageOptions
 from cyllama.server.config import Limits, ModelEntry
@@ -33,6 +35,7 @@ __all__ = [
     "check_loras",
     "encode_image",
     "generate",
+    "join_results",
     "parse_options",
     "read_image",
 ]
@@ -44,6 +47,8 @@ OUTPUT_FORMATS: dict[ImageFormat, str] = {"png": "PNG", "jpeg": "JPEG", "webp": 
 # Options that need another image, or that the server sets itself.
 NOT_IN_REQUESTS = frozenset(("control_strength", "preview_interval", "guidance_scale"))
 TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "int | str": str}
+RANDOM_SEEDS = 1 << 32
+MAX_SEED = 1 << 62
 
 
 def _option_types() -> dict[str, type]:
@@ -112,22 +117,64 @@ def parse_options(given: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
 def generate(state: ServerState, entry: ModelEntry, request: ImageRequest, job: Job) -> ImageResult:
     """Generate the images, in a thread that holds the slot of the engine.
 
+    The images are computed one after another, so that those before an interruption remain. They have consecutive seeds.
+
     Raises
     ------
     HTTPException
         400 if the prompt names a LoRA that does not exist, more than `Limits.loras`, or any without a ``lora_dir``.
+    CancelledError
+        The job was cancelled, or all of its images were skipped; `Job.results` has the finished images.
     """
     check_loras(request.prompt, entry, state.config.limits)
-    state.image_job.job = job
-    try:
-        with state.use_sd(entry, job.cancel) as model:
-            job.on_model(model)
-            try:
-                return _generate(model, request, job)
-            except FileNotFoundError:  # its message has a path of this machine
-                raise http_error(400, "prompt names a LoRA that does not exist", param="prompt") from None
-    finally:
-        state.image_job.job = None
+    state.image_jobs.begin(job)
+    with state.use_sd(entry, job.cancel) as model:
+        job.on_model(model)
+        try:
+            _generate_each(model, request, job)
+        except FileNotFoundError:  # its message has a path of this machine
+            raise http_error(400, "prompt names a LoRA that does not exist", param="prompt") from None
+    return join_results(job.results)
+
+
+def _generate_each(model: StableDiffusion, request: ImageRequest, job: Job) -> None:
+    job.images = request.options.get("batch_size", 1)
+    job.passes = 1 if request.options.get("hires") is None else 2
+    seed = request.options.get("seed", -1)
+    if seed < 0:
+        seed = secrets.randbelow(RANDOM_SEEDS)
+    if seed + job.images > MAX_SEED:
+        raise http_error(400, f"seed is {seed!r:.100}, expected less than {MAX_SEED - job.images:,}", param="seed")
+    for number in range(job.images):
+        job.begin_image(number)
+        options = {**request.options, "batch_size": 1, "seed": seed + number}
+        try:
+            result = _generate(model, dataclasses.replace(request, options=options), job)
+        except CancelledError:
+            if job.cancel.is_set() or not job.skipped:
+                raise
+        else:
+            job.results.append(result)
+
+
+def join_results(results: Sequence[ImageResult]) -> ImageResult:
+    """Return the images of several results as one; its parameters are those of the first.
+
+    Raises
+    ------
+    CancelledError
+        There are no results, because all images were skipped.
+    """
+    from cyllama.sd import ImageResult
+
+    if not results:
+        raise CancelledError("all images were skipped")
+    return ImageResult(
+        [image for result in results for image in result],
+        [seed for result in results for seed in result.seeds],
+        results[0].parameters,
+        [text for result in results for text in result.infotexts],
+    )
 
 
 def check_loras(prompt: str, entry: ModelEntry, limits: Limits) -> None:
@@ -148,7 +195,7 @@ def check_loras(prompt: str, entry: ModelEntry, limits: Limits) -> None:
 
 
 def _generate(model: StableDiffusion, request: ImageRequest, job: Job) -> ImageResult:
-    options = {**request.options, "on_step": job.on_step, "on_preview": job.on_preview, "cancel": job.cancel}
+    options = {**request.options, "on_step": job.on_step, "on_preview": job.on_preview, "cancel": job}
     if request.references:
         return model.edit(request.prompt, list(request.references), **options)
     if request.mask is not None:

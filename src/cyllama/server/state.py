@@ -12,7 +12,7 @@ from cyllama import models
 from cyllama._cancel import Cancel
 from cyllama.pipelines import LoadedModel, ModelPool
 from cyllama.server.config import EngineKind, ModelEntry, ModelTask, ServerConfig
-from cyllama.server.http.current_job import CurrentJob
+from cyllama.server.http.current_job import JobList
 from cyllama.server.http.errors import http_error, log
 from cyllama.server.http.queues import BodyBudget, EngineQueue
 from cyllama.server.http.request_body import RequestBody
@@ -35,6 +35,7 @@ KIND_OF_TASK: dict[ModelTask, EngineKind] = {
     "images": "sd",
 }
 STATUS_REQUESTS = 64  # capacity of the queue for requests about the server itself
+FILE_REQUESTS = 32  # capacity of the queue for images that need no engine
 
 
 class ServerState:
@@ -54,12 +55,14 @@ class ServerState:
         The queue of each engine.
     status_queue : EngineQueue
         For requests about the server itself, which get a response even if an engine's queue is full.
+    file_queue : EngineQueue
+        For images that are read or resized without an engine.
     live_queue : EngineQueue
         Of the sessions of live transcription, which have slots of their own: long recordings must not delay them.
     body_budget : BodyBudget
     tasks : TaskRunner
-    image_job : CurrentJob
     image_links : ImageLinks
+    image_jobs : JobList
     model_meta : dict
         Sizes of the language models that have been loaded, by name; as of `LLM.meta`.
     """
@@ -81,12 +84,14 @@ class ServerState:
             "sd": queue("images", limits.image_queue, 1),
         }
         self.status_queue = EngineQueue("server status", STATUS_REQUESTS)
+        self.file_queue = queue("image files", FILE_REQUESTS, 2)
         self.live_queue = queue("live transcription", limits.live_sessions, limits.live_parallel)
         self.body_budget = BodyBudget(limits.bodies)
-        threads = sum(queue.capacity for queue in (*self.queues.values(), self.status_queue, self.live_queue))
+        others = (self.status_queue, self.file_queue, self.live_queue)
+        threads = sum(queue.capacity for queue in (*self.queues.values(), *others))
         self.tasks = TaskRunner(threads, limits.request_seconds)
-        self.image_job = CurrentJob()
         self.image_links = ImageLinks(config.image_link_seconds)
+        self.image_jobs = JobList()
         self.model_meta: dict[str, Mapping[str, Any]] = {}
 
     def find_model(self, name: object, task: ModelTask) -> ModelEntry:
@@ -170,7 +175,7 @@ class ServerState:
 
     def respond(self, kind: EngineKind, work: Work, on_end: Callable[[], None] | None = None) -> TaskResponse:
         """Return a response that an engine computes; see `TaskRunner.respond`."""
-        return self.tasks.respond(self.queues[kind], work, on_end)
+        return self.tasks.respond(self.queues[kind], work, on_end, self.image_jobs if kind == "sd" else None)
 
     def preload(self) -> None:
         """Check that all models exist, then load those with ``preload`` or ``pin``."""
@@ -178,6 +183,8 @@ class ServerState:
             for name in (entry.model, entry.settings.get("mmproj")):
                 if name is not None:
                     models.check(name)
+        for network in self.config.upscalers.values():
+            models.check(network)
         for entry in self.config.models:
             if entry.preload or entry.pin:
                 self.load(entry, threading.Event())

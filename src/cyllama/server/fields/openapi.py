@@ -1,4 +1,4 @@
-"""The OpenAPI description of the text routes, and its page: both are made from the fields of the routes."""
+"""The OpenAPI description of the routes with fields, and its page: both are made from the fields of the routes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,11 @@ def describe(routes: Iterable[tuple[tuple[str, ...], RouteFields]], version: str
         paths[path] = {"post": _operation(fields, fields.summary + note)}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "cyllama", "version": version, "description": "The text routes of `cyllama serve`."},
+        "info": {
+            "title": "cyllama",
+            "version": version,
+            "description": "The routes of `cyllama serve` for text, and for images in AUTOMATIC1111's form.",
+        },
         "paths": paths,
         "components": {
             "schemas": schemas,
@@ -101,8 +105,8 @@ def docs_page(document: Mapping[str, Any]) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         '<link rel="stylesheet" href="/style.css"></head><body><main>'
-        f"<h1>{html.escape(title)}</h1><p>Fields of the text routes. Other fields are errors. "
-        'The same as <a href="/openapi.json">OpenAPI</a>.</p>'
+        f"<h1>{html.escape(title)}</h1><p>Fields of the routes for text, and for images in AUTOMATIC1111's form. "
+        'Other fields are errors. The same as <a href="/openapi.json">OpenAPI</a>.</p>'
         f"{''.join(parts)}</main></body></html>"
     )
 

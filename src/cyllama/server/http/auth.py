@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cyllama.server.config import ANY_ADDRESS
-from cyllama.server.http.clients import KEY
+from cyllama.server.http.clients import KEY, basic_credentials
 from cyllama.server.http.errors import error_response, http_error
 
 __all__ = ["MAX_HEADERS", "ApiKeys", "AuthMiddleware"]
@@ -42,9 +42,15 @@ class ApiKeys:
         return bool(self._digests)
 
     def find(self, headers: Headers) -> int | None:
-        """Return the number of the key in the headers; None if they contain none of the keys."""
+        """Return the number of the key in the headers; None if they contain none of the keys.
+
+        The password of Basic authentication is a key; its user may have any name.
+        """
         given = headers.get("authorization") or headers.get("x-api-key") or _subprotocol_key(headers)
-        if given[:7].casefold() == "bearer ":
+        basic = basic_credentials(given)
+        if basic is not None:
+            given = basic[1]
+        elif given[:7].casefold() == "bearer ":
             given = given[7:].strip()
         digest = _digest(given)
         found = None

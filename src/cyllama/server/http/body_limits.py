@@ -22,7 +22,8 @@ MEDIA: dict[str, tuple[str, ...]] = {
     "source": ("data", "url"),
     "multimodal_data": (),
 }
-ENCODED = (*MEDIA, "images", "init_images", "mask", "control_image")  # keys whose strings are files, not text
+ENCODED = (*MEDIA, "image", "images", "init_images", "mask", "control_image")  # keys whose strings are files, not text
+FILES = {**MEDIA, "imageList": ("data",)}
 # Lists of a request by the name of their limit.
 LISTS = {
     "prompts": ("prompt", "input", "content", "documents", "texts", "input_extra"),
@@ -93,7 +94,7 @@ def check_body(body: dict[str, Any] | list[Any], limits: Limits) -> None:
             parts += len(item)
         for name, value in item.items() if isinstance(item, dict) else ((key, value) for value in item):
             if isinstance(value, str):
-                is_file = name in ENCODED or name in MEDIA.get(key, ())
+                is_file = name in ENCODED or name in FILES.get(key, ())
                 media += is_file
                 text += 0 if is_file else len(value)
             elif isinstance(value, dict | list):

@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Literal, Protocol
 
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
 from cyllama.server.http.clients import client_name
+from cyllama.server.http.current_job import JobEntry, JobList
 from cyllama.server.http.errors import error_response, http_error, to_http_error
 from cyllama.server.http.queues import EngineQueue
 from cyllama.server.http.response_stream import MAX_PENDING, Head, ResponseStream
@@ -23,7 +25,7 @@ __all__ = ["STOPPING", "CancelReason", "Task", "TaskResponse", "TaskRunner", "Wo
 Work = Callable[[ResponseStream, threading.Event], None]
 """The blocking work of a request, called with (stream, cancel) in a thread."""
 
-CancelReason = Literal["disconnect", "timeout", "shutdown"]
+CancelReason = Literal["disconnect", "timeout", "shutdown", "interrupt"]
 STOPPING = "the server is shutting down"
 
 
@@ -54,7 +56,13 @@ class TaskRunner:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="cyllama-server")
         self._running: set[Task] = set()
 
-    def respond(self, queue: EngineQueue, work: Work, on_end: Callable[[], None] | None = None) -> TaskResponse:
+    def respond(
+        self,
+        queue: EngineQueue,
+        work: Work,
+        on_end: Callable[[], None] | None = None,
+        jobs: JobList | None = None,
+    ) -> TaskResponse:
         """Return a response that does the work when it is sent.
 
         Parameters
@@ -64,6 +72,8 @@ class TaskRunner:
         work : callable
         on_end : callable, optional
             Called when the work has ended, in the event loop.
+        jobs : JobList, optional
+            A list that has the request until its work has ended.
 
         Raises
         ------
@@ -71,7 +81,7 @@ class TaskRunner:
             503 if the server is shutting down.
         """
         self.check()
-        return TaskResponse(self, queue, work, on_end)
+        return TaskResponse(self, queue, work, on_end, jobs)
 
     def check(self) -> None:
         """Raise if the server is shutting down.
@@ -107,9 +117,15 @@ class TaskResponse:
     """A response that a thread computes (an ASGI application, as Starlette's responses are)."""
 
     def __init__(
-        self, runner: TaskRunner, queue: EngineQueue, work: Work, on_end: Callable[[], None] | None = None
+        self,
+        runner: TaskRunner,
+        queue: EngineQueue,
+        work: Work,
+        on_end: Callable[[], None] | None = None,
+        jobs: JobList | None = None,
     ) -> None:
-        self._runner, self._queue, self._work, self._on_end = runner, queue, work, on_end
+        self._runner, self._queue, self._work, self._on_end, self._jobs = runner, queue, work, on_end, jobs
+        self._entry: JobEntry | None = None
         self._cancel = threading.Event()
         self._reason: CancelReason = "disconnect"
         self._started = self._ended = False
@@ -124,6 +140,8 @@ class TaskResponse:
         """Do the work and send the response."""
         client = client_name(scope)
         try:
+            if self._jobs is not None:
+                self._entry = self._jobs.add(scope, self._cancel, partial(self.cancel, "interrupt"))
             self._queue.enter(client)
         except BaseException as error:
             self._end()
@@ -153,6 +171,9 @@ class TaskResponse:
             await finish()
 
     def _end(self) -> None:
+        if self._jobs is not None and self._entry is not None:
+            self._jobs.remove(self._entry)
+            self._entry = None
         if self._on_end is not None:
             self._on_end()
 
@@ -205,6 +226,8 @@ class TaskResponse:
             return http_error(504, f"the request did not finish within {self._runner.timeout:g} s")
         if self._cancel.is_set() and self._reason == "shutdown":
             return http_error(503, STOPPING)
+        if self._cancel.is_set() and self._reason == "interrupt":
+            return http_error(400, "the request was interrupted by its caller", code="interrupted")  # not tried again
         return to_http_error(error)
 
 

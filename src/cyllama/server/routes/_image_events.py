@@ -46,7 +46,7 @@ class StreamedJob(Job):
         self._stream, self._request, self._output = stream, request, output
         self._size: tuple[int, int] | None = None
         self._started = False
-        self._image = self._step = self._sent = 0
+        self._image = self._sent = 0
 
     def on_model(self, model: StableDiffusion) -> None:
         """Record the size of the images, which previews get as well."""
@@ -63,9 +63,8 @@ class StreamedJob(Job):
     def on_preview(self, image: Image.Image, step: int) -> None:
         """Send the preview if the next partial image is due."""
         super().on_preview(image, step)
-        if step <= self._step:  # of the next image
-            self._image, self._sent = self._image + 1, 0
-        self._step = step
+        if self.image != self._image:
+            self._image, self._sent = self.image, 0
         if step not in due_steps(self._output.partial_images, self.steps):
             return
         self.start()

@@ -4,216 +4,168 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from PIL import Image
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from cyllama.errors import CancelledError
-from cyllama.media.encoded import decode_base64
 from cyllama.sd.samplers import sampler_label, scheduler_label
-from cyllama.server.config import Limits, ModelEntry
-from cyllama.server.http.current_job import Job
-from cyllama.server.http.errors import http_error
+from cyllama.server.fields.automatic1111 import EXTRAS, EXTRAS_BATCH, IMG2IMG, INFO, PROGRESS, SETTINGS, TXT2IMG
+from cyllama.server.fields.field import RouteFields
+from cyllama.server.http.clients import account_name
+from cyllama.server.http.current_job import JOB_ID, Job, check_job_id
 from cyllama.server.http.response_stream import JSON, ResponseStream
 from cyllama.server.http.task import TaskResponse
-from cyllama.server.image_jobs import ImageRequest, encode_image, generate, parse_options, read_image
-from cyllama.server.received_images import read_mask
+from cyllama.server.image_jobs import Pixels, encode_image, generate, join_results
+from cyllama.server.routes._a1111_extras import extras_routes
+from cyllama.server.routes._a1111_images import Part
+from cyllama.server.routes._a1111_lists import list_routes
+from cyllama.server.routes._a1111_progress import progress_routes
+from cyllama.server.routes._a1111_requests import Generation, check_generation, parse_generation, prepare
+from cyllama.server.routes._a1111_settings import AccountSettings, ImageSettings
 from cyllama.server.state import ServerState
 
 if TYPE_CHECKING:
     from cyllama.sd import ImageResult
 
-__all__ = ["sdapi_routes"]
+__all__ = ["SDAPI_FIELDS", "sdapi_routes"]
 
 BASE = "/sdapi/v1"
-# Field of a request: option of `cyllama.sd.ImageOptions`.
-OPTIONS = {
-    "negative_prompt": "negative_prompt",
-    "width": "width",
-    "height": "height",
-    "steps": "steps",
-    "cfg_scale": "cfg_scale",
-    "distilled_cfg_scale": "guidance",
-    "sampler_name": "sampler",
-    "sampler_index": "sampler",
-    "scheduler": "scheduler",
-    "seed": "seed",
-    "eta": "eta",
-    "denoising_strength": "strength",
+HIRES = ("hires_size", "hires_upscaler", "hires_steps", "hires_strength")
+SDAPI_FIELDS: dict[str, RouteFields] = {
+    f"{BASE}/txt2img": TXT2IMG,
+    f"{BASE}/img2img": IMG2IMG,
+    f"{BASE}/options": SETTINGS,
+    f"{BASE}/extra-single-image": EXTRAS,
+    f"{BASE}/extra-batch-images": EXTRAS_BATCH,
+    f"{BASE}/png-info": INFO,
+    "/internal/progress": PROGRESS,
 }
-OTHER_FIELDS = ("prompt", "init_images", "mask", "batch_size", "n_iter", "override_settings", "send_images")
-CHECKPOINT = "sd_model_checkpoint"  # key of override_settings with the model's name
-# Values that clients send by default for fields without support; other values are errors.
-NEUTRAL: tuple[object, ...] = (None, False, 0, -1, "", "None", "Automatic", [], {})
-IGNORED = ("styles", "save_images", "do_not_save_samples", "do_not_save_grid", "force_task_id", "resize_mode")
+"""The fields of the routes with a body, by their paths."""
 
 
 def sdapi_routes(state: ServerState) -> list[Route]:
     """Return the routes of AUTOMATIC1111's API."""
+    settings = AccountSettings(state)
     return [
-        Route(f"{BASE}/txt2img", partial(_post, state, False), methods=["POST"]),
-        Route(f"{BASE}/img2img", partial(_post, state, True), methods=["POST"]),
-        Route(f"{BASE}/progress", partial(_progress, state), methods=["GET"]),
-        Route(f"{BASE}/interrupt", partial(_interrupt, state), methods=["POST"]),
-        Route(f"{BASE}/sd-models", partial(_models, state), methods=["GET"]),
+        Route(f"{BASE}/txt2img", partial(_post, state, settings, False), methods=["POST"]),
+        Route(f"{BASE}/img2img", partial(_post, state, settings, True), methods=["POST"]),
+        Route(f"{BASE}/options", partial(_get_options, settings), methods=["GET"]),
+        Route(f"{BASE}/options", partial(_set_options, state, settings), methods=["POST"]),
+        *extras_routes(state, settings),
+        *list_routes(state, settings),
+        *progress_routes(state),
     ]
 
 
-async def _post(state: ServerState, from_image: bool, request: Request) -> TaskResponse:
+async def _get_options(settings: AccountSettings, request: Request) -> Response:
+    return JSONResponse(settings.values(account_name(request.scope)))
+
+
+async def _set_options(state: ServerState, settings: AccountSettings, request: Request) -> Response:
+    async with state.request_body() as body:
+        settings.update(account_name(request.scope), await body.json(request))
+    return JSONResponse(None)
+
+
+async def _post(state: ServerState, settings: AccountSettings, from_image: bool, request: Request) -> TaskResponse:
     state.queues["sd"].check()
     async with state.request_body() as body:
-        fields = await body.json(request)
-        override = fields.get("override_settings") or {}
-        if not isinstance(override, dict) or set(override) - {CHECKPOINT}:
-            message = f"override_settings is {override!r:.100}, expected {CHECKPOINT} only"
-            raise http_error(400, message, param="override_settings")
-        entry = state.find_model(override.get(CHECKPOINT), "images")
-        options = _parse_fields(fields, state.config.limits, from_image)
-        return state.respond("sd", partial(_generate, state, entry, fields, options), body.keep())
-
-
-def _parse_fields(fields: Mapping[str, Any], limits: Limits, from_image: bool) -> dict[str, Any]:
-    """Check the fields, and return the options among them."""
-    if not isinstance(fields.get("prompt", ""), str):
-        raise http_error(400, f"prompt is {fields['prompt']!r:.100}, expected a string", param="prompt")
-    given: dict[str, Any] = {}
-    for name, value in fields.items():
-        if name in OPTIONS:
-            if value is not None and (from_image or name != "denoising_strength") and value not in ("", "Automatic"):
-                given[OPTIONS[name]] = value
-        elif name not in OTHER_FIELDS and name not in IGNORED and value not in NEUTRAL:
-            raise http_error(400, f"{name} is {value!r:.100}, but {name} is not supported", param=name)
-    counts = [fields.get("batch_size") or 1, fields.get("n_iter") or 1]
-    if not all(isinstance(count, int) and not isinstance(count, bool) and count > 0 for count in counts):
-        message = f"batch_size and n_iter are {counts!r:.100}, expected positive integers"
-        raise http_error(400, message, param="batch_size")
-    given["batch_size"] = counts[0] * counts[1]
-    images = fields.get("init_images") or []
-    is_valid = isinstance(images, list) and all(isinstance(image, str) for image in images)
-    if not is_valid or len(images) != int(from_image):
-        expected = "a list with one image in base64" if from_image else "no images"
-        raise http_error(400, f"init_images is {images!r:.100}, expected {expected}", param="init_images")
-    return parse_options(given, limits)
+        given = await body.json(request)
+        fields = check_generation(given, from_image)
+        account, overrides = account_name(request.scope), fields.get("override_settings", {})
+        options = settings.of_request(account, overrides)
+        generation = parse_generation(fields, given, options, state.config)
+        if "force_task_id" in fields:
+            request.scope[JOB_ID] = check_job_id(fields["force_task_id"], "force_task_id")
+        if not fields.get("override_settings_restore_afterwards", True):
+            settings.update(account, overrides)
+        return state.respond("sd", partial(_generate, state, options, generation), body.keep())
 
 
 def _generate(
     state: ServerState,
-    entry: ModelEntry,
-    fields: Mapping[str, Any],
-    options: dict[str, Any],
+    settings: ImageSettings,
+    generation: Generation,
     stream: ResponseStream,
     cancel: threading.Event,
 ) -> None:
-    """Generate the images, in a thread."""
-    limits = state.config.limits
-    images = [
-        read_image(_decode_base64(text, "init_images"), limits, "init_images")
-        for text in fields.get("init_images") or ()
-    ]
-    mask = None
-    if fields.get("mask"):
-        mask = read_mask(_decode_base64(fields["mask"], "mask"), limits)
-    if mask is not None and not images:
-        raise http_error(400, "mask is given without an image, expected init_images", param="mask")
-    request = ImageRequest(fields.get("prompt", ""), options, images[0] if images else None, mask)
+    """Generate the images, in a thread; those before an interruption are sent as well."""
+    request, part = prepare(generation, state.config)
     job = Job(cancel)
+    interrupted, result = False, None
     try:
-        result = generate(state, entry, request, job)
+        result = generate(state, settings.entry, request, job)
     except CancelledError:
-        if not job.interrupted:
+        if cancel.is_set() and not job.interrupted:
             raise
-        previews = [] if job.preview is None else [encode_image(job.preview)]
-        interrupted = {"images": previews, "parameters": {}, "info": '{"interrupted": true}'}
-        stream.send(200, JSON, json.dumps(interrupted).encode())
-        return
-    send_images = fields.get("send_images", True) is not False
+        interrupted = job.interrupted
+        result = join_results(job.results) if job.results else None
+    images: Sequence[Image.Image]
+    if result is None:  # no image is finished
+        images = [] if job.preview is None else [_enlarged(job.preview, generation)]
+    else:
+        images = result if part is None else [_pasted(image, part) for image in result]
+    info = _info(result, generation, settings) | {"interrupted": interrupted}
+    files = [encode_image(image, settings.format, settings.quality) for image in images]
     response = {
-        "images": [encode_image(image) for image in result] if send_images else [],
-        "parameters": {name: value for name, value in fields.items() if name not in ("init_images", "mask")},
-        "info": json.dumps(_info(result, entry)),
+        "images": files if generation.send_images else [],
+        "parameters": dict(generation.parameters),
+        "info": json.dumps(info),
     }
     stream.send(200, JSON, json.dumps(response).encode())
 
 
-def _info(result: ImageResult, entry: ModelEntry) -> dict[str, Any]:
-    """Return the parameters of a result under AUTOMATIC1111's names."""
-    parameters = result.parameters
+def _enlarged(preview: Image.Image, generation: Generation) -> Image.Image:
+    """Return a preview, which is small, in the size of the request."""
+    options = generation.options
+    return preview.resize((options["width"], options["height"])) if "width" in options else preview
+
+
+def _pasted(image: Image.Image, part: Part) -> Image.Image:
+    """Return the image into which a generated part was pasted, with the parameters of the part."""
+    from cyllama.sd import GeneratedImage
+
+    pixels: Pixels = part.paste(np.asarray(image))
+    return GeneratedImage.from_pixels(pixels, image.info.get("parameters", ""))
+
+
+def _info(result: ImageResult | None, generation: Generation, settings: ImageSettings) -> dict[str, Any]:
+    """Return the parameters of a result under AUTOMATIC1111's names; without a result those of the request."""
+    found: dict[str, Any] = {**generation.options, "prompt": generation.prompt}
+    if result is not None:
+        found |= result.parameters
+    seeds = [] if result is None else result.seeds
+    count = len(seeds)
+    sampler, scheduler = found.get("sampler"), found.get("scheduler")
     info = {
-        "prompt": parameters["prompt"],
-        "all_prompts": [parameters["prompt"]] * len(result),
-        "negative_prompt": parameters["negative_prompt"],
-        "seed": result.seeds[0],
-        "all_seeds": result.seeds,
-        "width": parameters["width"],
-        "height": parameters["height"],
-        "sampler_name": sampler_label(parameters["sampler"]),
-        "steps": parameters["steps"],
-        "cfg_scale": parameters["cfg_scale"],
-        "batch_size": len(result),
-        "sd_model_name": entry.name,
-        "infotexts": result.infotexts,
+        "prompt": found["prompt"],
+        "all_prompts": [found["prompt"]] * count,
+        "negative_prompt": found.get("negative_prompt", ""),
+        "all_negative_prompts": [found.get("negative_prompt", "")] * count,
+        "seed": seeds[0] if seeds else found.get("seed", -1),
+        "all_seeds": seeds,
+        "width": found.get("width"),
+        "height": found.get("height"),
+        "sampler_name": None if sampler is None else sampler_label(sampler) if result is not None else sampler,
+        "steps": found.get("steps"),
+        "cfg_scale": found.get("cfg_scale"),
+        "batch_size": count,
+        "denoising_strength": found.get("strength"),
+        "clip_skip": found.get("clip_skip"),
+        "sd_model_name": settings.entry.name,
+        "infotexts": [] if result is None else result.infotexts,
+        "index_of_first_image": 0,
+        "styles": list(generation.parameters.get("styles") or ()),
+        "version": found.get("version"),
+        "extra_generation_params": {k: v for k, v in found.items() if k in HIRES and v is not None},
     }
-    if parameters["scheduler"] is not None:
-        info["scheduler"] = scheduler_label(parameters["scheduler"])
+    if scheduler is not None:
+        info["scheduler"] = scheduler_label(scheduler) if result is not None else scheduler
     return info
-
-
-def _decode_base64(text: object, name: str) -> bytes:
-    """Decode base64 or a data URL; paths and addresses are errors."""
-    if not isinstance(text, str):
-        raise http_error(400, f"{name} is {text!r:.100}, expected base64", param=name)
-    try:
-        return decode_base64(text, name)
-    except ValueError as error:
-        raise http_error(400, f"{error}; URLs and paths are not opened", param=name) from None
-
-
-async def _progress(state: ServerState, request: Request) -> TaskResponse:
-    job = state.image_job.job
-    with_preview = request.query_params.get("skip_current_image", "false").casefold() not in ("true", "1")
-    return state.tasks.respond(state.status_queue, partial(_send_progress, state, job, with_preview))
-
-
-def _send_progress(
-    state: ServerState, job: Job | None, with_preview: bool, stream: ResponseStream, cancel: threading.Event
-) -> None:
-    """Send the progress of the job, in a thread because the preview has to be encoded."""
-    step, steps = (job.step, job.steps) if job is not None else (0, 0)
-    fraction = step / steps if steps else 0.0
-    elapsed = time.monotonic() - job.began if job is not None else 0.0
-    preview = job.preview if job is not None and with_preview else None
-    response = {
-        "progress": fraction,
-        "eta_relative": elapsed / fraction - elapsed if fraction else 0.0,
-        "state": {
-            "skipped": False,
-            "interrupted": job is not None and job.interrupted,
-            "job": "" if job is None else "images",
-            "job_count": state.queues["sd"].size,
-            "job_no": 0,
-            "sampling_step": step,
-            "sampling_steps": steps,
-        },
-        "current_image": None if preview is None else encode_image(preview),
-        "textinfo": None,
-    }
-    stream.send(200, JSON, json.dumps(response).encode())
-
-
-async def _interrupt(state: ServerState, request: Request) -> Response:
-    job = state.image_job.job
-    if job is not None:
-        job.interrupted = True
-        job.cancel.set()
-    return JSONResponse({})
-
-
-async def _models(state: ServerState, request: Request) -> Response:
-    return JSONResponse(
-        [{"title": entry.name, "model_name": entry.name} for entry in state.entries if entry.kind == "sd"]
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 import cyllama
+from cyllama.server.fields.field import RouteFields
 from cyllama.server.fields.openapi import describe, docs_page
 from cyllama.server.routes._text_table import TextRoute
 
@@ -22,12 +23,13 @@ DOCS_PATHS = ("/docs", "/openapi.json")
 POLICY = "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'"
 
 
-def docs_routes(table: Sequence[TextRoute]) -> list[Route]:
-    """Return the routes that describe the routes of `table`."""
+def docs_routes(table: Sequence[TextRoute], others: Mapping[str, RouteFields]) -> list[Route]:
+    """Return the routes that describe the routes of `table`, and others by their paths."""
 
     @functools.cache
     def document() -> dict[str, Any]:
-        return describe([(route.paths, route.fields()) for route in table], cyllama.__version__)
+        routes = [(route.paths, route.fields()) for route in table]
+        return describe([*routes, *(((path,), fields) for path, fields in others.items())], cyllama.__version__)
 
     page, file = DOCS_PATHS
     return [
