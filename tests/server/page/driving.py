@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from playwright.sync_api import Page, Route, expect
 
-__all__ = ["TIMEOUT", "ask", "chunk", "drop", "open_tab", "pick_model", "script_chat", "set_setting"]
+__all__ = ["TIMEOUT", "ask", "chunk", "drop", "open_tab", "pick_model", "script_chat", "set_setting", "wait_until"]
 
 TIMEOUT = 60_000  # milliseconds, for models on a busy machine
 CHAT = "**/v1/chat/completions"
 
 
 def pick_model(page: Page, model: str) -> None:
-    page.get_by_label("Model", exact=True).select_option(model)
+    page.locator("#model").select_option(model)
 
 
 def open_tab(page: Page, name: str) -> None:
@@ -37,6 +39,14 @@ def ask(page: Page, text: str) -> None:
     page.get_by_label("Message", exact=True).fill(text)
     page.get_by_label("Message", exact=True).press("Enter")
     expect(responses).to_have_count(count + 1)
+
+
+def wait_until(page: Page, condition: str, argument: Any = None) -> None:
+    """Wait until a function of JavaScript returns true; the page's policy forbids Playwright's own way."""
+    end = time.monotonic() + TIMEOUT / 1000
+    while not page.evaluate(condition, argument):
+        assert time.monotonic() < end, f"the condition did not become true: {condition}"
+        page.wait_for_timeout(30)
 
 
 def chunk(finish: str | None = None, **delta: Any) -> dict[str, Any]:
@@ -67,10 +77,13 @@ def drop(page: Page, selector: str, *files: tuple[str, str, bytes]) -> None:
     transfer = page.evaluate_handle(
         """(files) => {
             const transfer = new DataTransfer();
-            for (const [name, type, bytes] of files) transfer.items.add(new File([new Uint8Array(bytes)], name, {type}));
+            for (const [name, type, base64] of files) {
+                const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+                transfer.items.add(new File([bytes], name, {type}));
+            }
             return transfer;
         }""",
-        [[name, kind, list(content)] for name, kind, content in files],
+        [[name, kind, base64.b64encode(content).decode()] for name, kind, content in files],
     )
     prevented = page.evaluate(
         """([selector, dataTransfer]) => !document.querySelector(selector)

@@ -100,7 +100,7 @@ function show() {
 // Offer attaching only what the model accepts.
 export function showAttachButton() {
   const kinds = ["image", "audio"].filter(accepts);
-  element("chat-attach-label").hidden = !kinds.length;
+  element("chat-attach-button").hidden = !kinds.length;
   element("chat-attach").accept = kinds.map((kind) => `${kind}/*`).join(",");
   const what = kinds.map((kind) => (kind === "image" ? "images" : "audio")).join(" or ");
   element("chat-hint").textContent = kinds.length

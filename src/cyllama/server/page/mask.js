@@ -69,7 +69,7 @@ function paint(from, to) {
   context.strokeStyle = "#e0218a";
   context.beginPath();
   context.moveTo(...from);
-  context.lineTo(...to);
+  context.lineTo(to[0] + 0.01, to[1]); // a line without length draws nothing
   context.stroke();
   painted = true;
 }

@@ -5,7 +5,7 @@ import {MarkdownView} from "./markdown.js";
 import {copy, make, makeButton} from "./page.js";
 import {canSpeak, toggleSpeech} from "./speak.js";
 
-const NAMES = {user: "You", assistant: "Model", tool: "Result of the tool"};
+const nameOf = ({role, model = "the model"}) => ({user: "Your message", tool: "Result of a tool"}[role] ?? `Response of ${model}`);
 
 export function textOf(message) {
   const {content} = message;
@@ -29,10 +29,11 @@ export class MessageView {
     this.message = message;
     this.handlers = handlers;
     this.#reasoning.append(this.#thoughts);
-    const media = mediaOf(message).map(makeMedia);
-    this.node = make("article", {className: `message ${message.role}`, "aria-label": NAMES[message.role]},
-      ...media, this.#reasoning, this.#content, this.#calls, this.#foot);
-    if (message.role === "assistant") this.#markdown = new MarkdownView(this.#content);
+    const isResponse = message.role === "assistant";
+    this.node = make("article", {className: `message ${message.role}`, "aria-label": nameOf(message)},
+      ...mediaOf(message).map(makeMedia), ...isResponse ? [this.#reasoning] : [], this.#content,
+      ...isResponse ? [this.#calls] : [], this.#foot);
+    if (isResponse) this.#markdown = new MarkdownView(this.#content);
     this.update();
   }
 

@@ -68,18 +68,14 @@ export function startTabs() {
   }
 }
 
-// Let the keyboard activate a label of a hidden file input as it activates a button.
+// Let a button open the dialog of a hidden file input.
 export function startFileButton(name, take) {
   const input = element(name);
   input.addEventListener("change", () => {
     take([...input.files]);
     input.value = "";
   });
-  element(`${name}-label`).addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" && event.key !== " ") return;
-    event.preventDefault();
-    input.click();
-  });
+  element(`${name}-button`).addEventListener("click", () => input.click());
 }
 
 // Give files that are dropped anywhere to the open panel. Without the handlers, the browser would leave the page.
