@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -49,6 +50,8 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 MICROPHONE = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
               f"--use-file-for-fake-audio-capture={JFK}"]  # fmt: skip
 
+SIZES = {"phone": (390, 780), "desktop": (1280, 800)}
+VARIANTS = [f"{size}-{scheme}" for size in SIZES for scheme in ("light", "dark")]
 Scheme = Literal["light", "dark"]
 Opener = Callable[..., Page]
 
@@ -94,7 +97,9 @@ def opened(browser: Browser, site: Server) -> Iterator[Opener]:
         page.set_default_timeout(TIMEOUT)
         page.on("request", lambda request: urls.append(request.url))
         page.on("pageerror", lambda error: failures.append(str(error)))
-        page.on("console", lambda message: failures.append(message.text) if "Content Security" in message.text else None)
+        page.on(
+            "console", lambda message: failures.append(message.text) if "Content Security" in message.text else None
+        )
         page.add_init_script(f"sessionStorage.setItem('key', '{KEY}')")  # test_requires_a_valid_key fills in the form
         page.goto(site.url)
         expect(page.locator("#model option").first).to_be_attached()
@@ -110,8 +115,18 @@ def opened(browser: Browser, site: Server) -> Iterator[Opener]:
 
 
 @pytest.fixture
-def page(opened: Opener) -> Page:
-    return opened()
+def page(opened: Opener, variant: str) -> Page:
+    """Open the page in a variant."""
+    size, scheme = variant.split("-")
+    return opened(*SIZES[size], scheme=scheme)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Let each test use one of the variants, which its name decides; ``--all-variants``: each of them."""
+    if "variant" not in metafunc.fixturenames:
+        return
+    chosen = [VARIANTS[zlib.crc32(metafunc.function.__name__.encode()) % len(VARIANTS)]]
+    metafunc.parametrize("variant", VARIANTS if metafunc.config.getoption("--all-variants") else chosen)
 
 
 @pytest.fixture

@@ -8,22 +8,20 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 from server.conftest import JFK, png
-from server.page.conftest import Opener, Scheme
+from server.page.conftest import SIZES, VARIANTS, Opener, Scheme
 from server.page.driving import ask, chunk, drop, open_tab, pick_model, script_chat, set_setting
 
 AXE = (Path(__file__).parent / "axe.min.js").read_text()
-SIZES = {"phone": (390, 780), "desktop": (1280, 800)}
 TABS = ("Chat", "Transcribe", "Images")
 SMALLEST = 44  # pixels of a target
 CONTRAST = 3.0  # of the border of a field with its background
 RESPONSE = "# Title\n\n[link](https://example.org)\n\n```python\nprint(1)\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n> quotation"
-WIDE = "[role=tabpanel]:not([hidden]), dialog[open], header, main"
 
 
-@pytest.fixture(params=[(size, scheme) for size in SIZES for scheme in ("light", "dark")], ids="-".join)
+@pytest.fixture(params=VARIANTS)
 def full(request: pytest.FixtureRequest, opened: Opener) -> Page:
     """Open the page with content in all its panels."""
-    size, scheme = request.param
+    size, scheme = request.param.split("-")
     return fill(opened(*SIZES[size], scheme=scheme))
 
 
@@ -33,7 +31,7 @@ def fill(page: Page) -> Page:
     page.route("**/v1/audio/transcriptions", lambda route: route.fulfill(json={
         "duration": 11.0, "language": "english",
         "segments": [{"start": 0.0, "end": 2.0, "text": "And so"}, {"start": 2.0, "end": 4.0, "text": "my fellow"}],
-        "words": [{"word": w, "start": i, "end": i + 1} for i, w in enumerate("And so my fellow".split())],
+        "words": [{"word": w, "start": i, "end": i + 1} for i, w in enumerate(("And", "so", "my", "fellow"))],
     }))  # fmt: skip
     set_setting(page, system="Be brief.")
     ask(page, "one")

@@ -11,10 +11,23 @@ from server.page.driving import ask, script_chat
 TITLES = "#chats-list .chat-link"
 
 
+def show_chats(page: Page) -> None:
+    """Show the list, which covers the messages of a phone."""
+    if not page.locator("#chats").is_visible():
+        page.get_by_role("button", name="Chats").click()
+
+
+def hide_chats(page: Page) -> None:
+    """Hide the list on a phone."""
+    if (page.viewport_size or {})["width"] < 1024 and page.locator("#chats").is_visible():
+        page.get_by_role("button", name="Chats").click()
+
+
 def start_chats(page: Page, *questions: str) -> None:
     for question in questions:
         page.get_by_role("button", name="New chat").click()
         ask(page, question)
+    show_chats(page)
 
 
 def test_lists_and_opens_conversations(page: Page) -> None:
@@ -23,6 +36,7 @@ def test_lists_and_opens_conversations(page: Page) -> None:
     expect(page.locator(TITLES)).to_have_text(["second question", "first question"])
     page.get_by_role("button", name="first question", exact=True).click()
     expect(page.locator(".message.assistant .content")).to_have_text("about cats")
+    expect(page.locator(".message.assistant .actions")).to_be_in_viewport()
     expect(page.locator("[aria-current=true]")).to_have_text("first question")
     ask(page, "go on")
     expect(page.locator(TITLES)).to_have_text(["first question", "second question"])  # the newest first
@@ -78,15 +92,18 @@ def test_opening_another_conversation_ends_the_response_there(page: Page) -> Non
     script_chat(page, "about cats")
     start_chats(page, "first question")
     page.unroute_all()
+    hide_chats(page)
     page.get_by_role("button", name="New chat").click()
     page.get_by_label("Message", exact=True).fill("Write a very long story about a dragon, with many chapters.")
     page.get_by_label("Message", exact=True).press("Enter")
     expect(page.locator(".message.assistant .content")).not_to_be_empty()
+    show_chats(page)
     page.get_by_role("button", name="first question", exact=True).click()
     expect(page.locator(".message.assistant .content")).to_have_text("about cats")
     expect(page.locator(TITLES)).to_have_count(2)
     expect(page.get_by_role("button", name="Send")).to_be_enabled()
     expect(page.locator(".message")).to_have_count(2)
+    show_chats(page)
     page.get_by_role("button", name="Write a very long story").first.click()
     expect(page.locator(".message.stopped")).to_be_visible()
 

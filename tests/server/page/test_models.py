@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from playwright.sync_api import Page, Route, expect
 from server.page.driving import open_tab, pick_model
+from server.running import Server
+
+
+def test_server_lists_the_kinds_of_input_of_a_model_that_is_not_loaded(site: Server, key: dict[str, str]) -> None:
+    data = site.get("/v1/models", headers=key).json()["data"]
+    found = {model["id"]: model["architecture"] for model in data}
+    assert found["smol"] == {"input_modalities": ["text"], "output_modalities": ["text"]}
+    assert found["seeing"]["input_modalities"] == ["text", "image"]
+    assert found["speech"]["input_modalities"] == ["audio"] and found["shapes"]["output_modalities"] == ["image"]
 
 
 def test_one_menu_has_the_models_of_all_tasks(page: Page) -> None:

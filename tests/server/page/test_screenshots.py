@@ -23,7 +23,10 @@ def test_screenshots(opened: Opener, screenshots: Path) -> None:
     """``make screenshots`` writes them to the documentation: a session with the models of the tests."""
     desktop, phone = opened(1280, 760), opened(390, 780, scheme="dark")
     set_setting(desktop)
-    for question in ("What is the capital of France? Answer with one word.", "Write a Python function that adds two numbers."):
+    for question in (
+        "What is the capital of France? Answer with one word.",
+        "Write a Python function that adds two numbers.",
+    ):
         ask(desktop, question)
     shoot(desktop, screenshots / "page-chat.png")
     open_tab(desktop, "Transcribe")
@@ -47,6 +50,7 @@ def test_screenshots(opened: Opener, screenshots: Path) -> None:
     desktop.get_by_role("button", name="Generate").click()
     expect(desktop.locator("#image-caption")).to_be_visible()
     desktop.get_by_role("button", name="Start from it").click()
+    desktop.get_by_label("Brush", exact=True).fill("30")
     desktop.get_by_label("Mask of what is generated anew").click()
     shoot(desktop, screenshots / "page-images.png")
     for file in ("page-chat.png", "page-transcribe.png", "page-phone.png", "page-images.png"):

@@ -113,7 +113,10 @@ def test_rejects_a_file_of_another_kind(transcribe: Page) -> None:
 
 def test_shows_text_while_a_person_speaks(transcribe: Page, tmp_path: Path) -> None:
     """Chromium plays JFK's recording as the microphone."""
-    record, transcript = transcribe.get_by_role("button", name="record"), transcribe.get_by_label("Transcript", exact=True)
+    record, transcript = (
+        transcribe.get_by_role("button", name="record"),
+        transcribe.get_by_label("Transcript", exact=True),
+    )
     record.click()
     expect(record).to_have_attribute("aria-pressed", "true")
     expect(transcript).to_contain_text("fellow")

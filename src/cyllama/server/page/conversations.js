@@ -55,6 +55,7 @@ function makeItem({id, title}) {
   const link = makeButton(title, () => attempt(async () => {
     const kept = await get("messages", id);
     if (kept) open({...kept, title});
+    if (!isWide()) showChats(false); // it covers the messages
     await showList();
   }), {className: "chat-link"});
   if (current()?.id === id) link.setAttribute("aria-current", "true");
@@ -82,6 +83,15 @@ async function exportAll() {
   download("conversations.json", JSON.stringify(found, null, 1), "application/json");
 }
 
+const isWide = () => matchMedia("(min-width: 64rem)").matches;
+
+function showChats(on) {
+  const hadFocus = element("chats").contains(document.activeElement);
+  element("chats").hidden = !on;
+  element("chats-toggle").setAttribute("aria-expanded", String(on));
+  if (!on && hadFocus) element("chats-toggle").focus();
+}
+
 export function startConversations(openConversation, currentConversation) {
   open = openConversation;
   current = currentConversation;
@@ -90,17 +100,8 @@ export function startConversations(openConversation, currentConversation) {
     searching = setTimeout(() => attempt(showList), SEARCH_MILLISECONDS);
   });
   element("chats-export").addEventListener("click", () => attempt(exportAll));
-  const aside = element("chats"), toggle = element("chats-toggle");
-  const show = (on) => {
-    aside.hidden = !on;
-    toggle.setAttribute("aria-expanded", String(on));
-  };
-  toggle.addEventListener("click", () => show(aside.hidden));
-  aside.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
-    show(false);
-    toggle.focus();
-  });
-  show(matchMedia("(min-width: 64rem)").matches);
+  element("chats-toggle").addEventListener("click", () => showChats(element("chats").hidden));
+  element("chats").addEventListener("keydown", (event) => event.key === "Escape" && showChats(false));
+  showChats(isWide());
   attempt(showList);
 }

@@ -29,9 +29,13 @@ const state = (model) => model?.status?.value ?? "unloaded";
 const STATE_TEXTS = {loaded: "loaded", loading: "loading ...", unloaded: "not loaded"};
 
 function show() {
-  const groups = Object.keys(LABELS).filter(hasModel).map((panel) => make("optgroup", {label: LABELS[panel]},
-    ...ofPanel(panel).map((model) => make("option", {value: model.id}, `${model.id} (${STATE_TEXTS[state(model)]})`))));
-  element("model").replaceChildren(...groups);
+  const panels = Object.keys(LABELS).filter(hasModel), shown = panels.flatMap(ofPanel);
+  const options = () => [...element("model").options];
+  if (shown.map(({id}) => id).join("\n") !== options().map(({value}) => value).join("\n")) { // else the menu may be open
+    element("model").replaceChildren(...panels.map((panel) => make("optgroup", {label: LABELS[panel]},
+      ...ofPanel(panel).map(({id}) => make("option", {value: id})))));
+  }
+  options().forEach((option, i) => { option.textContent = `${shown[i].id} (${STATE_TEXTS[state(shown[i])]})`; });
   for (const panel of Object.keys(LABELS)) {
     const tab = element(`tab-${panel}`);
     tab.disabled = !hasModel(panel);

@@ -12,7 +12,7 @@ export class Follower {
     this.#log = log;
     this.#button = button;
     log.addEventListener("scroll", () => {
-      this.#follows = this.#distance() < NEAR;
+      this.#look();
       this.#show();
     });
     button.addEventListener("click", () => {
@@ -29,9 +29,15 @@ export class Follower {
     this.#button.hidden = this.#distance() < NEAR;
   }
 
+  // The log may have grown since the last jump, so only a position above it means that the reader has scrolled.
+  #look() {
+    if (this.#log.scrollTop < this.#top - 1 && this.#distance() >= 1) this.#follows = false;
+    else if (this.#distance() < NEAR) this.#follows = true;
+  }
+
   // The text has grown.
   follow() {
-    if (this.#log.scrollTop < this.#top - 1 && this.#distance() >= 1) this.#follows = false; // scrolled up just now
+    this.#look();
     if (this.#follows) this.jump();
     else this.#show();
   }
