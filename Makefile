@@ -71,7 +71,7 @@ stubs: build $(VENV)/.group-lint
 	@$(PY) scripts/gen_request_types.py
 
 screenshots: build test-packages
-	@$(PY) -m pytest tests/server/test_page.py -k screenshots --screenshots docs/howto
+	@$(PY) -m pytest tests/server/page/test_screenshots.py --screenshots docs/howto
 
 docs: build $(VENV)/.group-docs
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict

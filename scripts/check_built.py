@@ -151,6 +151,7 @@ def main(argv: list[str] | None = None) -> int:
             names = wheel.namelist()
             wheel.extractall(folder)
         licences = {f"cyllama/lib/LICENSE.{name}" for name in ("llama.cpp", "whisper.cpp", "stable-diffusion.cpp")}
+        licences |= {f"cyllama/server/page/vendor/LICENSE.{name}" for name in ("marked", "dompurify")}
         missing = sorted(licences - set(names))
         if missing or not any(name.endswith("/LICENSE") for name in names):
             print(f"licences are missing: {missing or 'LICENSE'}")

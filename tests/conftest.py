@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-variants", action="store_true", help="test the page in all sizes and colour schemes")
     parser.addoption("--screenshots", metavar="FOLDER", help="where pictures of the page go (default: nowhere)")
 
 

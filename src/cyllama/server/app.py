@@ -23,6 +23,7 @@ from cyllama.errors import CyllamaError
 from cyllama.server.config import ModelEntry, ServerConfig
 from cyllama.server.http.auth import ApiKeys, AuthMiddleware
 from cyllama.server.http.errors import error_response, http_error, to_http_error
+from cyllama.server.modalities import architecture
 from cyllama.server.routes._text_table import text_table
 from cyllama.server.routes.audio import audio_routes
 from cyllama.server.routes.automatic1111 import SDAPI_FIELDS, sdapi_routes
@@ -41,8 +42,9 @@ __all__ = ["create_app"]
 PAGE = Path(__file__).resolve().parent / "page"
 PAGE_HEADERS = {
     "content-security-policy": (
-        "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; object-src 'none'; "
-        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+        "default-src 'self'; img-src 'self' data: blob:; media-src 'self' data: blob:; object-src 'none'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types dompurify"
     ),
     "permissions-policy": "camera=(self), microphone=(self), geolocation=()",
     "cross-origin-opener-policy": "same-origin",
@@ -184,6 +186,7 @@ def _model_info(state: ServerState, entry: ModelEntry) -> dict[str, Any]:
         "aliases": list(entry.aliases),
         "kind": entry.kind,
         "task": entry.task,
+        "architecture": architecture(entry),
         "loaded": state.is_loaded(entry),
         "status": {"value": _status(state, entry)},
         "pinned": state.lifetimes.is_pinned(entry),

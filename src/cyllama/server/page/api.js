@@ -14,12 +14,13 @@ export class ServerError extends Error {
   }
 }
 
+// `json` is a value or, for numbers that JavaScript cannot represent, its text.
 export async function request(path, {json, form, signal} = {}) {
   const headers = key ? {Authorization: `Bearer ${key}`} : {};
   let body = form;
   if (json !== undefined) {
     headers["Content-Type"] = "application/json";
-    body = JSON.stringify(json);
+    body = typeof json === "string" ? json : JSON.stringify(json);
   }
   const response = await fetch(path, {method: body === undefined ? "GET" : "POST", headers, body, signal});
   if (!response.ok) throw new ServerError(response.status, await errorMessage(response));

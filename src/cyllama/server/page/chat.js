@@ -1,143 +1,170 @@
-// Chat with a language model: streamed responses, attached images.
+// Chat with a language model: send, stop, regenerate, edit.
 
-import {events, request} from "./api.js";
-import {startDictation} from "./audio.js";
-import {attempt, element, make, notice, running, startDrop, startFileButton} from "./page.js";
+import {attach, hasAttached, restoreAttached, showAttachButton, takeAttached, toParts} from "./attachments.js";
+import {complete, sentMessages} from "./completion.js";
+import {lastConversation, newConversation, save, showList, startConversations} from "./conversations.js";
+import {MessageView, mediaOf, textOf} from "./messages.js";
+import {currentModel, modelName, refresh} from "./models.js";
+import {attempt, element, notice, running, startFileButton} from "./page.js";
+import {startDictation} from "./recorder.js";
+import {Follower} from "./scroll.js";
+import {requestFields, startSettings, systemPrompt} from "./settings.js";
 
-const MAX_SIDE = 1024; // pixels of the longer side; models use no higher resolution
+const RENDER_MILLISECONDS = 60;
 
-const messages = [];
-let attached = [];
-let busy = false;
+let conversation = newConversation();
+let views = [];
+let controller = null; // of the request that runs
+let follower;
 
-// Return an image file as a data URL, with its EXIF orientation applied and scaled down.
-async function dataUrl(file) {
-  let image;
-  try {
-    image = await createImageBitmap(file);
-  } catch {
-    throw new Error(`${file.name} is not an image that this browser can decode.`);
-  }
-  const scale = Math.min(1, MAX_SIDE / Math.max(image.width, image.height));
-  const canvas = make("canvas", {width: Math.max(1, image.width * scale), height: Math.max(1, image.height * scale)});
-  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
-  return canvas.toDataURL("image/png");
+const handlers = {
+  edit: (message, text) => {
+    if (controller || (!text && !mediaOf(message).length)) return;
+    const edited = {role: "user", content: contentOf(text, mediaOf(message))};
+    replaceFrom(message, [edited]);
+  },
+  regenerate: (message) => controller || replaceFrom(message, []),
+  results: (messages) => controller || extend(messages),
+};
+
+const contentOf = (text, media) => (media.length ? [...toParts(media), ...text ? [{type: "text", text}] : []] : text);
+
+function addView(message) {
+  const view = new MessageView(message, handlers);
+  views.push(view);
+  element("chat-log").append(view.node);
+  return view;
 }
 
-function attach(files) {
-  return attempt(async () => {
-    for (const file of files) attached.push({name: file.name, url: await dataUrl(file)});
-    showAttached();
+function showAll(messages) {
+  views = [];
+  element("chat-log").replaceChildren();
+  for (const message of messages) addView(message).finish();
+  element("chat-hint").hidden = messages.length > 0;
+  askForResults();
+  follower.jump();
+}
+
+function askForResults() {
+  const last = views.at(-1);
+  if (last?.message.role === "assistant" && last.message.tool_calls?.length && !last.message.stopped) last.askForResults();
+}
+
+// Replace a message and those after it, then respond; if there is no response, restore them.
+function replaceFrom(message, replacement) {
+  const before = conversation.messages, kept = before.slice(0, before.indexOf(message));
+  conversation.messages = [...kept, ...replacement];
+  showAll(conversation.messages);
+  respond(() => {
+    conversation.messages = before;
+    showAll(before);
   });
 }
 
-function showAttached() {
-  element("chat-attached").replaceChildren(...attached.map((item) => {
-    const remove = make("button", {type: "button"}, "Remove");
-    remove.setAttribute("aria-label", `Remove ${item.name}`);
-    remove.onclick = () => {
-      attached = attached.filter((other) => other !== item);
-      showAttached();
-      element("chat-text").focus();
-    };
-    return make("li", {}, make("img", {src: item.url, alt: item.name}), remove);
-  }));
+function extend(messages) {
+  const before = conversation.messages;
+  conversation.messages = [...before, ...messages];
+  showAll(conversation.messages);
+  respond(() => {
+    conversation.messages = before;
+    showAll(before);
+  });
 }
 
-function bubble(role, ...content) {
-  const made = make("div", {className: `message ${role}`}, make("span", {className: "hidden"}, role === "user" ? "You: " : "Model: "), ...content);
-  element("chat-log").append(made);
-  follow();
-  return made;
+// Show a response in steps: rendering takes longer than tokens take.
+function renderer(view) {
+  let timer = null;
+  const render = () => {
+    timer = null;
+    view.update();
+    follower.follow();
+  };
+  return {
+    later: () => { timer ??= setTimeout(render, RENDER_MILLISECONDS); },
+    now: () => {
+      clearTimeout(timer);
+      render();
+    },
+  };
 }
 
-function follow() {
-  const log = element("chat-log");
-  log.scrollTop = log.scrollHeight;
-}
-
-function addQuestion(text) {
-  const images = attached;
-  attached = [];
-  showAttached();
-  const parts = images.map(({url}) => ({type: "image_url", image_url: {url}}));
-  messages.push({role: "user", content: parts.length ? [...parts, {type: "text", text}] : text});
-  document.querySelector("#chat-log .hint")?.remove();
-  bubble("user", ...images.map(({url, name}) => make("img", {src: url, alt: name})), text);
-}
-
-async function respond() {
-  const controller = new AbortController();
-  const done = running(element("chat-stop"), [element("chat-send"), element("chat-clear")], controller);
-  const log = element("chat-log"), reasoning = make("div", {className: "reasoning", hidden: true}), content = make("span");
-  const made = bubble("assistant", reasoning, content);
+async function respond(onFailure) {
+  const target = conversation, model = currentModel("chat"), log = element("chat-log");
+  const message = {role: "assistant", content: "", model: modelName("chat")};
+  controller = new AbortController();
+  const {signal} = controller;
+  const done = running(element("chat-stop"), [element("chat-send"), element("chat-new")], controller);
+  const view = addView(message), show = renderer(view);
+  const isLoaded = model?.status?.value === "loaded";
+  view.startWaiting(isLoaded ? "Waiting for the model ..." : "Loading the model ...");
   log.setAttribute("aria-busy", "true");
-  busy = true;
-  let text = "", last = null;
-  const start = performance.now();
-  const complete = await attempt(async () => {
-    const json = {model: element("chat-model").value, messages, stream: true, stream_options: {include_usage: true}};
-    if (element("chat-temperature").value !== "") json.temperature = Number(element("chat-temperature").value);
-    for await (const chunk of events(await request("/v1/chat/completions", {json, signal: controller.signal}))) {
-      last = chunk.usage ? chunk : last;
-      const delta = chunk.choices?.[0]?.delta ?? {};
-      if (delta.reasoning_content) {
-        reasoning.hidden = false;
-        reasoning.append(delta.reasoning_content);
-      }
-      if (delta.content) {
-        text += delta.content;
-        content.textContent = text;
-        follow();
-      }
-    }
+  follower.jump();
+  if (!isLoaded) setTimeout(refresh, 300);
+  const completed = await attempt(async () => {
+    const json = {model: modelName("chat"), messages: sentMessages(target.messages, systemPrompt()), ...requestFields()};
+    await complete(json, message, show.later, signal);
     return true;
   });
-  busy = false;
+  controller = null;
   done();
   log.setAttribute("aria-busy", "false");
-  finish(made, text, complete, controller.signal.aborted);
-  if (last) {
-    const seconds = (performance.now() - start) / 1000;
-    made.append(make("div", {className: "usage"}, `${last.usage.completion_tokens} tokens in ${seconds.toFixed(1)} s`));
-  }
-  element("chat-text").focus();
-  follow();
+  refresh();
+  show.now();
+  if (completed || message.content || message.reasoning_content) await keep(target, message, view, signal.aborted || !completed);
+  else if (conversation === target) onFailure();
+  if (document.activeElement === document.body) element("chat-text").focus();
 }
 
-// Keep a response even if it was stopped; without any response, put the question back into the field.
-function finish(made, text, complete, stopped) {
-  if (complete || text) {
-    messages.push({role: "assistant", content: text});
-    made.classList.toggle("stopped", stopped);
-    return;
+async function keep(target, message, view, stopped) {
+  message.stopped = stopped;
+  target.messages.push(message);
+  view.finish();
+  if (conversation === target) {
+    askForResults();
+    follower.follow();
   }
-  made.remove();
-  const {content} = messages.pop();
-  const questions = element("chat-log").querySelectorAll(".message.user");
-  questions[questions.length - 1].remove();
-  element("chat-text").value ||= typeof content === "string" ? content : content.at(-1).text;
+  const shown = element("notice").textContent;
+  await attempt(() => save(target));
+  notice(element("notice").textContent || shown);
 }
 
 function send() {
-  const text = element("chat-text").value.trim();
-  if (busy || !text) return;
-  element("chat-text").value = "";
-  addQuestion(text);
-  respond();
+  const field = element("chat-text"), text = field.value.trim();
+  if (controller || (!text && !hasAttached())) return;
+  const media = takeAttached();
+  const message = {role: "user", content: contentOf(text, media)};
+  field.value = "";
+  element("chat-hint").hidden = true;
+  conversation.messages.push(message);
+  sessionStorage.setItem("chat", conversation.id);
+  addView(message).finish();
+  respond(() => { // without any response, put the message back into the field
+    conversation.messages.pop();
+    showAll(conversation.messages);
+    field.value ||= textOf(message);
+    restoreAttached(media);
+  });
+  field.focus();
 }
 
-function clear() {
-  messages.length = 0;
-  attached = [];
-  showAttached();
+function openConversation(opened) {
+  controller?.abort();
+  conversation = opened;
+  sessionStorage.setItem("chat", opened.id);
   notice("");
-  element("chat-log").replaceChildren();
+  showAll(opened.messages);
+}
+
+function startNew() {
+  takeAttached();
+  openConversation(newConversation());
+  attempt(showList);
   element("chat-text").focus();
 }
 
 export function startChat() {
   const field = element("chat-text");
+  follower = new Follower(element("chat-log"), element("chat-latest"));
   element("chat-form").addEventListener("submit", (event) => {
     event.preventDefault();
     send();
@@ -148,13 +175,16 @@ export function startChat() {
     send();
   });
   field.addEventListener("paste", (event) => {
-    const files = [...event.clipboardData.files].filter((file) => file.type.startsWith("image/"));
+    const files = [...event.clipboardData.files];
     if (!files.length) return;
     event.preventDefault();
     attach(files);
   });
-  element("chat-clear").addEventListener("click", clear);
+  element("chat-new").addEventListener("click", startNew);
+  document.addEventListener("model", showAttachButton);
   startFileButton("chat-attach", attach);
-  startDrop(element("panel-chat"), ["image/"], attach);
   startDictation(element("chat-dictate"), field);
+  startSettings();
+  startConversations(openConversation, () => conversation);
+  lastConversation().then((kept) => kept && !conversation.messages.length && openConversation(kept), () => {});
 }

@@ -11,17 +11,21 @@ function encode(samples) {
   return btoa(String.fromCharCode(...new Uint8Array(view.buffer)));
 }
 
-// Transcribe a stream of the microphone. `onTurns` gets the turns when their text changes: {start, text, rest}, with the
-// start in seconds, the final text, and the text that can change. The returned `stop` resolves to the final turns.
+// Transcribe a stream of the microphone. `onTurns` gets the turns when their text changes: {start, end, text, rest}, with the
+// times in seconds, the final text, and the text that can change. The returned `stop` resolves to the final turns.
 // Both reject if the server does not offer live transcription or the connection breaks.
-export async function listen(stream, model, onTurns) {
+export async function listen(stream, model, language, onTurns) {
   const context = new AudioContext();
   const turns = new Map();
   let socket;
   let ready = false;
   let waiting = []; // blocks until the session is ready
   const send = (event) => socket.send(JSON.stringify(event));
-  const append = (block) => send({type: "input_audio_buffer.append", audio: encode(block)});
+  let samples = 0; // sent
+  const append = (block) => {
+    samples += block.length;
+    send({type: "input_audio_buffer.append", audio: encode(block)});
+  };
   const started = Promise.withResolvers();
   const ended = Promise.withResolvers();
   ended.promise.catch(() => {}); // stop() reports it
@@ -45,7 +49,7 @@ export async function listen(stream, model, onTurns) {
         include: [PROVISIONAL],
         audio: {input: {
           format: {type: "audio/pcm", rate: context.sampleRate},
-          transcription: {model, delay: "low"},
+          transcription: {model, delay: "low", ...language && {language}},
           turn_detection: {type: "server_vad", silence_duration_ms: SILENCE},
         }},
       },
@@ -57,7 +61,11 @@ export async function listen(stream, model, onTurns) {
       started.resolve();
     },
     "input_audio_buffer.speech_started": (event) => {
-      turns.set(event.item_id, {start: event.audio_start_ms / 1000, text: "", rest: ""});
+      const start = event.audio_start_ms / 1000;
+      turns.set(event.item_id, {start, end: start, text: "", rest: ""});
+    },
+    "input_audio_buffer.speech_stopped": (event) => {
+      turns.get(event.item_id).end = event.audio_end_ms / 1000;
     },
     "conversation.item.input_audio_transcription.delta": (event) => {
       const turn = turns.get(event.item_id);
@@ -72,7 +80,9 @@ export async function listen(stream, model, onTurns) {
     "conversation.item.input_audio_transcription.failed": (event) => fail(event.error.message),
     "input_audio_buffer.cleared": () => {
       close();
-      ended.resolve([...turns.values()].filter((turn) => turn.text));
+      const final = [...turns.values()].filter((turn) => turn.text);
+      for (const turn of final) if (turn.end <= turn.start) turn.end = samples / context.sampleRate;
+      ended.resolve(final);
     },
     error: (event) => {
       if (event.error.code !== "input_audio_buffer_commit_empty") fail(event.error.message);
