@@ -16,6 +16,7 @@ from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack, get_args
 
 __all__ = [
     "ANY_ADDRESS",
+    "LOOPBACK_NAMES",
     "EngineKind",
     "Limits",
     "ModelEntry",
@@ -41,7 +42,7 @@ ANY_ADDRESS = "any IP address"
 """Among the accepted hosts: a name can be rebound to another address by DNS, an address cannot."""
 ENTRY_KEYS = ("kind", "aliases", "preload", "pin", "idle_seconds")
 """Keys of a model's table that are not settings of its class; so is ``model``."""
-SIZES = ("body", "bodies", "live_bytes")
+SIZES = ("body", "bodies", "file_bytes", "live_bytes")
 """Limits in bytes, which may have a unit."""
 
 _T = TypeVar("_T")
@@ -79,6 +80,10 @@ class Limits:
     text_queue: int = _limit(256, "requests to language models, running and waiting")
     audio_queue: int = _limit(32, "requests to speech models, running and waiting")
     image_queue: int = _limit(32, "requests to diffusion models, running and waiting; one runs at a time")
+    files: int = _limit(1000, "files of a client for batches, uploaded and results")
+    file_bytes: int = _limit(4 << 30, "bytes of all uploaded files for batches")
+    batches: int = _limit(100, "unfinished batches of a client")
+    batch_requests: int = _limit(50_000, "requests of a batch")
     audio_parallel: int = _limit(2, "transcriptions that run at the same time")
     live_sessions: int = _limit(16, "open sessions of live transcription; of one client at most half of them")
     live_parallel: int = _limit(2, "live sessions that transcribe at the same time")
@@ -194,6 +199,7 @@ class ServerOptions(TypedDict, total=False):
     allowed_hosts: Sequence[str] | None
     allow_no_key: bool | None
     allow_pull: bool | None
+    batch_folder: str | os.PathLike[str] | None
     limits: Limits | None
 
 
@@ -224,6 +230,8 @@ class ServerConfig:
         Listen on a public address without API keys: everyone who can reach the server can use it.
     allow_pull : bool
         Let clients of Ollama's protocol download models that are not in `models`, and delete them from the cache.
+    batch_folder : path or None
+        Folder of the files and jobs of ``/v1/files`` and ``/v1/batches``; None: there are no such routes.
     limits : Limits
 
     Raises
@@ -241,6 +249,7 @@ class ServerConfig:
     allowed_hosts: Sequence[str] = ()
     allow_no_key: bool = False
     allow_pull: bool = False
+    batch_folder: str | os.PathLike[str] | None = None
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -252,6 +261,8 @@ class ServerConfig:
             raise ValueError(f"two models have the name {duplicates[0]!r}")
         if any(not isinstance(key, str) or not key.strip() for key in self.api_keys):
             raise ValueError("api_keys has an empty key")
+        if self.batch_folder is not None and not isinstance(self.batch_folder, str | os.PathLike):
+            raise TypeError(f"batch_folder is {self.batch_folder!r}, expected the path of a folder")
         for name in ("any_name", "allow_no_key", "allow_pull"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} is {getattr(self, name)!r}, expected true or false")
@@ -353,6 +364,8 @@ class ServerConfig:
         ]
         for name in ("cors_origins", "allowed_hosts"):
             given[name] = _strings(given, name)
+        if isinstance(given.get("batch_folder"), str):
+            given["batch_folder"] = base / given["batch_folder"]
         return cls(**{**given, **{name: value for name, value in changes.items() if value is not None}})
 
 
