@@ -19,6 +19,7 @@ NAMES = (
     "load",
     "cancelling",
     "together",
+    "batches",
     "engines",
 )
 ON_REQUEST = ("engines",)  # needs another checkout, so it runs only when named
