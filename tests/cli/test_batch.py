@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -139,6 +141,22 @@ def test_errors_of_a_request_are_in_its_line(config: Path, tmp_path: Path, capsy
     params = {name: error["param"] for name, error in errors.items()}
     assert params == {"field": "nonsense", "model": "model", "stream": "stream", "long": None, "ollama": "stream"}
     assert errors["long"]["type"] == "exceed_context_size_error"
+
+
+def test_a_terminal_shows_the_progress_and_the_time_that_is_left(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    assert run(write(tmp_path / "in", [line("a"), line("b")]), tmp_path / "out", "-c", config) == 0
+    assert re.search(r"2/2 requests, [\d.]+/s, about 00:00:00 left", screen.getvalue())
+    quiet = Terminal()
+    monkeypatch.setattr(sys, "stderr", quiet)
+    assert run(tmp_path / "in", tmp_path / "out", "-c", config, "-q") == 0 and not quiet.getvalue()
 
 
 def test_names_the_lines_that_are_no_requests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

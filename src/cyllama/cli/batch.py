@@ -83,8 +83,10 @@ def _workers(config: ServerConfig, parallel: int, count: int | None, ray: str | 
     from cyllama.server.batches.workers import LocalWorker, ProcessWorker
 
     if ray is not None:
-        from cyllama.integrations.ray_batch import ray_workers
-
+        try:
+            from cyllama.integrations.ray_batch import ray_workers
+        except ModuleNotFoundError as error:
+            raise ImportError(f"--ray needs the package ray: pip install 'ray[data,serve]' ({error})") from None
         workers: Sequence[Worker] = ray_workers(ray, config, parallel, count)
         return workers
     if count is None or count == 1:

@@ -182,25 +182,24 @@ class BatchJobs:
         self._places = self._places or _Places(self._state)
         window = max(MIN_WINDOW, default_parallel(self._state.config))
         output = await _open(self._store.work_path(batch.id))
-        next_save = 0.0
-
-        def write(result: Mapping[str, Any]) -> None:
-            nonlocal next_save
-            output.write(result)
-            if time.monotonic() > next_save:
-                next_save = time.monotonic() + SAVE_SECONDS
-                self._store.update(batch.id, request_counts=_counts(output, batch))
-
+        saving = asyncio.create_task(self._save_counts(batch, output))
         try:
             await run_requests(
                 self._remaining(batch, output),
                 self._send,
-                write,
+                output.write,
                 window=window,
             )
         finally:
+            saving.cancel()
             self._store.update(batch.id, request_counts=_counts(output, batch))
             output.close()
+
+    async def _save_counts(self, batch: BatchRecord, output: OutputFile) -> None:
+        while True:
+            counts = _counts(output, batch)
+            await asyncio.to_thread(self._store.update, batch.id, request_counts=counts)
+            await asyncio.sleep(SAVE_SECONDS)
 
     def _remaining(self, batch: BatchRecord, output: OutputFile) -> Iterator[BatchRequest]:
         done = set(output.done)

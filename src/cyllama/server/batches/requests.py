@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from starlette.exceptions import HTTPException
@@ -33,15 +35,16 @@ __all__ = [
 FIELDS = ("custom_id", "method", "url", "body")
 MAX_ID = 512  # characters
 MAX_FAULTS = 100  # that are reported
-JSON_MEDIA = {"/v1/images/generations": "sd", "/sdapi/v1/txt2img": "sd", "/sdapi/v1/img2img": "sd"}
+MEDIA = ("/v1/images/generations", "/sdapi/v1/txt2img", "/sdapi/v1/img2img")
 OLLAMA = ("/api/chat", "/api/generate", "/api/embed", "/api/embeddings")
 STREAMED = ("/api/chat", "/api/generate")  # unless `stream` is false
 
 
-def batch_urls() -> dict[str, EngineKind]:
+@functools.cache
+def batch_urls() -> Mapping[str, EngineKind]:
     """Return the routes that a batch may use, with their engines: all that compute something from a JSON body."""
     found: dict[str, EngineKind] = {path: "llm" for route in text_table() for path in route.paths}
-    return found | dict.fromkeys(OLLAMA, "llm") | dict.fromkeys(JSON_MEDIA, "sd")
+    return MappingProxyType(found | dict.fromkeys(OLLAMA, "llm") | dict.fromkeys(MEDIA, "sd"))
 
 
 @dataclass(frozen=True)
