@@ -23,6 +23,7 @@ TITLE = "Batches"
 SLOTS = 4
 SETTINGS = {"n_ctx": 4096, "n_parallel": SLOTS}
 OPTIONS: dict[str, Any] = {"max_tokens": 32, "temperature": 0, "ignore_eos": True}
+BUSY = "llamacpp:n_busy_slots_per_decode"
 TINY = "tiny-random-llama"
 KILLS = 3
 
@@ -41,11 +42,22 @@ def request_lines(texts: list[str], name: str, options: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def speed(rows: list[str], work: Callable[[], object]) -> dict[str, float]:
-    """Return the generated tokens per second of a way to compute the rows."""
-    start = time.perf_counter()
+def costs(rows: list[str], work: Callable[[], object]) -> dict[str, float]:
+    """Return the generated tokens per second, and the milliseconds of the processor for each token."""
+    start, cpu = time.perf_counter(), time.process_time()
     work()
-    return {"speed": len(rows) * OPTIONS["max_tokens"] / (time.perf_counter() - start)}
+    tokens = len(rows) * OPTIONS["max_tokens"]
+    return {
+        "speed": tokens / (time.perf_counter() - start),
+        "cpu": 1000 * (time.process_time() - cpu) / tokens,
+    }
+
+
+def busy_slots(llm: Any) -> dict[str, float]:
+    """Return the mean number of slots that computed at the same time."""
+    with llm.request("metrics") as response:
+        lines = response.data.decode().splitlines()
+    return {"busy": float(next(line.split()[1] for line in lines if line.startswith(BUSY)))}
 
 
 def slots(rows: list[str]) -> dict[str, float]:
@@ -53,7 +65,8 @@ def slots(rows: list[str]) -> dict[str, float]:
     from cyllama import LLM
 
     with LLM(model(), **SETTINGS) as llm, ThreadPoolExecutor(2 * SLOTS) as threads:
-        return speed(rows, lambda: list(threads.map(lambda text: llm.chat(text, **OPTIONS), rows)))
+        found = costs(rows, lambda: list(threads.map(lambda text: llm.chat(text, **OPTIONS), rows)))
+        return found | busy_slots(llm)
 
 
 def callable_rows(rows: list[str]) -> dict[str, float]:
@@ -64,7 +77,9 @@ def callable_rows(rows: list[str]) -> dict[str, float]:
     chat = Chat(model(), settings=SETTINGS, **OPTIONS)
     chat({"messages": ["Hello"]})
     try:
-        return speed(rows, lambda: chat({"messages": rows}))
+        found = costs(rows, lambda: chat({"messages": rows}))
+        with default_pool().use("llm", model(), **SETTINGS) as llm:
+            return found | busy_slots(llm)
     finally:
         default_pool().unload()
 
@@ -75,12 +90,19 @@ def file_of_requests(rows: list[str]) -> dict[str, float]:
     from cyllama.server.batches.files import run_file
     from cyllama.server.batches.workers import LocalWorker
 
+    class Watched(LocalWorker):
+        async def close(self) -> None:
+            with self._state.pool.use("llm", model(), **SETTINGS) as llm:
+                self.busy = busy_slots(llm)
+            await super().close()
+
     config = ServerConfig.from_dict({"models": {"chat": {"model": model(), "preload": True, **SETTINGS}}})
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "in"), Path(folder, "out")
         source.write_text(request_lines(rows, "chat", OPTIONS))
-        worker = LocalWorker(config, 2 * SLOTS)
-        return speed(rows, lambda: run_file(config, source, target, lambda *_: [worker]))
+        worker = Watched(config, 2 * SLOTS)
+        found = costs(rows, lambda: run_file(config, source, target, lambda *_: [worker]))
+        return found | worker.busy
 
 
 def measure(rounds: Rounds) -> Figures:
@@ -88,9 +110,7 @@ def measure(rounds: Rounds) -> Figures:
     rows = questions(rounds.pick(64, 16))
     ways = {"slots": slots, "Chat": callable_rows, "batch": file_of_requests}
     found = in_turn(rounds.count, {way: functools.partial(run, rows) for way, run in ways.items()})
-    speeds = {way: figures["speed"] for way, figures in found.items()}
-    ratios = {way: speeds[way] / speeds["slots"] for way in speeds}
-    return {"rows": len(rows), "speeds": speeds, "ratios": ratios, "resumed": resume(rounds.pick(2000, 200))}
+    return {"rows": len(rows), "ways": found, "resumed": resume(rounds.pick(2000, 200))}
 
 
 def resume(count: int) -> Figures:
@@ -134,8 +154,8 @@ def resume(count: int) -> Figures:
 
 def section(figures: Figures, charts: Path) -> list[str]:
     """Return the part of the page."""
-    speeds, ratios, resumed = figures["speeds"], figures["ratios"], figures["resumed"]
-    ways = {
+    found, resumed = figures["ways"], figures["resumed"]
+    names = {
         "slots": f"`LLM.chat`, {2 * SLOTS} threads on {SLOTS} slots",
         "Chat": "`cyllama.batch.Chat`",
         "batch": "`cyllama batch`, one worker",
@@ -145,8 +165,18 @@ def section(figures: Figures, charts: Path) -> list[str]:
         "time to load the model.",
         "",
         *show.table(
-            ("way", "tokens/s", "of the slots"),
-            [(text, speeds[way], ratios[way]) for way, text in ways.items()],
+            ("way", "tokens/s", "of the slots", "CPU ms/token", "of the slots", "busy slots"),
+            [
+                (
+                    text,
+                    found[way]["speed"],
+                    found[way]["speed"] / found["slots"]["speed"],
+                    found[way]["cpu"],
+                    found[way]["cpu"] / found["slots"]["cpu"],
+                    found[way]["busy"],
+                )
+                for way, text in names.items()
+            ],
         ),
         "",
         f"A file of {resumed['count']:,} requests to the tiny model: `cyllama batch` was killed (SIGKILL) after "
