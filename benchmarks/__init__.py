@@ -20,6 +20,7 @@ NAMES = (
     "rpc",
     "cancelling",
     "together",
+    "batches",
     "engines",
 )
 ON_REQUEST = ("engines",)  # needs another checkout, so it runs only when named

@@ -22,7 +22,7 @@ BELOW = {part: BASE - {part} for part in BASE}
 BELOW |= {"_native": BASE, "media": BASE, "models": BASE | {"_native"}}
 BELOW |= {engine: BASE | {"_native", "media", "models"} for engine in ENGINES}
 BELOW["llava"] |= {"llama"}  # it uses llama's model and context
-ABOVE = {"cli", "server", "pipelines", "integrations"}
+ABOVE = {"batch", "cli", "server", "pipelines", "integrations"}
 # What a .pyx may not do, and the files that may.
 FORBIDDEN_IN_PYX = {
     "HTTP or sockets": (r"^\s*(?:import|from)\s+(?:http|urllib|httpx|requests|socket|ssl)\b", set()),

@@ -26,6 +26,7 @@ PAGES = {
     "whisper": ("cyllama.whisper",),
     "sd": ("cyllama.sd",),
     "pipelines": ("cyllama.pipelines",),
+    "batch": ("cyllama.batch",),
     "models": ("cyllama.models",),
     "media": ("cyllama.media", "cyllama.media.audio", "cyllama.media.image", "cyllama.media.samples"),
     "server": ("cyllama.server",),

@@ -26,6 +26,7 @@ EXTRAS = {
     "av": "audio in containers such as MP4 and WebM",
     "cli": "shell completion",
     "hub": "models of the Hugging Face Hub: hf:organisation/repository/file",
+    "ray": "batches and servers on a Ray cluster",
 }
 GIB = 1 << 30
 REQUIREMENT = re.compile(r"[\w.-]+")

@@ -10,24 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from cyllama.server.config import EngineKind, ModelEntry, ServerConfig, ServerOptions
 
-__all__ = ["add_arguments", "build_config", "run"]
+__all__ = ["add_arguments", "add_model_arguments", "build_config", "build_model_config", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments; the limits are the fields of `Limits`."""
     from cyllama.server.config import KEY_VARIABLE, SIZES, Limits
 
-    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="TOML file with models and settings")
-    parser.add_argument("-m", "--model", metavar="MODEL", help="language model: a file or a name")
-    parser.add_argument("--embeddings", metavar="MODEL", help="embedding model")
-    parser.add_argument("--rerank", metavar="MODEL", help="reranking model")
-    parser.add_argument("--whisper", metavar="MODEL", help="speech model")
-    parser.add_argument("--sd", metavar="MODEL", help="diffusion model")
-    parser.add_argument("--mmproj", metavar="FILE", help="projector of a multimodal language model")
-    parser.add_argument("--n-ctx", type=int, help="context size of the language model, in tokens")
-    parser.add_argument("--n-parallel", type=int, help="slots of the language model: requests that run concurrently")
+    add_model_arguments(parser)
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1, this machine only)")
     parser.add_argument("--port", type=int, help="port to listen on (default: 8080; 0: a free port)")
     parser.add_argument(
@@ -42,12 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="listen on a public address without an API key: everyone who can reach it can use it",
     )
-    parser.add_argument("--memory", metavar="BYTES", help="maximum memory of all loaded models, such as 8GiB")
     parser.add_argument(
         "--cors", action="append", metavar="ORIGIN", help="origin that may send requests from a browser; repeatable"
     )
     parser.add_argument(
-        "--any-name", action="store_true", default=None, help="accept unknown model names, as llama-server does"
+        "--batch-folder",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of /v1/files and /v1/batches (default: none, no such routes)",
     )
     parser.add_argument("--preload", action="store_true", help="load all models at startup")
     parser.add_argument(
@@ -62,6 +58,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         kind = str if item.name in SIZES else type(item.default)
         text = f"{item.metadata['help']} (default: {item.default:,})"
         group.add_argument(f"--max-{item.name.replace('_', '-')}", type=kind, help=text, metavar="N")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments about models, as `build_model_config` reads them."""
+    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="TOML file with models and settings")
+    parser.add_argument("-m", "--model", metavar="MODEL", help="language model: a file or a name")
+    parser.add_argument("--embeddings", metavar="MODEL", help="embedding model")
+    parser.add_argument("--rerank", metavar="MODEL", help="reranking model")
+    parser.add_argument("--whisper", metavar="MODEL", help="speech model")
+    parser.add_argument("--sd", metavar="MODEL", help="diffusion model")
+    parser.add_argument("--mmproj", metavar="FILE", help="projector of a multimodal language model")
+    parser.add_argument("--n-ctx", type=int, help="context size of the language model, in tokens")
+    parser.add_argument("--n-parallel", type=int, help="slots of the language model: requests that run concurrently")
+    parser.add_argument("--memory", metavar="BYTES", help="maximum memory of all loaded models, such as 8GiB")
+    parser.add_argument(
+        "--any-name", action="store_true", default=None, help="accept unknown model names, as llama-server does"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -89,24 +102,17 @@ def build_config(arguments: argparse.Namespace) -> ServerConfig:
     OSError, ValueError, TypeError
         As of `ServerConfig.from_file`.
     """
-    from cyllama.server.config import Limits, ServerConfig, environment_keys, parse_bytes, read_key_file
+    from cyllama.server.config import Limits, environment_keys, parse_bytes, read_key_file
 
-    changes: ServerOptions = {
-        "host": arguments.host,
-        "port": arguments.port,
-        "any_name": arguments.any_name,
-        "allow_pull": arguments.allow_pull,
-        "cors_origins": arguments.cors,
-        "allow_no_key": arguments.allow_no_key,
-        "memory": None if arguments.memory is None else parse_bytes(arguments.memory, "--memory"),
-    }
-    entries = _model_entries(arguments)
-    if arguments.config is None:
-        given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
-        config = ServerConfig(models=entries, **given)
-    else:
-        config = ServerConfig.from_file(arguments.config, **changes)
-        config = dataclasses.replace(config, models=[*config.models, *entries])
+    config = build_model_config(
+        arguments,
+        host=arguments.host,
+        port=arguments.port,
+        allow_pull=arguments.allow_pull,
+        cors_origins=arguments.cors,
+        allow_no_key=arguments.allow_no_key,
+        batch_folder=arguments.batch_folder,
+    )
     if arguments.preload:
         config = dataclasses.replace(
             config, models=[dataclasses.replace(entry, preload=True) for entry in config.models]
@@ -120,6 +126,32 @@ def build_config(arguments: argparse.Namespace) -> ServerConfig:
         if value is not None:
             limits[item.name] = parse_bytes(value, f"--max-{item.name}") if isinstance(value, str) else value
     return dataclasses.replace(config, api_keys=keys, limits=dataclasses.replace(config.limits, **limits))
+
+
+def build_model_config(arguments: argparse.Namespace, **changes: Unpack[ServerOptions]) -> ServerConfig:
+    """Return the configuration of the file and of the arguments about models.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+    **changes
+        Fields that replace those of the file; None changes nothing.
+
+    Raises
+    ------
+    OSError, ValueError, TypeError
+        As of `ServerConfig.from_file`.
+    """
+    from cyllama.server.config import ServerConfig, parse_bytes
+
+    changes["any_name"] = arguments.any_name
+    changes["memory"] = None if arguments.memory is None else parse_bytes(arguments.memory, "--memory")
+    entries = _model_entries(arguments)
+    if arguments.config is None:
+        given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+        return ServerConfig(models=entries, **given)
+    config = ServerConfig.from_file(arguments.config, **changes)
+    return dataclasses.replace(config, models=[*config.models, *entries])
 
 
 def _model_entries(arguments: argparse.Namespace) -> list[ModelEntry]:

@@ -6,7 +6,7 @@ Models are loaded when they are first used, stay in a `ModelPool` and are shared
 
 from typing import TYPE_CHECKING
 
-from cyllama.pipelines.model_pool import LoadedModel, ModelPool
+from cyllama.pipelines.model_pool import LoadedModel, ModelPool, model_size
 
 if TYPE_CHECKING:
     from cyllama.pipelines._runner import default_pool
@@ -35,6 +35,7 @@ __all__ = [
     "create_variation",
     "default_pool",
     "illustrate",
+    "model_size",
     "prompt_from_caption",
     "prompt_from_speech",
     "speech_to_image",

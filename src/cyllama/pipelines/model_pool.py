@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cyllama.sd import StableDiffusion
     from cyllama.whisper import Whisper
 
-__all__ = ["LoadedModel", "ModelPool"]
+__all__ = ["LoadedModel", "ModelPool", "model_size"]
 
 WAIT_SECONDS = 30.0
 MEBIBYTE = 1 << 20
@@ -441,6 +441,26 @@ class ModelPool:
             f"{entry.spec.kind} {entry.spec.identity} needs {_mebibytes(size)} of memory, but "
             f"{_mebibytes(max(0, available))} {budget}{held}"
         )
+
+
+def model_size(kind: str, name: Name, **settings: object) -> int:
+    """Estimate the memory of a model in bytes, as `ModelPool` does before it loads one.
+
+    Parameters
+    ----------
+    kind, name, **settings
+        As of `ModelPool.use`.
+
+    Raises
+    ------
+    ValueError, TypeError, FileNotFoundError, ModelLoadError
+
+    Notes
+    -----
+    Language models: weights, context and buffers. Other models: the size of their files. Memory that a call needs while
+    it runs is not included.
+    """
+    return Spec.of(kind, name, settings).size()
 
 
 def _mebibytes(size: int) -> str:

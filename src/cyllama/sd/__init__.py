@@ -38,6 +38,7 @@ from cyllama.sd._enums import (
     str_to_sd_hires_upscaler,
     str_to_sd_type,
 )
+from cyllama.sd._option_types import ImageOptionsDict
 from cyllama.sd._tools import num_physical_cores, preprocess_canny
 from cyllama.sd._upscaler import Upscaler
 from cyllama.sd.families import Family, detect
@@ -73,6 +74,7 @@ __all__ = [
     "HiresUpscaler",
     "ImageGenParams",
     "ImageOptions",
+    "ImageOptionsDict",
     "ImageResult",
     "Lora",
     "LoraApplyMode",

@@ -20,6 +20,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cyllama.errors import CyllamaError
+from cyllama.server.batches.jobs import BatchJobs
+from cyllama.server.batches.store import BatchStore
 from cyllama.server.config import ModelEntry, ServerConfig
 from cyllama.server.http.auth import ApiKeys, AuthMiddleware
 from cyllama.server.http.errors import error_response, http_error, to_http_error
@@ -27,6 +29,7 @@ from cyllama.server.modalities import architecture
 from cyllama.server.routes._text_table import text_table
 from cyllama.server.routes.audio import audio_routes
 from cyllama.server.routes.automatic1111 import SDAPI_FIELDS, sdapi_routes
+from cyllama.server.routes.batches import batch_routes
 from cyllama.server.routes.docs import DOCS_PATHS, docs_routes
 from cyllama.server.routes.images import image_routes
 from cyllama.server.routes.metrics import MetricsMiddleware, metrics_route
@@ -93,7 +96,12 @@ def create_app(config: ServerConfig, state: ServerState | None = None) -> ASGIAp
     Returns
     -------
     ASGI application
-        It preloads models when its lifespan begins, and frees all models when its lifespan ends.
+        It preloads models and runs batches when its lifespan begins, and frees all models when its lifespan ends.
+
+    Raises
+    ------
+    OSError
+        The folder of the batches cannot be written, or another process uses it.
     """
     preload = state is None
     state = ServerState(config) if state is None else state
@@ -115,12 +123,17 @@ def create_app(config: ServerConfig, state: ServerState | None = None) -> ASGIAp
         *video_routes(state),
         *sdapi_routes(state),
     ]
-    handled = (HTTPException, CyllamaError, ValueError, TypeError, OSError)
+    handlers = dict.fromkeys((HTTPException, CyllamaError, ValueError, TypeError, OSError), _handle_error)
+    jobs = None
+    if config.batch_folder is not None:
+        store = BatchStore(config.batch_folder, config.limits)
+        jobs = BatchJobs(state, store, Starlette(routes=routes, exception_handlers=handlers))
+        routes = [*routes, *batch_routes(state, store, jobs)]
     app = Starlette(
         routes=[*routes, *realtime_routes(state), Mount("/", _Page(routes))],
         middleware=_middleware(config),
-        exception_handlers=dict.fromkeys(handled, _handle_error),
-        lifespan=partial(_lifespan, state, preload),
+        exception_handlers=handlers,
+        lifespan=partial(_lifespan, state, preload, jobs),
     )
     metrics.wrap(app, routes)
     return metrics
@@ -140,18 +153,19 @@ def _middleware(config: ServerConfig) -> list[Middleware]:
     cors = Middleware(
         CORSMiddleware,
         allow_origins=list(config.cors_origins),
-        allow_methods=["GET", "POST"],
+        allow_methods=["GET", "POST"] if config.batch_folder is None else ["GET", "POST", "DELETE"],
         allow_headers=["*"],  # clients send many of their own, such as x-stainless-lang
     )
     return [cors, auth]
 
 
 @contextlib.asynccontextmanager
-async def _lifespan(state: ServerState, preload: bool, app: Starlette) -> AsyncIterator[None]:
+async def _lifespan(state: ServerState, preload: bool, jobs: BatchJobs | None, app: Starlette) -> AsyncIterator[None]:
     if preload:
         await asyncio.to_thread(state.preload)
     try:
-        yield
+        async with contextlib.nullcontext() if jobs is None else jobs.running():
+            yield
     finally:
         await state.close()
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack, get_args
 
 __all__ = [
     "ANY_ADDRESS",
+    "LOOPBACK_NAMES",
     "EngineKind",
     "Limits",
     "ModelEntry",
@@ -43,7 +44,7 @@ ENTRY_KEYS = ("kind", "aliases", "preload", "pin", "idle_seconds")
 """Keys of a model's table that are not settings of its class; so is ``model``."""
 OWN_UPSCALERS = ("None", "Lanczos", "Nearest")
 STYLE_KEYS = ("prompt", "negative_prompt")
-SIZES = ("body", "bodies", "live_bytes")
+SIZES = ("body", "bodies", "file_bytes", "live_bytes")
 """Limits in bytes, which may have a unit."""
 
 _T = TypeVar("_T")
@@ -85,6 +86,10 @@ class Limits:
     text_queue: int = _limit(256, "requests to language models, running and waiting")
     audio_queue: int = _limit(32, "requests to speech models, running and waiting")
     image_queue: int = _limit(32, "requests to diffusion models, running and waiting; one runs at a time")
+    files: int = _limit(1000, "files of a client for batches, uploaded and results")
+    file_bytes: int = _limit(4 << 30, "bytes of all uploaded files for batches")
+    batches: int = _limit(100, "unfinished batches of a client")
+    batch_requests: int = _limit(50_000, "requests of a batch")
     audio_parallel: int = _limit(2, "transcriptions that run at the same time")
     live_sessions: int = _limit(16, "open sessions of live transcription; of one client at most half of them")
     live_parallel: int = _limit(2, "live sessions that transcribe at the same time")
@@ -203,6 +208,7 @@ class ServerOptions(TypedDict, total=False):
     image_link_seconds: float | None
     upscalers: Mapping[str, str | os.PathLike[str]] | None
     image_styles: Mapping[str, Mapping[str, str]] | None
+    batch_folder: str | os.PathLike[str] | None
     limits: Limits | None
 
 
@@ -241,6 +247,8 @@ class ServerConfig:
         ESRGAN networks, each a file or a name of `cyllama.models`, by the names that requests use.
     image_styles : mapping
         Styles for images: ``{"prompt": ..., "negative_prompt": ...}`` by their names.
+    batch_folder : path or None
+        Folder of the files and jobs of ``/v1/files`` and ``/v1/batches``; None: there are no such routes.
     limits : Limits
 
     Raises
@@ -261,6 +269,7 @@ class ServerConfig:
     image_link_seconds: float = 0.0
     upscalers: Mapping[str, str | os.PathLike[str]] = field(default_factory=dict)
     image_styles: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    batch_folder: str | os.PathLike[str] | None = None
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -272,6 +281,8 @@ class ServerConfig:
             raise ValueError(f"two models have the name {duplicates[0]!r}")
         if any(not isinstance(key, str) or not key.strip() for key in self.api_keys):
             raise ValueError("api_keys has an empty key")
+        if self.batch_folder is not None and not isinstance(self.batch_folder, str | os.PathLike):
+            raise TypeError(f"batch_folder is {self.batch_folder!r}, expected the path of a folder")
         for name in ("any_name", "allow_no_key", "allow_pull"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} is {getattr(self, name)!r}, expected true or false")
@@ -389,6 +400,8 @@ class ServerConfig:
         ]
         for name in ("cors_origins", "allowed_hosts"):
             given[name] = _strings(given, name)
+        if isinstance(given.get("batch_folder"), str):
+            given["batch_folder"] = base / given["batch_folder"]
         return cls(**{**given, **{name: value for name, value in changes.items() if value is not None}})
 
 

@@ -7,6 +7,7 @@
 from cyllama.media.audio import AudioStream, load_audio
 from cyllama.whisper._core import bench_ggml_mul_mat, bench_memcpy, system_info, version
 from cyllama.whisper._model import WhisperContext, WhisperGrammar, languages
+from cyllama.whisper._option_types import TranscribeOptionsDict
 from cyllama.whisper._parakeet import ParakeetContext
 from cyllama.whisper._parakeet_state import ParakeetState, ParakeetToken
 from cyllama.whisper._segment_iterator import SegmentIterator
@@ -46,6 +47,7 @@ __all__ = [
     "StreamingTranscriber",
     "Token",
     "TranscribeOptions",
+    "TranscribeOptionsDict",
     "Transcription",
     "TranscriptionInfo",
     "VadOptions",

@@ -18,7 +18,7 @@ from cyllama.server.http.body_limits import ValueCounter, check_body, check_valu
 from cyllama.server.http.errors import CLOSE_CONNECTION, http_error
 from cyllama.server.http.queues import BodyBudget
 
-__all__ = ["MAX_FIELDS", "RequestBody"]
+__all__ = ["MAX_FIELDS", "RequestBody", "parse_json"]
 
 MAX_FIELDS = 64
 """Maximum number of text fields in a form."""
@@ -87,9 +87,9 @@ class RequestBody:
             check_values(values.count, self._limits)
             self._hold(VALUE_BYTES * (values.count - before))
         if len(data) <= INLINE_BYTES:
-            return _parse_json(data, self._limits, kind)
+            return parse_json(data, self._limits, kind)
         async with self._budget.parsing:
-            return await asyncio.to_thread(_parse_json, data, self._limits, kind)
+            return await asyncio.to_thread(parse_json, data, self._limits, kind)
 
     @contextlib.asynccontextmanager
     async def form(self, request: Request) -> AsyncIterator[FormData]:
@@ -154,7 +154,14 @@ def _too_large(limit: int) -> HTTPException:
     return http_error(413, f"the body is larger than {limit:,} bytes")
 
 
-def _parse_json(data: bytearray, limits: Limits, kind: type[_T]) -> _T:
+def parse_json(data: bytes | bytearray, limits: Limits, kind: type[_T]) -> _T:
+    """Return the value of a JSON text whose values have been counted.
+
+    Raises
+    ------
+    HTTPException
+        400.
+    """
     try:
         found = json.loads(data.decode("utf-8"), parse_constant=_reject_constant)
     except UnicodeDecodeError:
