@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cyllama._paths import expanded
+
 if TYPE_CHECKING:
     from cyllama.server.config import EngineKind, ModelEntry, ServerConfig, ServerOptions
 
@@ -19,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments; the limits are the fields of `Limits`."""
     from cyllama.server.config import KEY_VARIABLE, SIZES, Limits
 
-    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="TOML file with models and settings")
+    parser.add_argument("-c", "--config", type=expanded, metavar="FILE", help="TOML file with models and settings")
     parser.add_argument("-m", "--model", metavar="MODEL", help="language model: a file or a name")
     parser.add_argument("--embeddings", metavar="MODEL", help="embedding model")
     parser.add_argument("--rerank", metavar="MODEL", help="reranking model")
@@ -32,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="port to listen on (default: 8080; 0: a free port)")
     parser.add_argument(
         "--api-key-file",
-        type=Path,
+        type=expanded,
         metavar="FILE",
         help=f"file with one API key per line; the variable {KEY_VARIABLE} adds keys",
     )

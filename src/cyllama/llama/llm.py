@@ -24,7 +24,7 @@ from cyllama.llama._slots import SlotUse
 from cyllama.llama._special_tokens import ControlTexts
 from cyllama.llama._validation import FieldValidator
 from cyllama.llama.memory_estimate import fit_context
-from cyllama.llama.options import adapter_arguments, draft_arguments, llm_options, model_arguments
+from cyllama.llama.options import adapter_arguments, draft_arguments, found_model, model_arguments
 from cyllama.llama.prompt_cache import DEFAULT_BYTES, PromptCache, cache_path, fingerprint
 from cyllama.media.message_parts import Folders, MediaRules
 
@@ -37,7 +37,9 @@ class LLM(AsyncCalls):
     Parameters
     ----------
     model : str or path
-        A GGUF file, or a name of `cyllama.models`.
+        A GGUF file, or a name as of `cyllama.models.resolve`: of the registry, ``organisation/repository`` or
+        ``hf:organisation/repository:Q4_K_M`` of the Hugging Face hub, or ``ollama:NAME`` of a local Ollama store. The
+        last three come with their projector, if they have one and `mmproj` is not given.
     draft_model : str or path, optional
         A small model with the same vocabulary for speculative decoding; ``"ngram"`` drafts from the text itself.
     loras : sequence of path or of (path, weight)
@@ -103,8 +105,7 @@ class LLM(AsyncCalls):
         **settings: Unpack[LLMOptionsDict],
     ) -> None:
         rules = MediaRules(allow_paths=allow_paths, allow_urls=allow_urls, **(media_limits or {}))
-        path = models.resolve(model)
-        chosen = llm_options(settings)
+        path, chosen = found_model(model, settings, options)
         arguments = model_arguments(path, chosen, options, allow_unsafe=allow_unsafe)
         arguments += draft_arguments(draft_model)
         arguments += adapter_arguments(loras)

@@ -7,11 +7,16 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from cyllama._paths import expanded
+
 __all__ = ["checked_path"]
 
 
 def checked_path(path: str | os.PathLike[Any], name: str, what: str) -> Path:
     """Return a path that can be opened; devices, which never end, are rejected.
+
+    In a string, ``~`` and environment variables are replaced; a `pathlib.Path`, such as one of a message that was
+    checked against ``allow_paths``, is opened as it is.
 
     Parameters
     ----------
@@ -30,7 +35,7 @@ def checked_path(path: str | os.PathLike[Any], name: str, what: str) -> Path:
         raise ValueError(f"{name} is {text!r}, a path cannot contain a null character")
     if not text:
         raise FileNotFoundError(f"{name} is an empty path")
-    found = Path(os.fsdecode(text))
+    found = Path(os.fsdecode(text)) if isinstance(path, Path) else expanded(os.fsdecode(text))
     mode = os.stat(found).st_mode  # FileNotFoundError, PermissionError
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(f"{name} is {text!r}, a directory, expected an {what} file")

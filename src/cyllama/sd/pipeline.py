@@ -12,6 +12,7 @@ import numpy as np
 
 from cyllama._cancel import POLL_SECONDS, Cancel, raise_if_cancelled
 from cyllama._native.memory import return_memory
+from cyllama._paths import expanded
 from cyllama.errors import InUseError, UnsupportedError
 from cyllama.media.image import ImageSource, Pixels, fitted, to_pil
 from cyllama.sd._context import SDContext
@@ -259,9 +260,10 @@ def lora_folder(files: ModelFiles, lora_dir: str | os.PathLike[str] | None) -> s
     if lora_dir is None:
         main = files.params.model_path or files.params.diffusion_model_path
         return os.path.dirname(os.path.abspath(os.fsdecode(main or "")))
-    if not os.path.isdir(lora_dir):
+    folder = expanded(lora_dir)
+    if not folder.is_dir():
         raise FileNotFoundError(f"lora_dir is {os.fspath(lora_dir)!r}: no such folder")
-    return lora_dir
+    return folder
 
 
 def _blended(made: Pixels, image: Pixels, mask: Pixels) -> Pixels:
