@@ -149,6 +149,8 @@ def get(name: str, *, progress: Progress | None = None, verify: bool = False) ->
         return ollama_model(name).path
     if name.startswith(HUB_PREFIX):
         return hub_file(name, progress)
+    if is_repository(name):
+        return hub_file(f"{HUB_PREFIX}{name}", progress)
     if name.casefold() in WHISPER_MODELS and not _is_known(name):
         return hub_file(WHISPER_MODELS[name.casefold()], progress)
     model = find(name)

@@ -106,7 +106,12 @@ def hub_file(name: str, progress: Progress | None = None) -> Path:
     is_layout = "model_index.json" in listing.files and not any(file.endswith(".gguf") for file in listing.files)
     if not parts.file and is_layout:
         return listing.folder()
-    chosen = _with_parts(parts.file or _model_of(parts, listing.files), listing.files)
+    try:
+        chosen = _with_parts(parts.file or _model_of(parts, listing.files), listing.files)
+    except (ValueError, DownloadError):
+        if listing.why_local is None:
+            raise
+        raise _explained(listing.why_local, parts) from listing.why_local
     found = [listing.get(file, progress) for file in chosen]
     return found[0]
 
