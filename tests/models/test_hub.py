@@ -167,7 +167,7 @@ def test_uses_the_cache_without_a_network(hub, monkeypatch: pytest.MonkeyPatch) 
     assert models.get("hf:org/chat-GGUF:Q8_0") == path
     with pytest.raises(DownloadError, match="HF_HUB_OFFLINE"):
         models.get("hf:org/UD")
-    assert [(name, size) for name, size, _ in models.hub_models()][0] == ("hf:org/chat-GGUF/chat-q8_0.gguf", 4)
+    assert next((name, size) for name, size, _ in models.hub_models()) == ("hf:org/chat-GGUF/chat-q8_0.gguf", 4)
 
 
 def test_reports_progress(hub) -> None:

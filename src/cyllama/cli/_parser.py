@@ -66,6 +66,7 @@ class CommandParser(argparse.ArgumentParser):
         self.common: frozenset[str] = frozenset()
         self.refused: dict[str, str] = {}
         self.shows_all = False
+        self._is_checked = False
         self.add_argument("--help-all", nargs=0, action=_HelpAll, help="show all options and exit")
 
     # ------------------------------------------------------------------------------------------ help
@@ -145,8 +146,23 @@ class CommandParser(argparse.ArgumentParser):
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parse arguments as argparse does, after a check of the flags' names."""
         words = list(sys.argv[1:] if args is None else args)
-        self._check_flags(words)
+        if not self._is_checked:
+            self._check_flags(words)
         return super().parse_known_args(words, namespace)
+
+    def parse_intermixed_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parse options between positional arguments; argparse does that in two passes, the second without ``--``."""
+        words = list(sys.argv[1:] if args is None else args)
+        if "--" in words:
+            return self.parse_args(words, namespace)
+        self._check_flags(words)
+        self._is_checked = True
+        try:
+            return super().parse_intermixed_args(words, namespace)
+        finally:
+            self._is_checked = False
 
     def _check_flags(self, words: Sequence[str]) -> None:
         """Reject unknown flags before anything else, so that a typo is not reported as a missing argument."""

@@ -59,12 +59,12 @@ def read_file(path: Path, commands: Mapping[str, object]) -> dict[str, dict[str,
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a TOML file: {error}") from None
     for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise ValueError(f"{path} has {name!r} outside of a table, expected it below [COMMAND]")
         if name not in commands:
             near = nearest(name, commands)
             hint = f"did you mean [{near}]?" if near else "expected [COMMAND]"
             raise ValueError(f"{path} has {name!r}, which is not a command; {hint}")
-        if not isinstance(table, dict):
-            raise ValueError(f"{path}: {name} is {table!r}, expected a table [{name}]")
     return tables
 
 
@@ -107,6 +107,9 @@ class Settings:
             near = nearest(name, flags)
             hint = f"did you mean {near}?" if near else f"see {self._parser.prog} --help-all"
             raise ValueError(f"{where} is not an option; {hint}")
+        for group in self._parser._mutually_exclusive_groups:
+            if action in group._group_actions:
+                group.required = False
         self._values[action.dest] = self._converted(action, value, where)
         action.required = False
         action.default = None
@@ -131,8 +134,17 @@ class Settings:
     def fill(self, given: argparse.Namespace) -> None:
         """Set the flags that the command line does not have."""
         for name, value in self._values.items():
-            if getattr(given, name, None) is None:
+            others = (getattr(given, other, None) for other in self._alternatives(name) - {name})
+            if getattr(given, name, None) is None and not any(others):
                 setattr(given, name, value)
+
+    def _alternatives(self, name: str) -> set[str]:
+        """Return a flag and those that exclude it, such as ``-hf`` of ``-m``."""
+        found = {name}
+        for group in self._parser._mutually_exclusive_groups:
+            members = {action.dest for action in group._group_actions}
+            found |= members if name in members else set()
+        return found
 
 
 def _names(action: argparse.Action) -> Iterator[str]:
