@@ -68,6 +68,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
 COMMANDS: dict[str, tuple[str, str]] = {name: entry for group in GROUPS.values() for name, entry in group.items()}
 """Command: (module, one-line help)."""
 
+MAX_REASONS = 2  # of an engine, in an error
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 FIRST = ("chat", "describe", "transcribe", "txt2img", "serve", "pull", "models", "doctor", "demo")
 """Commands of the short overview."""
@@ -196,8 +197,8 @@ def _report_errors(call: Callable[[], int]) -> int:
             raise
         text = (str(error).strip() or type(error).__name__).splitlines()[0]
         if isinstance(error, EngineError) and error.log:
-            reasons = dict.fromkeys(line.splitlines()[0] for line in error.log if line)
-            text += f" ({'; '.join(reasons)})"
+            reasons = dict.fromkeys(line.splitlines()[0] for line in error.log if line and line not in text)
+            text += f" ({'; '.join(list(reasons)[:MAX_REASONS])})" if reasons else ""
         print(f"{_style.bad('cyllama:', sys.stderr)} {text}", file=sys.stderr)
         return FAILED
 

@@ -110,7 +110,8 @@ class LLM(AsyncCalls):
         arguments += draft_arguments(draft_model)
         arguments += adapter_arguments(loras)
         if check_memory:
-            n_ctx = fit_context(arguments, given=chosen.n_ctx is not None or "--ctx-size" in arguments)
+            with models.load_errors(path, "llama"):
+                n_ctx = fit_context(arguments, given=chosen.n_ctx is not None or "--ctx-size" in arguments)
             arguments += [] if n_ctx is None else ["--ctx-size", str(n_ctx)]
         files = [path, *([] if chosen.mmproj is None else [chosen.mmproj])]
         self._loras = [os.fspath(item[0] if isinstance(item, tuple) else item) for item in loras]
@@ -128,7 +129,8 @@ class LLM(AsyncCalls):
         self._remove_states.atexit = False  # the end of the interpreter closes models, which write states before
         arguments += ["--slot-save-path", self._states + os.sep]
         try:
-            super().__init__(path, arguments, on_progress=on_progress, cancel=cancel)
+            with models.load_errors(path, "llama"):
+                super().__init__(path, arguments, on_progress=on_progress, cancel=cancel)
         except BaseException:
             self._remove_states()
             raise

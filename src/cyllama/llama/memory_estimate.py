@@ -13,6 +13,7 @@ from cyllama.llama._message_types import Paths
 from cyllama.llama._request_types import LLMOptionsDict
 from cyllama.llama.options import found_model, model_arguments
 from cyllama.log import logger
+from cyllama.models import load_errors
 
 __all__ = ["DeviceMemory", "MemoryEstimate", "estimate_memory", "fit_context"]
 
@@ -142,7 +143,9 @@ def estimate_memory(
     280
     """
     path, chosen = found_model(model, settings, options)
-    return _estimate(model_arguments(path, chosen, options))
+    with load_errors(path, "llama"):
+        found = _estimate(model_arguments(path, chosen, options))
+    return found
 
 
 def _estimate(arguments: Sequence[str]) -> MemoryEstimate:

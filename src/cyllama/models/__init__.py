@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from cyllama._paths import expanded, unset_variables
 from cyllama.errors import DownloadError
 from cyllama.models._cache import cache_folder
+from cyllama.models._file_kinds import load_errors
 from cyllama.models._hub import HUB_PREFIX, hub_cached, hub_file, hub_models, hub_name_of, hub_projector, is_repository
 from cyllama.models._ollama import OLLAMA_PREFIX, OllamaModel, ollama_model, ollama_models, ollama_store
 from cyllama.models.known_names import WHISPER_MODELS, where_to_get
@@ -36,6 +37,7 @@ __all__ = [
     "hub_models",
     "installed",
     "list_models",
+    "load_errors",
     "ollama_models",
     "ollama_store",
     "path",

@@ -11,6 +11,7 @@ from typing import Any, Self, Unpack
 
 import numpy as np
 
+from cyllama import models
 from cyllama._cancel import POLL_SECONDS, Cancel, raise_if_cancelled
 from cyllama._native import devices
 from cyllama._native.memory import return_memory
@@ -122,7 +123,9 @@ class StableDiffusion:
         self._lora_dir = lora_folder(files, lora_dir)
         self._turn_lock = threading.Lock()
         self._owner = 0
-        self._context = SDContext(files.params, progress=on_progress, cancel=cancel)
+        main = files.params.model_path or files.params.diffusion_model_path
+        with models.load_errors(None if main is None else os.fsdecode(main), "sd"):
+            self._context = SDContext(files.params, progress=on_progress, cancel=cancel)
         self._family = files.family(self._context.version_name)
         self._adapters = Adapters()
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 from cyllama import models
 from cyllama.models.known_names import WHISPER_MODELS
 
-__all__ = ["HUB_MODELS", "resolve_model"]
+__all__ = ["HUB_MODELS", "model_file", "resolve_model"]
 
 HUB_MODELS = WHISPER_MODELS
 """Names of openai-whisper and faster-whisper, and the files on the Hugging Face hub."""
@@ -32,3 +34,16 @@ def resolve_model(name_or_path: str | os.PathLike[str]) -> Path:
     if found.is_dir():
         raise IsADirectoryError(f"the model is {str(found)!r}, a directory, expected a file in whisper.cpp's format")
     return found
+
+
+@contextlib.contextmanager
+def model_file(name_or_path: str | os.PathLike[str], size: int) -> Generator[tuple[str, bytes], None, None]:
+    """Yield the path of a model and the first bytes of its file; an error of loading it says what the file is.
+
+    Errors as of `resolve_model`.
+    """
+    path = resolve_model(name_or_path)
+    with open(path, "rb") as file:
+        head = file.read(size)
+    with models.load_errors(path, "whisper"):
+        yield os.fspath(path), head
