@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ENGINES = ("llama", "llava", "whisper", "sd")
 MAX_PYX, MAX_PY, MAX_FUNCTION = 900, 500, 60
 # The other parts of the package that each part may import.
-BASE = {"errors", "log", "_params", "_cancel", "_progress", "_html", "_json_check"}
+BASE = {"errors", "log", "_params", "_paths", "_cancel", "_progress", "_html", "_json_check"}
 BELOW = {part: BASE - {part} for part in BASE}
 BELOW |= {"_native": BASE, "media": BASE, "models": BASE | {"_native"}}
 BELOW |= {engine: BASE | {"_native", "media", "models"} for engine in ENGINES}

@@ -36,7 +36,11 @@ PAGES = {
     "log": ("cyllama.log",),
     "cli": ("cyllama.cli",),
 }
-ROOT_PAGES = {"CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md"}
+ROOT_PAGES = {
+    "CODE_OF_CONDUCT.md": "code-of-conduct.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
+}
 LOW_LEVEL = re.compile(
     r"(Llama|llama_|common_|ggml_|string_|Common|Mtmd|mtmd_|gen_|WhisperContext|WhisperState|WhisperVad|WhisperFull"
     r"|WhisperT|WhisperG|Parakeet|bench_|SDContext|SDT|sd_|str_to_|num_|TokenDataArray|json_schema_to)"
@@ -131,7 +135,7 @@ def _from_root(config: MkDocsConfig, name: str) -> str:
     text = (Path(config.config_file_path).parent / name).read_text()
     text = re.sub(r"\]\(docs/([^)]*\.md[^)]*)\)", r"](\1)", text)
     for file, page in ROOT_PAGES.items():
-        text = text.replace(f"]({file})", f"]({page})")
+        text = re.sub(rf"\]\({re.escape(file)}(#[\w-]+)?\)", rf"]({page}\1)", text)
     text = text.replace("[Changelog](CHANGELOG.md)", "`CHANGELOG.md`")
     return re.sub(r"\[([^]]*)\]\((?!https?:|[^)]*\.md\b)[^)]*\)", r"`\1`", text)  # a folder or file outside docs/
 
@@ -160,5 +164,5 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Point the links to files of the repository's root at their pages."""
     for file, page in ROOT_PAGES.items():
-        markdown = markdown.replace(f"](../../{file})", f"](../{page})")
+        markdown = re.sub(rf"\]\(\.\./\.\./{re.escape(file)}(#[\w-]+)?\)", rf"](../{page}\1)", markdown)
     return markdown

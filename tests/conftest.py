@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ import cyllama
 from cyllama.llama import LlamaContext, LlamaContextParams, LlamaModel
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# No test downloads from the Hugging Face hub.
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

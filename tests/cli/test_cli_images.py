@@ -130,7 +130,7 @@ def test_error_message_and_exit_code(
 
 @pytest.mark.parametrize(("name", "kind"), [("txt2img", sd.ImageOptions), ("txt2vid", sd.VideoOptions)])
 def test_every_option_has_a_flag(capsys: pytest.CaptureFixture[str], name: str, kind: type) -> None:
-    assert main([name, "--help"]) == 0
+    assert main([name, "--help-all"]) == 0
     shown = capsys.readouterr().out
     for field in dataclasses.fields(kind):
         if field.metadata["flag"] and field.name != "pm_params":
@@ -148,7 +148,7 @@ def test_every_option_has_a_flag(capsys: pytest.CaptureFixture[str], name: str, 
 def test_every_parameter_of_an_option_has_a_flag(
     capsys: pytest.CaptureFixture[str], option: str, kind: type, own: set[str]
 ) -> None:
-    assert main(["txt2img", "--help"]) == 0
+    assert main(["txt2img", "--help-all"]) == 0
     shown = capsys.readouterr().out
     for field in dataclasses.fields(kind):
         assert field.name in own or f"--{option}-{field.name.lower().replace('_', '-')}" in shown

@@ -308,12 +308,11 @@ def test_every_flag_is_used(name: str) -> None:
 
 def test_every_llama_cpp_option_reaches_llm(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flag of llama.cpp's parser is an option of `LLM`."""
-    import argparse
-
     from cyllama.cli import _language
+    from cyllama.cli._parser import CommandParser
     from cyllama.llama import llm
 
-    parser = argparse.ArgumentParser()
+    parser = CommandParser()
     _language.add_model(parser)
     given: dict[str, object] = {}
     monkeypatch.setattr(llm, "LLM", lambda model, **options: given.update(options))

@@ -77,7 +77,7 @@ def test_reports_broken_build(capsys: pytest.CaptureFixture[str], monkeypatch: p
 
     monkeypatch.setitem(cyllama.__dict__, "build_info", broken)
     found = diagnosed(capsys, 1)
-    assert found["problems"] == ["cannot check the build: sd was built against another ggml"]
+    assert found["problems"] == ["cannot check the build: sd was built against another ggml; reinstall cyllama"]
     assert main(["doctor"]) == 1
     assert "1 problem" in capsys.readouterr().out
 

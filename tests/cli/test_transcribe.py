@@ -82,7 +82,7 @@ def test_transcribes_a_truncated_file_and_says_so(tmp_path: Path, capsys: pytest
 
 
 def test_every_option_is_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["transcribe", "--help"]) == 0
+    assert main(["transcribe", "--help-all"]) == 0
     text = capsys.readouterr().out
     for option in dataclasses.fields(TranscribeOptions):
         if option.name != "vad_parameters":

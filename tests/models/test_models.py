@@ -219,7 +219,7 @@ def test_remove_deletes_the_files(fakes: Fakes) -> None:
 def test_unknown_name_suggests_the_closest_one(call: Callable[[str], object]) -> None:
     with pytest.raises(ValueError, match="'smolm2-135-instruct'.*smollm2-135m-instruct"):
         call("smolm2-135-instruct")
-    with pytest.raises(ValueError, match="zzzzzz.*tiny-random-llama"):
+    with pytest.raises(ValueError, match="zzzzzz.*cyllama models list"):
         call("zzzzzz")
 
 
@@ -262,7 +262,7 @@ def test_hub_requires_huggingface_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UnsupportedError, match="pip install huggingface_hub"):
         models.resolve("hf:org/repo/m.gguf")
-    with pytest.raises(ValueError, match="hf:organisation/repository/file"):
+    with pytest.raises(ValueError, match="hf:organisation/repository"):
         models.get("hf:org/m.gguf")
 
 

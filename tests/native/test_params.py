@@ -172,7 +172,9 @@ def test_none_is_the_default() -> None:
     [("txt2img", ImageOptions), ("txt2vid", VideoOptions), ("transcribe", TranscribeOptions)],
 )
 def test_every_option_has_a_flag(command: str, options: type[Params]) -> None:
-    flags = command_parser(command).format_help()
+    parser = command_parser(command)
+    parser.shows_all = True
+    flags = parser.format_help()
     for field in dataclasses.fields(options):
         if field.metadata["flag"] and kind_of(str(field.type), field.metadata) != "params":
             assert f"--{field.name.replace('_', '-')}" in flags, field.name

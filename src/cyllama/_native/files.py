@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from cyllama._paths import expanded
 from cyllama.errors import EngineError, ModelLoadError
 
 __all__ = ["atomic_path", "final_path", "naming", "write_file"]
@@ -22,6 +23,8 @@ PROBE_BYTES = 1 << 14  # more than the buffers of C and C++, whose last part is 
 def final_path(path: AnyPath) -> Path:
     """Return the absolute path of a file to write; for a symbolic link, the file that it points to.
 
+    ``~`` and environment variables are replaced, unless there is a file of that name.
+
     Raises
     ------
     IsADirectoryError
@@ -32,7 +35,7 @@ def final_path(path: AnyPath) -> Path:
         `path` is a device or a pipe.
     """
     name = os.fsdecode(path)
-    target = Path(os.path.realpath(name))
+    target = Path(os.path.realpath(expanded(name)))
     if target.is_dir():
         raise IsADirectoryError(f"{name!r} is a directory, expected a file to write")
     if target.exists() and not target.is_file():

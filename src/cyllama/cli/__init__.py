@@ -1,6 +1,7 @@
 """The program ``cyllama``: a dispatcher, and one module per command, which is imported when the command runs.
 
-A command is a module with ``add_arguments(parser)`` and ``run(arguments) -> int``, and a line in `GROUPS`.
+A command is a module with ``add_arguments(parser)`` and ``run(arguments) -> int``, and a line in `GROUPS`; its examples
+and the flags of its short help are in `_examples`.
 Exit codes: 0, 1 for a failure (one line on stderr), 2 for wrong usage, 130 for Ctrl-C. With ``CYLLAMA_TRACEBACK=1`` in
 the environment a failure shows its traceback.
 """
@@ -16,6 +17,8 @@ TYPE_CHECKING = False  # importing typing takes long
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TextIO
+
+    from cyllama.cli._parser import CommandParser
 
 __all__ = ["COMMANDS", "GROUPS", "command_parser", "main"]
 
@@ -56,6 +59,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "installation": {
         "doctor": ("cyllama.cli.doctor", "check the installation"),
+        "pull": ("cyllama.cli.pull", "download models, by name or from the Hugging Face hub"),
         "models": ("cyllama.cli.models", "list, fetch and remove models"),
         "info": ("cyllama.cli.info", "show versions, backends and devices"),
         "completion": ("cyllama.cli.completion", "print a completion script for bash, zsh or fish"),
@@ -66,7 +70,15 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
 COMMANDS: dict[str, tuple[str, str]] = {name: entry for group in GROUPS.values() for name, entry in group.items()}
 """Command: (module, one-line help)."""
 
+MAX_REASONS = 2  # of an engine, in an error
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+FIRST = ("chat", "describe", "transcribe", "txt2img", "serve", "pull", "models", "doctor", "demo")
+"""Commands of the short overview."""
+# Commands of other programs.
+ELSEWHERE = {"run": "chat", "generate": "complete", "list": "models list", "ls": "models list", "rm": "models remove",
+             "download": "pull", "get": "pull", "server": "serve", "embedding": "embed"}  # fmt: skip
+WITHOUT_SETTINGS = ("doctor", "info", "completion")
+"""Commands that run although the configuration file is wrong."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,44 +109,50 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
 
 
-def command_parser(name: str, parser: argparse.ArgumentParser | None = None) -> argparse.ArgumentParser:
+def command_parser(name: str, parser: CommandParser | None = None) -> CommandParser:
     """Return the parser of a command.
 
     Parameters
     ----------
     name : str
         A key of `COMMANDS`.
-    parser : argparse.ArgumentParser, optional
+    parser : CommandParser, optional
         Parser to add the arguments to; by default a new one.
     """
+    from cyllama.cli._examples import COMMON, EXAMPLES
+    from cyllama.cli._parser import CommandParser
+
     module, about = COMMANDS[name]
     if parser is None:
-        parser = argparse.ArgumentParser(prog=f"cyllama {name}", description=about)
+        parser = CommandParser(prog=f"cyllama {name}", description=about)
+    parser.examples = EXAMPLES.get(name, ())
+    parser.common = frozenset(COMMON.get(name, ()))
     importlib.import_module(module).add_arguments(parser)
     return parser
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if not arguments or arguments[0].startswith("-"):
-        options = _overview().parse_args(arguments)
-        if options.version:
-            import cyllama
-
-            print(f"cyllama {cyllama.__version__}")
-            return DONE
-        _overview().print_help(sys.stderr)
+    if not arguments:
+        print(_overview(), end="", file=sys.stderr)
         return WRONG_USAGE
     name, *rest = arguments
     if name == "help":
-        name, rest = (rest[0], ["--help"]) if rest else ("--help", [])
-        if name == "--help":
-            return _dispatch([name])
-    if name not in COMMANDS:
-        import difflib
+        name, rest = (rest[0], ["--help", *rest[1:]]) if rest else ("--help", [])
+    if name in ("-h", "--help", "--help-all"):
+        print(_overview(everything=name == "--help-all"), end="")
+        return DONE
+    if name in ("--version", "-V"):
+        import cyllama
 
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(COMMANDS)}"
-        print(f"cyllama: unknown command {name!r}; {hint}", file=sys.stderr)
+        print(f"cyllama {cyllama.__version__}")
+        return DONE
+    if name not in COMMANDS:
+        from cyllama.cli._parser import nearest, wrong_usage
+
+        what = "option" if name.startswith("-") else "command"
+        known = ("--help", "--help-all", "--version") if name.startswith("-") else COMMANDS
+        near = ELSEWHERE.get(name) or nearest(name, known)
+        wrong_usage("cyllama", f"unknown {what} {name!r}" + (f"; did you mean {near}?" if near else ""))
         return WRONG_USAGE
     return _report_errors(lambda: _run(name, rest))
 
@@ -145,15 +163,30 @@ def _run(name: str, arguments: list[str]) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         parser = command_parser(name)
-        subcommands = any(action.nargs == argparse.PARSER for action in parser._actions)
-        # argparse supports options between positional arguments only without subcommands
-        given = parser.parse_args(arguments) if subcommands else parser.parse_intermixed_args(arguments)
+        given = _parse(name, parser, arguments)
         run: Callable[[argparse.Namespace], int] = importlib.import_module(COMMANDS[name][0]).run
         return run(given)
 
 
+def _parse(name: str, parser: CommandParser, arguments: list[str]) -> argparse.Namespace:
+    """Parse the arguments of a command; defaults are those of the environment and of the configuration file."""
+    from cyllama.cli._settings import Settings, config_file, read_file
+
+    settings = None
+    if name not in WITHOUT_SETTINGS and not {"-h", "--help", "--help-all"} & set(arguments):
+        path = config_file()
+        settings = Settings(name, parser, read_file(path, COMMANDS).get(name, {}), os.environ, path)
+    # argparse supports options between positional arguments only without subcommands
+    parse = parser.parse_args if parser.subcommands else parser.parse_intermixed_args
+    given = parse(arguments)
+    if settings is not None:
+        settings.fill(given)
+    return given
+
+
 def _report_errors(call: Callable[[], int]) -> int:
     """Call a function, and print errors that a user can correct as one line."""
+    from cyllama.cli import _style
     from cyllama.errors import CyllamaError, EngineError
 
     try:
@@ -166,9 +199,9 @@ def _report_errors(call: Callable[[], int]) -> int:
             raise
         text = (str(error).strip() or type(error).__name__).splitlines()[0]
         if isinstance(error, EngineError) and error.log:
-            reasons = dict.fromkeys(line.splitlines()[0] for line in error.log if line)
-            text += f" ({'; '.join(reasons)})"
-        print(f"cyllama: {text}", file=sys.stderr)
+            reasons = dict.fromkeys(line.splitlines()[0] for line in error.log if line and line not in text)
+            text += f" ({'; '.join(list(reasons)[:MAX_REASONS])})" if reasons else ""
+        print(f"{_style.bad('cyllama:', sys.stderr)} {text}", file=sys.stderr)
         return FAILED
 
 
@@ -180,23 +213,29 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    print(f"cyllama: warning: {message}", file=sys.stderr)
+    from cyllama.cli import _style
+
+    print(f"cyllama: {_style.warn('warning:', sys.stderr)} {message}", file=sys.stderr)
 
 
-def _overview() -> argparse.ArgumentParser:
+def _overview(*, everything: bool = False) -> str:
+    """Return the help of the program: examples and the first commands, or all commands by engine."""
+    import textwrap
+
+    from cyllama.cli import _style
+    from cyllama.cli._examples import OVERVIEW
+
     width = max(map(len, COMMANDS))
-    groups = (
-        "\n".join([f"{title}:", *(f"  {name:{width}}  {about}" for name, (_, about) in group.items())])
-        for title, group in GROUPS.items()
-    )
-    commands = "\n\n".join(groups)
-    parser = argparse.ArgumentParser(
-        prog="cyllama",
-        usage="cyllama [-h] [--version] COMMAND ...",
-        description="Text, vision, speech and images with local models.",
-        epilog=f"{commands}\n\nSee cyllama COMMAND --help. Exit codes: 0 success, 1 failure (one line on stderr), "
-        "\n2 wrong usage, 130 interrupted by Ctrl-C.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="store_true", help="print the version and exit")
-    return parser
+    lines = ["usage: cyllama COMMAND [options]", "", "Text, vision, speech and images with local models.", ""]
+    if everything:
+        for title, group in GROUPS.items():
+            lines += [f"{title}:", *(f"  {name:{width}}  {about}" for name, (_, about) in group.items()), ""]
+    else:
+        others = ", ".join(name for name in COMMANDS if name not in FIRST)
+        lines += ["examples:", *(f"  {line}" for line in OVERVIEW), "", "commands:"]
+        lines += [f"  {name:{width}}  {COMMANDS[name][1]}" for name in FIRST]
+        lines += [*textwrap.wrap(f"others: {others}", 100, initial_indent="  ", subsequent_indent="  "), ""]
+    lines += ["options:", "  --help-all    describe all commands", "  --version     print the version and exit", "",
+              "See cyllama COMMAND --help. Exit codes: 0 success, 1 failure (one line on stderr), 2 wrong usage,",
+              "130 interrupted by Ctrl-C."]  # fmt: skip
+    return _style.headings("\n".join(lines) + "\n", sys.stdout)

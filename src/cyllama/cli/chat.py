@@ -11,28 +11,35 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cyllama import models
 from cyllama._native.files import atomic_path
-from cyllama.cli._language import add_model, load, unescape
+from cyllama._paths import expanded
+from cyllama.cli._language import add_model, load, named_model, unescape
 from cyllama.cli._media import add_media, audio_part, image_part, media_parts
 from cyllama.errors import CyllamaError
 
 if TYPE_CHECKING:
+    from cyllama.cli._parser import CommandParser
     from cyllama.llama import LLM
     from cyllama.llama.responses import ChatChunk
 
 __all__ = ["Session", "add_arguments", "run"]
 
+DEFAULT_MODEL = "smollm2-135m-instruct"
+BETTER_MODEL = "hf:Qwen/Qwen2.5-3B-Instruct-GGUF:Q4_K_M"
 HISTORY_FILE = Path("~/.cache/cyllama/chat-history")
 HISTORY_LINES = 1000
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Declare the arguments."""
     parser.add_argument("prompt", nargs="?", help="send this message and exit; default: an interactive chat")
     parser.add_argument("-p", "--prompt", dest="message", metavar="PROMPT", help="same as PROMPT")
     system = parser.add_mutually_exclusive_group()
     system.add_argument("-sys", "--system", "--system-prompt", help="system prompt")
-    system.add_argument("-sysf", "--system-prompt-file", type=Path, metavar="FILE", help="file with the system prompt")
+    system.add_argument(
+        "-sysf", "--system-prompt-file", type=expanded, metavar="FILE", help="file with the system prompt"
+    )
     parser.add_argument("-mli", "--multiline-input", action="store_true",
                         help="a line that ends with \\ ends the message; default: it continues it")  # fmt: skip
     parser.add_argument(
@@ -44,7 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_media(parser)
     parser.add_argument("--max-tokens", type=int, help="maximum number of tokens of a response")
     parser.add_argument("--show-timings", action="store_true", help="print tokens per second after each response")
-    add_model(parser)
+    parser.add_argument("-st", "--single-turn", action="store_true", help="exit after the response to PROMPT")
+    add_model(parser, required=False)
+    parser.set_defaults(usage_error=parser.error)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -56,6 +65,12 @@ def run(arguments: argparse.Namespace) -> int:
     system = arguments.system if file is None else file.read_text(encoding="utf-8")
     if arguments.escape:
         message, system = (text if text is None else unescape(text) for text in (message, system))
+    if arguments.single_turn and message is None:
+        arguments.usage_error("-st was given without PROMPT")
+    if named_model(arguments) is None:
+        arguments.model = _chosen_model(arguments.usage_error)
+        if arguments.model is None:
+            return 1
     with load(arguments) as llm:
         session = Session(llm, system, arguments.max_tokens, timings=arguments.show_timings)
         session.media += media_parts(llm, arguments.image, arguments.audio)
@@ -65,6 +80,22 @@ def run(arguments: argparse.Namespace) -> int:
             with _history():
                 _interact(session, multiline=arguments.multiline_input)
     return 0
+
+
+def _chosen_model(usage_error: Callable[[str], object]) -> str | None:
+    """Ask on a terminal whether to use the small model; return None if the user does not want it."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        usage_error("the model is missing: -m/--model FILE or NAME, such as -m smollm2-135m-instruct")
+    found = models.find(DEFAULT_MODEL)
+    state = "installed" if models.installed(DEFAULT_MODEL) else f"a download of {found.download_size / 1e6:.0f} MB"
+    print(f"No model was given. {DEFAULT_MODEL} ({state}) is small and fast, and often wrong.\n"
+          f"A better one with 4 GB of memory: -m {BETTER_MODEL}", file=sys.stderr)  # fmt: skip
+    print(f"Use {DEFAULT_MODEL}? [Y/n] ", end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    if not answer or answer.strip().casefold() not in ("", "y", "yes"):
+        print("To choose a model: cyllama models list, cyllama chat -m MODEL", file=sys.stderr)
+        return None
+    return DEFAULT_MODEL
 
 
 def _interact(session: Session, *, multiline: bool = False) -> None:

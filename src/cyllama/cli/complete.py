@@ -6,15 +6,17 @@ import argparse
 import sys
 from pathlib import Path
 
+from cyllama._paths import expanded
 from cyllama.cli._language import add_model, load, unescape
+from cyllama.cli._parser import CommandParser
 
 __all__ = ["add_arguments", "run"]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Declare the arguments."""
     parser.add_argument("prompt", nargs="?", help="the prompt; default: the standard input")
-    parser.add_argument("-f", "--file", type=Path, help="file with the prompt")
+    parser.add_argument("-f", "--file", type=expanded, help="file with the prompt")
     parser.add_argument("--max-tokens", type=int, help="maximum number of tokens to generate")
     parser.add_argument("-p", "--prompt", dest="text", metavar="PROMPT", help="the prompt")
     parser.add_argument(
@@ -22,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--verbose-prompt", action="store_true", help="print the tokens of the prompt first")
     parser.add_argument("--no-echo", "--no-display-prompt", action="store_true", help="do not print the prompt")
-    parser.add_argument("--prompt-cache", type=Path, metavar="FILE",
+    parser.add_argument("--prompt-cache", type=expanded, metavar="FILE",
                         help="load the prompt cache from a file, and save it there")  # fmt: skip
     parser.add_argument("--prompt-cache-ro", action="store_true", help="do not save the prompt cache")
     parser.add_argument("--show-timings", action="store_true", help="print tokens and tokens per second at the end")

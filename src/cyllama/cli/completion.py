@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from cyllama.cli._parser import CommandParser
 from cyllama.errors import UnsupportedError
 
 __all__ = ["add_arguments", "run", "whole_parser"]
@@ -34,32 +35,23 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def whole_parser(shell: str) -> argparse.ArgumentParser:
+def whole_parser(shell: str) -> CommandParser:
     """Return one parser for all commands, whose arguments complete file names."""
     import shtab
 
     from cyllama.cli import COMMANDS, command_parser
 
-    whole = argparse.ArgumentParser(prog="cyllama", description="Text, vision, speech and images with local models.")
+    whole = CommandParser(prog="cyllama", description="Text, vision, speech and images with local models.")
     whole.add_argument("--version", action="store_true", help="print the version and exit")
     commands = whole.add_subparsers(dest="cyllama_command", metavar="COMMAND")
     for name, (_, about) in COMMANDS.items():
         parser = commands.add_parser(name, help=about, description=about)
         command_parser(name, parser)
-        for each in (parser, *_subparsers(parser)):
+        for each in (parser, *parser.subcommands.values()):
             _mark_files(each, shtab.FILE)
             if shell == "fish":
                 _escape_help(each)
     return whole
-
-
-def _subparsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
-    """Return the parsers of subcommands."""
-    found: list[argparse.ArgumentParser] = []
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            found += action.choices.values()
-    return found
 
 
 def _mark_files(parser: argparse.ArgumentParser, files: Any) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from cyllama import sd
+from cyllama._paths import expanded
 from cyllama._progress import StepProgress
 
 __all__ = ["add_arguments", "run"]
@@ -15,7 +15,7 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("input", help="a name of `cyllama models list`, a model file, or a diffusers folder")
-    parser.add_argument("output", type=Path, help="file to write: .safetensors, or GGUF for any other name")
+    parser.add_argument("output", type=expanded, help="file to write: .safetensors, or GGUF for any other name")
     parser.add_argument("--type", help="type of the weights, such as q8_0 or f16; default: unchanged")
     parser.add_argument("--vae", help="an auto-encoder to include")
     parser.add_argument("--tensor-type-rules", metavar="RULES", help="types by tensor name: 'regex=type,...'")

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cyllama._paths import expanded
 from cyllama.errors import UnsupportedError
 from cyllama.media.samples import SPEECH
 
@@ -35,8 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="an image prompt to speak, such as 'a large blue square on white'; needs espeak-ng. Default: a recording",
     )
-    parser.add_argument("--audio", type=Path, metavar="FILE", help="a recording of an image prompt")
-    parser.add_argument("-o", "--output", type=Path, default=Path("demo.png"), help="image to write; default: demo.png")
+    parser.add_argument("--audio", type=expanded, metavar="FILE", help="a recording of an image prompt")
+    parser.add_argument(
+        "-o", "--output", type=expanded, default=Path("demo.png"), help="image to write; default: demo.png"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

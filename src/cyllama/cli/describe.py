@@ -8,6 +8,7 @@ from typing import Any
 
 from cyllama.cli._language import add_model, load
 from cyllama.cli._media import add_media, media_parts
+from cyllama.cli._parser import CommandParser
 
 __all__ = ["add_arguments", "run"]
 
@@ -15,7 +16,7 @@ PROMPT = "What is in this picture?"
 AUDIO_PROMPT = "What is said here?"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Declare the arguments."""
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="an image; several are sent together, in order")
     add_media(parser)

@@ -8,16 +8,15 @@ import importlib
 import json
 import os
 import re
+import struct
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from cyllama import models
-from cyllama._native import engine_label
-from cyllama._native.memory import free_memory, total_memory
-from cyllama.errors import RPCError
-from cyllama.rpc import endpoints, probe
+from cyllama.cli import _style
 
 __all__ = ["add_arguments", "diagnosis", "run"]
 
@@ -29,6 +28,11 @@ EXTRAS = {
     "ray": "batches and servers on a Ray cluster",
 }
 GIB = 1 << 30
+PACKAGES = {"PIL": "pillow", "huggingface_hub": "huggingface_hub", "_soundfile_data": "soundfile"}
+"""Packages of modules with another name."""
+AGAIN = "reinstall cyllama"
+# Offsets in the head of a 64-bit ELF file: of the table of sections, and of the size and the number of its entries.
+ELF, ELF_TABLE, ELF_ENTRIES = b"\x7fELF\x02", (40, "Q"), (58, "HH")
 REQUIREMENT = re.compile(r"[\w.-]+")
 EXTRA = re.compile(r"""extra\s*==\s*["']([\w.-]+)""")
 
@@ -45,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(found, indent=2, default=str))
     else:
-        print("\n".join(_lines(found)))
+        print("\n".join(_coloured(line) for line in _lines(found)))
     return 1 if found["problems"] else 0
 
 
@@ -60,20 +64,22 @@ def diagnosis(rpc: Sequence[str] | str = ()) -> dict[str, Any]:
     Returns
     -------
     dict
-        Keys ``package``, ``build``, ``engines``, ``memory``, ``models``, ``extras``, ``rpc``, ``problems`` (what does
-        not work) and ``hints`` (optional improvements).
+        Keys ``package``, ``build``, ``engines``, ``memory``, ``models``, ``extras``, ``rpc``, ``configuration``,
+        ``problems`` (what does not work, each with the next step) and ``hints`` (optional improvements).
     """
     problems: list[str] = []
     hints: list[str] = []
-    build = _try("the build", _build, problems) or {}
+    damaged = _damaged_libraries(problems)
+    build = {} if damaged else _try("the build", _build, problems) or {}
     found: dict[str, Any] = {
         "package": _package(),
         "build": build,
-        "engines": {name: _engine(name, problems) for name in ENGINES},
-        "memory": {"free": free_memory(), "total": total_memory()},
+        "engines": {name: _engine(name, problems, damaged) for name in ENGINES},
+        "memory": {} if damaged else _try("the memory", _memory, problems) or {},
+        "configuration": _try("the configuration", _configuration, problems) or {},
         "models": _try("the model folder", _models, problems) or {},
         "extras": _extras(),
-        "rpc": [_rpc_server(endpoint, problems) for endpoint in endpoints(rpc)] if rpc else [],
+        "rpc": _rpc_servers(rpc, problems) if rpc else [],
     }
     _add_findings(found, problems, hints)
     return {**found, "problems": problems, "hints": hints}
@@ -94,28 +100,88 @@ def _build() -> dict[str, Any]:
     return info
 
 
-def _engine(name: str, problems: list[str]) -> dict[str, Any]:
+def _memory() -> dict[str, Any]:
+    from cyllama._native.memory import free_memory, total_memory
+
+    return {"free": free_memory(), "total": total_memory()}
+
+
+def _configuration() -> dict[str, Any]:
+    """Return the configuration file, and the variables of the environment that set flags."""
+    from cyllama.cli import COMMANDS
+    from cyllama.cli._settings import config_file, read_file
+
+    path = config_file()
+    prefixes = tuple(f"CYLLAMA_{name.upper()}_" for name in COMMANDS)
+    return {
+        "file": str(path),
+        "commands": sorted(read_file(path, COMMANDS)),
+        "variables": sorted(name for name in os.environ if name.startswith(prefixes)),
+    }
+
+
+def _damaged_libraries(problems: list[str]) -> list[str]:
+    """Return the shared objects that are cut off, which would end the process when they are loaded."""
+    import cyllama
+
+    root = Path(cyllama.__file__ or "").parent
+    found = [path for path in (*root.glob("lib/*.so"), *root.glob("*/*.so")) if _is_cut(path)]
+    problems += [f"{path} is cut off; {AGAIN}" for path in found]
+    return [str(path) for path in found]
+
+
+def _is_cut(path: Path) -> bool:
+    """Return whether an ELF file ends before its table of sections, which is its last part."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(64)
+    if len(head) < 64:
+        return True
+    if not head.startswith(ELF):
+        return False
+    (table,) = struct.unpack_from(f"<{ELF_TABLE[1]}", head, ELF_TABLE[0])
+    entry, count = struct.unpack_from(f"<{ELF_ENTRIES[1]}", head, ELF_ENTRIES[0])
+    return bool(table + entry * count > size)
+
+
+def _engine(name: str, problems: list[str], damaged: list[str]) -> dict[str, Any]:
+    if damaged:
+        return {"loads": False, "error": f"{os.path.basename(damaged[0])} is cut off"}
     try:
         importlib.import_module(f"cyllama.{name}")
     except Exception as error:  # any error is a diagnosis
-        problems.append(f"the engine {name} cannot be loaded: {_first_line(error)}; reinstall cyllama")
+        problems.append(f"the engine {name} cannot be loaded: {_first_line(error)}; {_repair(error)}")
         return {"loads": False, "error": _first_line(error)}
     return {"loads": True}
 
 
-def _rpc_server(endpoint: str, problems: list[str]) -> dict[str, Any]:
-    try:
-        return dataclasses.asdict(probe(endpoint))
-    except RPCError as error:
-        problems.append(str(error))
-        return {"endpoint": endpoint, "version": None, "devices": []}
+def _rpc_servers(servers: Sequence[str] | str, problems: list[str]) -> list[dict[str, Any]]:
+    from cyllama.errors import RPCError
+    from cyllama.rpc import endpoints, probe  # needs the libraries, which the checks before may find damaged
+
+    found = []
+    for endpoint in endpoints(servers):
+        try:
+            found.append(dataclasses.asdict(probe(endpoint)))
+        except RPCError as error:
+            problems.append(str(error))
+            found.append({"endpoint": endpoint, "version": None, "devices": []})
+    return found
+
+
+def _repair(error: Exception) -> str:
+    """Return what to do about an error of importing."""
+    name = error.name if isinstance(error, ModuleNotFoundError) else None
+    top = str(name or "").partition(".")[0]
+    return f"pip install {PACKAGES.get(top, top)}" if top and top != "cyllama" else AGAIN
 
 
 def _models() -> dict[str, Any]:
     known = models.list_models()
     installed = [model for model in known if models.installed(model.name)]
     folder = models.cache_folder()
-    writable = os.access(next(path for path in (folder, *folder.parents) if path.exists()), os.W_OK)
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    writable = nearest.is_dir() and os.access(nearest, os.W_OK)
     return {
         "folder": str(folder),
         "writable": writable,
@@ -153,7 +219,7 @@ def _is_installed(name: str) -> bool:
 def _add_findings(found: dict[str, Any], problems: list[str], hints: list[str]) -> None:
     devices = found["build"].get("devices", [])
     if found["build"] and not any(device["type"] == "cpu" for device in devices):
-        problems.append("the CPU backend is missing; reinstall cyllama")
+        problems.append(f"the CPU backend is missing; {AGAIN}")
     for backend in found["build"].get("backends", []):
         if not backend["loaded"]:
             hints.append(f"the backend {backend['name']} is not in use: {backend['reason']}")
@@ -175,7 +241,9 @@ def _try(what: str, call: Callable[[], dict[str, Any]], problems: list[str]) -> 
     try:
         return call()
     except Exception as error:  # the other checks go on
-        problems.append(f"cannot check {what}: {_first_line(error)}")
+        text = _first_line(error)
+        repair = "" if what == "the configuration" or "install" in text else f"; {_repair(error)}"
+        problems.append(f"cannot check {what}: {text}{repair}")
         return None
 
 
@@ -191,7 +259,7 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"cyllama {package['version']} on Python {package['python']}, in {package['folder']}"
     for name, engine in found["engines"].items():
         built = build.get("engines", {}).get(_upstream(name))
-        version = engine_label(built) if built else ""
+        version = _label(built) if built else ""
         yield f"  {name:8} {'loads' if engine['loads'] else 'DOES NOT LOAD: ' + engine['error']}  {version}".rstrip()
     if build:
         yield f"  {'ggml':8} {build['ggml']['version']}, shared by all engines"
@@ -201,11 +269,14 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
             yield f"  device   {device['name']}: {device['description']} ({device['type']})"
         for backend in build["backends"]:
             yield f"  backend  {backend['name']}: {'in use' if backend['loaded'] else backend['reason']}"
-    yield f"  memory   {memory['free'] / GIB:.1f} of {memory['total'] / GIB:.1f} GiB free"
     for server in found["rpc"]:
         for number, device in enumerate(server["devices"]):
             free, total = device["memory_free"] / GIB, device["memory_total"] / GIB
             yield f"  rpc      {server['endpoint']}, device {number}: {free:.1f} of {total:.1f} GiB free"
+    if memory:
+        yield f"  memory   {memory['free'] / GIB:.1f} of {memory['total'] / GIB:.1f} GiB free"
+    if found["configuration"].get("commands") or found["configuration"].get("variables"):
+        yield f"  flags    {found['configuration']['file']} {' '.join(found['configuration']['variables'])}".rstrip()
     if found["models"]:
         yield ""
         yield from _model_lines(found["models"])
@@ -220,7 +291,23 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"problem: {problem}"
     for hint in found["hints"]:
         yield f"hint: {hint}"
-    yield f"{len(found['problems'])} problems" if found["problems"] else "no problems"
+    count = len(found["problems"])
+    yield f"{count} problem{'s' if count > 1 else ''}" if count else "no problems"
+
+
+def _label(built: Any) -> str:
+    from cyllama._native import engine_label
+
+    return engine_label(built)
+
+
+def _coloured(line: str) -> str:
+    """Return a line with its state in colour, if the output is a terminal."""
+    if line.startswith("problem: "):
+        return _style.bad("problem:", sys.stdout) + line.removeprefix("problem:")
+    if line.startswith("hint: "):
+        return _style.warn("hint:", sys.stdout) + line.removeprefix("hint:")
+    return _style.good(line, sys.stdout) if line == "no problems" else line
 
 
 def _model_lines(found: dict[str, Any]) -> Iterator[str]:

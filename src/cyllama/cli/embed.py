@@ -5,21 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 
 from cyllama._native.files import atomic_path
+from cyllama._paths import expanded
 from cyllama.cli._language import add_model, load
+from cyllama.cli._parser import CommandParser
 
 __all__ = ["add_arguments", "run"]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Declare the arguments."""
     parser.add_argument("text", nargs="*", help="texts; default: the lines of the standard input")
     parser.add_argument("--no-normalize", action="store_true", help="do not normalize the embeddings to length 1")
-    parser.add_argument("-o", "--output", type=Path, help="write a NumPy file (.npy) instead of JSON lines")
+    parser.add_argument("-o", "--output", type=expanded, help="write a NumPy file (.npy) instead of JSON lines")
     parser.add_argument("--similarity", action="store_true", help="print the cosine similarity of all pairs instead")
     add_model(parser)
 

@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from cyllama._paths import expanded
+
 __all__ = ["add_arguments", "run"]
 
 FEW = 8
@@ -26,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     change.add_argument("file", help="a GGUF file, or a name of `cyllama models list`")
     change.add_argument("key", help="such as general.name")
     change.add_argument("value", help="value, as JSON or text")
-    change.add_argument("-o", "--output", type=Path, required=True, help="file to write; may be the input file")
+    change.add_argument("-o", "--output", type=expanded, required=True, help="file to write; may be the input file")
     change.add_argument(
         "--type", help="type, such as u32, f32, str, arr[i32]; default: the current type, or that of the value"
     )
@@ -42,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split-max-size", type=parse_size, metavar="N[K|M|G]", help="maximum bytes of tensors per file"
     )
     merge = commands.add_parser("merge", help="merge the files of a split model")
-    merge.add_argument("first", type=Path, help="the first file")
-    merge.add_argument("output", type=Path, help="file to write")
+    merge.add_argument("first", type=expanded, help="the first file")
+    merge.add_argument("output", type=expanded, help="file to write")
 
 
 def parse_size(text: str) -> int:

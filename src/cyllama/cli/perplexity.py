@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
+
+from cyllama._paths import expanded
 
 __all__ = ["add_arguments", "run"]
 
@@ -12,7 +13,7 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("-m", "--model", required=True, help="a GGUF file, or a name of `cyllama models list`")
-    parser.add_argument("-f", "--file", type=Path, help="text file; default: the standard input")
+    parser.add_argument("-f", "--file", type=expanded, help="text file; default: the standard input")
     parser.add_argument(
         "-c", "--ctx-size", type=int, default=512, metavar="N", help="context size of a chunk, in tokens (512)"
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
+
+from cyllama._paths import expanded
 
 __all__ = ["add_arguments", "run"]
 
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from cyllama.llama import LlamaQuantizeParams
 
     parser.add_argument("input", help="a GGUF file, or a name of `cyllama models list`")
-    parser.add_argument("output", type=Path, help="file to write")
+    parser.add_argument("output", type=expanded, help="file to write")
     parser.add_argument(
         "type", nargs="?", default="q4_k_m", help="such as q8_0, q4_k_m, iq4_xs, bf16 (default: q4_k_m)"
     )

@@ -6,11 +6,12 @@ import argparse
 import sys
 
 from cyllama.cli._language import add_model, load
+from cyllama.cli._parser import CommandParser
 
 __all__ = ["add_arguments", "run"]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Declare the arguments."""
     parser.add_argument("query", help="the query")
     parser.add_argument("document", nargs="*", help="texts to rank; default: the lines of the standard input")

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cyllama._paths import expanded
+
 if TYPE_CHECKING:
     from typing import Unpack
 
@@ -26,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="port to listen on (default: 8080; 0: a free port)")
     parser.add_argument(
         "--api-key-file",
-        type=Path,
+        type=expanded,
         metavar="FILE",
         help=f"file with one API key per line; the variable {KEY_VARIABLE} adds keys",
     )
@@ -41,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--batch-folder",
-        type=Path,
+        type=expanded,
         metavar="FOLDER",
         help="folder of /v1/files and /v1/batches (default: none, no such routes)",
     )
@@ -62,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments about models, as `build_model_config` reads them."""
-    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="TOML file with models and settings")
+    parser.add_argument("-c", "--config", type=expanded, metavar="FILE", help="TOML file with models and settings")
     parser.add_argument("-m", "--model", metavar="MODEL", help="language model: a file or a name")
     parser.add_argument("--embeddings", metavar="MODEL", help="embedding model")
     parser.add_argument("--rerank", metavar="MODEL", help="reranking model")

@@ -27,7 +27,10 @@ def run(arguments: argparse.Namespace) -> int:
     from cyllama.llama import LlamaModel, LlamaModelParams
 
     text = sys.stdin.read() if arguments.text is None else arguments.text
-    with LlamaModel(models.resolve(arguments.model), LlamaModelParams(vocab_only=True)) as model:
+    path = models.resolve(arguments.model)
+    with models.load_errors(path, "llama"):
+        loaded = LlamaModel(path, LlamaModelParams(vocab_only=True))
+    with loaded as model:
         vocab = model.vocab
         if arguments.detokenize:
             tokens = json.loads(text if text.lstrip().startswith("[") else f"[{','.join(text.split())}]")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
+import logging
 import re
 import sys
 from pathlib import Path
@@ -12,9 +12,12 @@ from typing import Any
 
 from PIL import Image
 
-from cyllama import sd
+from cyllama import log, sd
 from cyllama._params import Params
+from cyllama._paths import expanded
 from cyllama.cli._flags import add_flag
+from cyllama.cli._foreign_flags import SD_NAMES, SD_REFUSED, add_names, refuse
+from cyllama.cli._parser import CommandParser
 from cyllama.cli._terminal import Preview
 from cyllama.sd.options import Options
 
@@ -34,7 +37,7 @@ COMMANDS: dict[str, tuple[type[Options], list[tuple[str, str, dict[str, Any]]]]]
 ENABLED = "enabled"  # switch of nested parameters: they are enabled by being given
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: CommandParser) -> None:
     """Declare the arguments of the command in the parser's name."""
     command = parser.prog.split()[-1]
     parser.set_defaults(image_command=command)
@@ -61,10 +64,13 @@ def run(arguments: argparse.Namespace) -> int:
     return _generate(arguments, command)
 
 
-def _add_generation(parser: argparse.ArgumentParser, kind: type[Options], output: str) -> None:
-    parser.add_argument("prompt", help="what to show")
+def _add_generation(parser: CommandParser, kind: type[Options], output: str) -> None:
+    parser.add_argument("prompt", nargs="?", help="what to show")
+    parser.add_argument("-p", "--prompt", dest="prompt_option", metavar="PROMPT", help="same as PROMPT")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show the engine's log")
+    parser.set_defaults(usage_error=parser.error)
     parser.add_argument("-m", "--model", help="a name of `cyllama models list`, or a file or folder")
-    parser.add_argument("-o", "--output", type=Path, help=f"file to write; default: {output}")
+    parser.add_argument("-o", "--output", type=expanded, help=f"file to write; default: {output}")
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, help="show the steps on stderr")
     group = parser.add_argument_group("options (default: those of the model's family)")
     fields = dataclasses.fields(kind)
@@ -89,11 +95,13 @@ def _add_generation(parser: argparse.ArgumentParser, kind: type[Options], output
         name = field.name.removesuffix("_path")
         if name != "model":
             add_flag(group, name, field)
+    add_names(parser, SD_NAMES)
+    refuse(parser, SD_REFUSED)
 
 
 def _add_tool(parser: argparse.ArgumentParser, output: str) -> None:
     parser.add_argument("input", help="image")
-    parser.add_argument("-o", "--output", type=Path, help=f"file to write; default: {output}")
+    parser.add_argument("-o", "--output", type=expanded, help=f"file to write; default: {output}")
 
 
 def _add_upscale(parser: argparse.ArgumentParser) -> None:
@@ -126,7 +134,7 @@ def _nested(option: dataclasses.Field[Any]) -> dict[str, dataclasses.Field[Any]]
 
 def _given(arguments: argparse.Namespace, *without: str) -> dict[str, Any]:
     """Return the options that were given, as keyword arguments."""
-    left_out = ("image_command", "prompt", "output", "lora", *without)
+    left_out = ("image_command", "prompt", "prompt_option", "verbose", "usage_error", "output", "lora", *without)
     values = {name: value for name, value in vars(arguments).items() if value is not None and name not in left_out}
     if loras := [_lora(text) for text in getattr(arguments, "lora", [])]:
         values["loras"] = loras
@@ -159,7 +167,7 @@ def _word_and_file(text: str) -> tuple[str, str]:
 
 def _lora(text: str) -> tuple[str, float]:
     path, colon, weight = text.rpartition(":")
-    if not colon or os.path.exists(text):
+    if not colon or expanded(text).exists():
         return text, 1.0
     try:
         return path, float(weight)
@@ -186,6 +194,12 @@ def _check_target(path: Path, *, video: bool = False) -> None:
 
 
 def _generate(arguments: argparse.Namespace, command: str) -> int:
+    prompts = [text for text in (arguments.prompt, arguments.prompt_option) if text is not None]
+    if len(prompts) != 1:
+        arguments.usage_error("the prompt is missing" if not prompts else "the prompt was given twice")
+    if arguments.verbose:
+        logging.basicConfig(format="%(name)s: %(message)s")
+        log.set_level("debug")
     kind, inputs = COMMANDS[command]
     names = [name for name, _, _ in inputs]
     video = kind is sd.VideoOptions
@@ -196,7 +210,7 @@ def _generate(arguments: argparse.Namespace, command: str) -> int:
         options["on_preview"] = Preview(sys.stderr).show
     options.setdefault("progress", sys.stderr.isatty())
     images = [getattr(arguments, name) for name in names]
-    result = getattr(sd, command)(arguments.prompt, *images, arguments.model, **options)
+    result = getattr(sd, command)(prompts[0], *images, arguments.model, **options)
     target = arguments.output or Path(f"{command}-{result.parameters['seed']}{'.webp' if video else '.png'}")
     written = result.save(target)
     for path in written if isinstance(written, list) else [written]:

@@ -66,7 +66,9 @@ def response_error(data: Mapping[str, Any]) -> Exception:
     if GRAMMAR_WITHOUT_TOKENS in text:
         return GrammarError(text.removeprefix("got exception: "))
     if NO_LOGITS in text:
-        return UnsupportedError("the model was loaded with embedding=True: it cannot generate text")
+        return UnsupportedError(
+            "the model was loaded with embedding=True: it cannot generate text; embed() computes its vectors"
+        )
     if kind == NOT_SUPPORTED:
         for option in ("embedding", "reranking"):
             if f"{START_WITH}{option}" in text:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cyllama._native.files import atomic_path
+from cyllama._paths import expanded
 from cyllama.errors import EngineError
 from cyllama.llama._client import EngineClient
 from cyllama.llama._message_types import Paths
@@ -97,7 +98,7 @@ class SlotStates(EngineClient):
         slots = self.metrics
         chosen = self._slot_use.oldest(slots) if slot is None else self._checked_slot(slot)
         with self._state_file() as file:
-            file.symlink_to(Path(path).resolve(strict=True))
+            file.symlink_to(expanded(path).resolve(strict=True))
             action = {"id_slot": str(chosen), "action": "restore"}
             if not self._json("slot_action", {"filename": file.name}, None, action)["n_restored"]:
                 raise ValueError(f"{os.fspath(path)} is the state of a slot without tokens")

@@ -42,6 +42,12 @@ class Perplexity:
     n_tokens: int
 
 
+def _loaded(model: str | os.PathLike[str], params: LlamaModelParams | None, cancel: Cancel | None) -> LlamaModel:
+    path = models.resolve(model)
+    with models.load_errors(path, "llama"):
+        return LlamaModel(path, params, cancel=cancel)
+
+
 def perplexity(
     model: Model,
     text: str,
@@ -86,7 +92,7 @@ def perplexity(
     if n_ctx < 4:
         raise ValueError(f"n_ctx is {n_ctx}, expected 4 or more")
     own = not isinstance(model, LlamaModel)
-    loaded: LlamaModel = LlamaModel(models.resolve(model), cancel=cancel) if own else model  # type: ignore[arg-type, assignment]
+    loaded = model if isinstance(model, LlamaModel) else _loaded(model, None, cancel)
     try:
         vocab = loaded.vocab
         tokens = vocab.tokenize(text, True, False)
@@ -212,7 +218,7 @@ def bench(
     if repetitions < 1 or n_prompt + n_gen == 0:
         raise ValueError(f"repetitions is {repetitions} and n_prompt + n_gen {n_prompt + n_gen}, expected 1 or more")
     own = not isinstance(model, LlamaModel)
-    loaded: LlamaModel = LlamaModel(models.resolve(model), model_params, cancel=cancel) if own else model  # type: ignore[arg-type, assignment]
+    loaded = model if isinstance(model, LlamaModel) else _loaded(model, model_params, cancel)
     try:
         chosen = {} if params is None else params.to_dict()
         chosen |= {"n_ctx": n_depth + max(n_prompt, n_gen), "n_threads": n_threads, "n_threads_batch": n_threads}

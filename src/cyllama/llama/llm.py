@@ -24,7 +24,7 @@ from cyllama.llama._slots import SlotUse
 from cyllama.llama._special_tokens import ControlTexts
 from cyllama.llama._validation import FieldValidator
 from cyllama.llama.memory_estimate import fit_context
-from cyllama.llama.options import adapter_arguments, draft_arguments, llm_options, model_arguments
+from cyllama.llama.options import adapter_arguments, draft_arguments, found_model, model_arguments
 from cyllama.llama.prompt_cache import DEFAULT_BYTES, PromptCache, cache_path, fingerprint
 from cyllama.media.message_parts import Folders, MediaRules
 
@@ -37,7 +37,9 @@ class LLM(AsyncCalls):
     Parameters
     ----------
     model : str or path
-        A GGUF file, or a name of `cyllama.models`.
+        A GGUF file, or a name as of `cyllama.models.resolve`: of the registry, ``organisation/repository`` or
+        ``hf:organisation/repository:Q4_K_M`` of the Hugging Face hub, or ``ollama:NAME`` of a local Ollama store. The
+        last three come with their projector, if they have one and `mmproj` is not given.
     draft_model : str or path, optional
         A small model with the same vocabulary for speculative decoding; ``"ngram"`` drafts from the text itself.
     loras : sequence of path or of (path, weight)
@@ -103,13 +105,13 @@ class LLM(AsyncCalls):
         **settings: Unpack[LLMOptionsDict],
     ) -> None:
         rules = MediaRules(allow_paths=allow_paths, allow_urls=allow_urls, **(media_limits or {}))
-        path = models.resolve(model)
-        chosen = llm_options(settings)
+        path, chosen = found_model(model, settings, options)
         arguments = model_arguments(path, chosen, options, allow_unsafe=allow_unsafe)
         arguments += draft_arguments(draft_model)
         arguments += adapter_arguments(loras)
         if check_memory:
-            n_ctx = fit_context(arguments, given=chosen.n_ctx is not None or "--ctx-size" in arguments)
+            with models.load_errors(path, "llama"):
+                n_ctx = fit_context(arguments, given=chosen.n_ctx is not None or "--ctx-size" in arguments)
             arguments += [] if n_ctx is None else ["--ctx-size", str(n_ctx)]
         files = [path, *([] if chosen.mmproj is None else [chosen.mmproj])]
         self._loras = [os.fspath(item[0] if isinstance(item, tuple) else item) for item in loras]
@@ -127,7 +129,8 @@ class LLM(AsyncCalls):
         self._remove_states.atexit = False  # the end of the interpreter closes models, which write states before
         arguments += ["--slot-save-path", self._states + os.sep]
         try:
-            super().__init__(path, arguments, on_progress=on_progress, cancel=cancel)
+            with models.load_errors(path, "llama"):
+                super().__init__(path, arguments, on_progress=on_progress, cancel=cancel)
         except BaseException:
             self._remove_states()
             raise

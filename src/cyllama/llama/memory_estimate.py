@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
 
-from cyllama import models
 from cyllama._native.memory import free_memory
 from cyllama.errors import OutOfMemoryError
 from cyllama.llama._engine import engine_memory
 from cyllama.llama._message_types import Paths
 from cyllama.llama._request_types import LLMOptionsDict
-from cyllama.llama.options import llm_options, model_arguments
+from cyllama.llama.options import found_model, model_arguments
 from cyllama.log import logger
+from cyllama.models import load_errors
 
 __all__ = ["DeviceMemory", "MemoryEstimate", "estimate_memory", "fit_context"]
 
@@ -115,7 +115,7 @@ def estimate_memory(
     Parameters
     ----------
     model : str or path
-        A GGUF file, or a name of `cyllama.models`.
+        As of `cyllama.LLM`.
     options : mapping, optional
         Options of ``llama-server`` by name, as of `cyllama.LLM`.
     **settings
@@ -142,7 +142,10 @@ def estimate_memory(
     >>> estimate_memory("smollm2-135m-instruct", n_ctx=4096).total // 2**20        # doctest: +SKIP
     280
     """
-    return _estimate(model_arguments(models.resolve(model), llm_options(settings), options))
+    path, chosen = found_model(model, settings, options)
+    with load_errors(path, "llama"):
+        found = _estimate(model_arguments(path, chosen, options))
+    return found
 
 
 def _estimate(arguments: Sequence[str]) -> MemoryEstimate:

@@ -79,7 +79,9 @@ IGNORED = {
     "texts are never unescape": ("--escape", "--no-escape"),
     "nothing is downloaded": ("--offline",),
     "there are no built-in tools": ("--no-agent",),
-    "a projector is used if mmproj= names one": ("--no-mmproj",),
+    "a projector is used if mmproj= names one, or if hf:org/repo has one; name its file, hf:org/repo/file": (
+        "--no-mmproj",
+    ),
     "chats do not accept videos, cyllama.llava reads them": ("--video-fps", "--video-timestamp-interval"),
     "upstream ignores it": (
         "--defrag-thold", "--spec-draft-cpu-mask", "--spec-draft-cpu-range", "--spec-draft-cpu-strict",
@@ -198,6 +200,23 @@ def llm_options(given: Mapping[str, Any]) -> LLMOptions:
     if given.get("mmproj") is not None:
         given = {**given, "mmproj": models.resolve(given["mmproj"])}
     return LLMOptions(**given)
+
+
+def found_model(
+    model: Paths, settings: Mapping[str, Any], options: Mapping[str, Any] | None = None
+) -> tuple[Path, LLMOptions]:
+    """Return the file of a model and its options; a model of the hub or of Ollama comes with its projector.
+
+    Raises
+    ------
+    TypeError, FileNotFoundError, DownloadError, UnsupportedError
+        As of `cyllama.models.resolve` and `llm_options`.
+    """
+    path, chosen = models.resolve(model), llm_options(settings)
+    has_projector = chosen.mmproj is not None or any("mmproj" in str(name) for name in options or {})
+    if not has_projector and not chosen.embedding and not chosen.reranking:
+        chosen = dataclasses.replace(chosen, mmproj=models.projector(model))
+    return path, chosen
 
 
 def model_arguments(

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cyllama._native.files import atomic_path
+from cyllama._paths import expanded
 from cyllama.models import cache_folder
 
 __all__ = ["DEFAULT_BYTES", "CachedPrompt", "PromptCache", "cache_path", "fingerprint"]
@@ -275,7 +276,7 @@ def cache_path(value: bool | str | os.PathLike[str]) -> Path:
     if value is True:
         return cache_folder("prompts")
     if isinstance(value, str | os.PathLike) and os.fspath(value):
-        return Path(value)
+        return expanded(value)
     raise TypeError(f"prompt_cache is {value!r}, expected True, False or a folder")
 
 

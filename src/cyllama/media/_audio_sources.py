@@ -426,7 +426,9 @@ def open_encoded(data: Path | bytes, name: str) -> Source:
     except MediaError as error:
         if not isinstance(error.__cause__, Exception):
             raise
-        raise MediaError(f"cannot read {name} as audio: {reason}; {error}") from error.__cause__
+        raise MediaError(
+            f"cannot read {name} as audio: {reason}; {error}; expected a file such as WAV, MP3 or FLAC"
+        ) from error.__cause__
 
 
 def _chosen(block: Array, channel: int | None) -> Array:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from cyllama._cancel import Cancel
+from cyllama._paths import expanded
 from cyllama.errors import UnsupportedError
 from cyllama.media._download import fetch
 from cyllama.media.encoded import decode_base64, shorten
@@ -105,7 +106,7 @@ class MediaRules:
         one = isinstance(self.allow_paths, str | os.PathLike)
         folders = [self.allow_paths] if one else list(self.allow_paths)  # type: ignore[arg-type]
         found = Path(text).resolve()
-        if not any(found.is_relative_to(Path(folder).resolve()) for folder in folders):  # type: ignore[arg-type]
+        if not any(found.is_relative_to(expanded(folder).resolve()) for folder in folders):  # type: ignore[arg-type]
             raise ValueError(f"{name} is the path {shown}, which is not in allow_paths")
         return found
 

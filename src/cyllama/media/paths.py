@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from cyllama._paths import expanded
 from cyllama.media.encoded import shorten
 
 __all__ = ["checked_path"]
@@ -17,6 +18,9 @@ URL = re.compile(r"(https?|ftps?|file|blob|s3|gs):/|data:", re.IGNORECASE)  # pa
 
 def checked_path(path: str | os.PathLike[Any], name: str, what: str) -> Path:
     """Return a path that can be opened; devices, which never end, are rejected.
+
+    In a string, ``~`` and environment variables are replaced; a `pathlib.Path`, such as one of a message that was
+    checked against ``allow_paths``, is opened as it is.
 
     Parameters
     ----------
@@ -35,7 +39,7 @@ def checked_path(path: str | os.PathLike[Any], name: str, what: str) -> Path:
         raise ValueError(f"{name} is {text!r}, a path cannot contain a null character")
     if not text:
         raise FileNotFoundError(f"{name} is an empty path")
-    found = Path(os.fsdecode(text))
+    found = Path(os.fsdecode(text)) if isinstance(path, Path) else expanded(os.fsdecode(text))
     if URL.match(os.fsdecode(text)) and not found.exists():
         shown = shorten(os.fsdecode(text))
         raise ValueError(f"{name} is the URL {shown}, which is not opened; expected the path of an {what} file")

@@ -1,4 +1,4 @@
-"""A registry of small models: download or generate a model by name, and keep it in a cache.
+"""Models by name: small ones of a registry, those of the Hugging Face hub, and those of a local Ollama store.
 
 >>> from cyllama import models
 >>> models.get("smollm2-135m-instruct")        # doctest: +SKIP
@@ -7,12 +7,18 @@ PosixPath('.../SmolLM2-135M-Instruct.Q4_1.gguf')
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cyllama.errors import DownloadError, UnsupportedError
+from cyllama._paths import expanded, unset_variables
+from cyllama.errors import DownloadError
 from cyllama.models._cache import cache_folder
+from cyllama.models._file_kinds import load_errors
+from cyllama.models._hub import HUB_PREFIX, hub_cached, hub_file, hub_models, hub_name_of, hub_projector, is_repository
+from cyllama.models._ollama import OLLAMA_PREFIX, OllamaModel, ollama_model, ollama_models, ollama_store
+from cyllama.models.known_names import WHISPER_MODELS, where_to_get
 from cyllama.models.registry import MODELS, Model
 
 if TYPE_CHECKING:
@@ -20,20 +26,26 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HUB_PREFIX",
+    "OLLAMA_PREFIX",
     "Model",
+    "OllamaModel",
     "cache_folder",
     "cached",
     "check",
     "find",
     "get",
+    "hub_models",
     "installed",
     "list_models",
+    "load_errors",
+    "ollama_models",
+    "ollama_store",
     "path",
+    "projector",
     "remove",
     "resolve",
 ]
 
-HUB_PREFIX = "hf:"
 MODEL_SUFFIXES = (".gguf", ".bin", ".safetensors", ".ckpt", ".pth", ".pt", ".onnx")
 
 
@@ -85,22 +97,21 @@ def installed(name: str) -> bool:
 
 
 def cached(name: str) -> Path | None:
-    """Return the path of a model, or of a file with ``hf:``, if it is in the cache; else None.
+    """Return the path of a model, also of one with ``hf:`` or ``ollama:``, if it is on this machine; else None.
 
     Raises
     ------
     ValueError
         There is no such model.
     """
-    if not name.startswith(HUB_PREFIX):
-        return path(name) if installed(name) else None
-    repository, file, revision = _hub_parts(name)
-    try:
-        from huggingface_hub import try_to_load_from_cache
-    except ImportError:
-        return None
-    found = try_to_load_from_cache(repository, file, revision=revision)
-    return Path(found) if isinstance(found, str) else None
+    if name.startswith(HUB_PREFIX):
+        return hub_cached(name)
+    if name.startswith(OLLAMA_PREFIX):
+        try:
+            return ollama_model(name).path
+        except OSError:
+            return None
+    return path(name) if installed(name) else None
 
 
 def get(name: str, *, progress: Progress | None = None, verify: bool = False) -> Path:
@@ -109,8 +120,10 @@ def get(name: str, *, progress: Progress | None = None, verify: bool = False) ->
     Parameters
     ----------
     name : str
-        A name or an alias, or ``hf:organisation/repository/file`` for a file of the Hugging Face hub
-        (``hf:organisation/repository@revision/file`` for a revision; needs ``pip install huggingface_hub``).
+        A name or an alias of the registry, or a name of Whisper's models such as ``"large-v3"``; or
+        ``hf:organisation/repository:QUANTIZATION`` or ``hf:organisation/repository/file`` for the Hugging Face hub
+        (``repository@revision`` for a revision; needs ``pip install huggingface_hub``); or ``ollama:NAME`` for a model
+        of a local Ollama store. Without a quantization and a file, it is Q4_K_M if the repository has it.
     progress : callable, optional
         Called with (bytes done, bytes in total) of each download. By default, a terminal shows a progress line.
     verify : bool
@@ -134,8 +147,14 @@ def get(name: str, *, progress: Progress | None = None, verify: bool = False) ->
     -----
     Thread safety: may be called from several threads and processes at once.
     """
+    if name.startswith(OLLAMA_PREFIX):
+        return ollama_model(name).path
     if name.startswith(HUB_PREFIX):
-        return _from_hub(name)
+        return hub_file(name, progress)
+    if is_repository(name):
+        return hub_file(f"{HUB_PREFIX}{name}", progress)
+    if name.casefold() in WHISPER_MODELS and not _is_known(name):
+        return hub_file(WHISPER_MODELS[name.casefold()], progress)
     model = find(name)
     if _present(model) and not verify:
         return _path(model)
@@ -150,7 +169,8 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     Parameters
     ----------
     name_or_path : str or path
-        An existing file or folder, or a name for :func:`get`.
+        An existing file or folder (``~`` and environment variables are replaced), a name for :func:`get`, or
+        ``organisation/repository`` with or without ``:QUANTIZATION``, as with ``hf:``.
 
     Returns
     -------
@@ -169,7 +189,33 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
         ``hf:`` without huggingface_hub.
     """
     found = check(name_or_path)
-    return found if isinstance(found, Path) else get(found)
+    if isinstance(found, Path):
+        return found
+    try:
+        return get(found)
+    except DownloadError as error:
+        if found == f"{HUB_PREFIX}{name_or_path}":  # it may have been meant as a path
+            raise FileNotFoundError(f"no such file: {name_or_path}, and {error}") from error
+        raise
+
+
+def projector(name_or_path: str | os.PathLike[str]) -> Path | None:
+    """Return the projector that belongs to a multimodal model of the hub or of an Ollama store; else None.
+
+    A name of one file, such as ``hf:organisation/repository/file.gguf``, has none.
+
+    Raises
+    ------
+    DownloadError
+    """
+    if not isinstance(name_or_path, str):
+        return None
+    found = check(name_or_path)
+    if isinstance(found, str) and found.startswith(HUB_PREFIX):
+        return hub_projector(found)
+    if isinstance(found, str) and found.startswith(OLLAMA_PREFIX):
+        return ollama_model(found).projector
+    return None
 
 
 def check(name_or_path: str | os.PathLike[str]) -> Path | str:
@@ -192,18 +238,60 @@ def check(name_or_path: str | os.PathLike[str]) -> Path | str:
     """
     if not isinstance(name_or_path, str | os.PathLike):  # os.path.exists accepts file descriptors
         raise TypeError(f"model is {name_or_path!r}, expected a path or the name of a model")
-    if os.path.exists(name_or_path):
-        return Path(name_or_path)
-    if not isinstance(name_or_path, str):
-        raise FileNotFoundError(f"no such file: {os.fspath(name_or_path)}")
+    path = expanded(name_or_path)
+    if path.exists():
+        return path
+    if not isinstance(name_or_path, str) or unset_variables(name_or_path):
+        raise FileNotFoundError(_no_file(name_or_path, path))
     if name_or_path.startswith(HUB_PREFIX):
-        return name_or_path
+        return hub_name_of(name_or_path).name
+    if name_or_path.startswith(OLLAMA_PREFIX):
+        return ollama_model(name_or_path).name
+    if name_or_path.casefold() in WHISPER_MODELS and not _is_known(name_or_path):
+        return WHISPER_MODELS[name_or_path.casefold()]
+    if is_repository(name_or_path) and not name_or_path.casefold().endswith(MODEL_SUFFIXES):
+        if importlib.util.find_spec("huggingface_hub") is None:
+            needs = "if it is a repository of the Hugging Face hub: pip install huggingface_hub"
+            raise FileNotFoundError(f"{_no_file(name_or_path, path)}; {needs}")
+        return f"{HUB_PREFIX}{name_or_path}"
     try:
         return find(name_or_path).name
     except ValueError as error:
         if os.path.basename(name_or_path) != name_or_path or name_or_path.casefold().endswith(MODEL_SUFFIXES):
-            raise FileNotFoundError(f"no such file: {name_or_path}") from None
+            raise FileNotFoundError(_no_file(name_or_path, path)) from None
         raise FileNotFoundError(f"no such file, and {error}") from None
+
+
+def _no_file(given: str | os.PathLike[str], path: Path) -> str:
+    """Return the message about a missing file."""
+    text = os.fspath(given)
+    unset = unset_variables(text)
+    if unset:
+        return f"no such file: {text}; the environment variable {unset[0]} is not set"
+    if text.startswith(("http://", "https://")):
+        host, *parts = text.partition("?")[0].split("/")[2:]
+        hub = "/".join(part for part in (*parts[:2], *parts[4:]) if part)
+        other = f", or give {HUB_PREFIX}{hub}" if host == "huggingface.co" and hub else " and give its path"
+        return f"{text} is a URL, which is not opened; download the file{other}"
+    text = text if os.fspath(path) == text else f"{text} ({path})"
+    near = _similar_files(path)
+    return f"no such file: {text}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _similar_files(path: Path) -> list[str]:
+    """Return the files in the folder of a missing file with a similar name."""
+    import difflib
+
+    try:
+        names = [entry.name for entry in path.parent.iterdir() if entry.name.endswith(MODEL_SUFFIXES)]
+    except OSError:
+        return []
+    return [os.fspath(path.parent / name) for name in difflib.get_close_matches(path.name, names, n=1, cutoff=0.7)]
+
+
+def _is_known(name: str) -> bool:
+    wanted = name.casefold()
+    return any(wanted in (model.name, *model.aliases) for model in MODELS)
 
 
 def remove(name: str) -> bool:
@@ -242,33 +330,18 @@ def _present(model: Model) -> bool:
 
 
 def _suggestion(wanted: str) -> str:
+    """Return what to do about an unknown name."""
     import difflib
 
     names = [name for model in MODELS for name in (model.name, *model.aliases)]
-    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
+    where = where_to_get(wanted)
+    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.8 if where else 0.6)
     if near:
         return f"did you mean {' or '.join(near)}?"
-    return f"expected one of {', '.join(sorted(model.name for model in MODELS))}"
-
-
-def _from_hub(name: str) -> Path:
-    repository, file, revision = _hub_parts(name)
+    if where is None:
+        return "expected a file, a name of `cyllama models list`, hf:organisation/repository or ollama:NAME"
     try:
-        from huggingface_hub import hf_hub_download
-    except ImportError as error:
-        raise UnsupportedError(f"{name} needs huggingface_hub: pip install huggingface_hub") from error
-    try:
-        found = hf_hub_download(repository, file, revision=revision)
-    except (OSError, ValueError) as error:  # base classes of the exceptions of huggingface_hub
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise DownloadError(f"cannot get {name} from the Hugging Face hub: {text}") from error
-    return Path(found)
-
-
-def _hub_parts(name: str) -> tuple[str, str, str | None]:
-    """Return the repository, the file and the revision of a name with ``hf:``."""
-    parts = name[len(HUB_PREFIX) :].split("/")
-    if len(parts) < 3 or not all(parts):
-        raise ValueError(f"name is {name!r}, expected hf:organisation/repository/file")
-    repository, _, revision = parts[1].partition("@")
-    return f"{parts[0]}/{repository}", "/".join(parts[2:]), revision or None
+        stored = ollama_model(f"{OLLAMA_PREFIX}{wanted}").name
+    except (OSError, ValueError):
+        return where
+    return f"{where}; and in the Ollama store: {stored}"

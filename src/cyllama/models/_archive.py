@@ -40,7 +40,8 @@ def full_disk(error: OSError, what: str, folder: Path) -> DownloadError:
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         text = f"the disk is full: no space for {what} in {folder} (CYLLAMA_CACHE sets another cache folder)"
     else:
-        text = f"{what} cannot be written in {folder}: {error.strerror or error}"
+        reason = error.strerror or error
+        text = f"{what} cannot be written in {folder}: {reason}; set CYLLAMA_CACHE to a writable folder"
     result = DownloadError(text)
     result.errno = error.errno
     return result

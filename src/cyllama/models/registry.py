@@ -12,7 +12,21 @@ from dataclasses import dataclass
 
 from cyllama.models._download import Archive
 
-__all__ = ["MODELS", "Model"]
+__all__ = ["MODELS", "USES", "Model"]
+
+USES = {
+    "chat": "cyllama chat -m {}",
+    "embeddings": "cyllama embed 'a text' -m {}",
+    "rerank": "cyllama rerank 'a query' 'a text' 'another' -m {}",
+    "projector": "cyllama describe photo.jpg -m smollm2-135m-instruct -mm {}",
+    "speech": "cyllama transcribe talk.mp3 -m {}",
+    "voice activity": "cyllama transcribe talk.mp3 --vad-model {}",
+    "images": "cyllama txt2img 'a large red circle' -m {}",
+    "upscaling": "cyllama upscale photo.jpg -m {}",
+    "vocabulary": "tests, and the conversion of models",
+    "test": "tests: the weights are random",
+}
+"""Kind of a model: how it is used."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +37,8 @@ class Model:
     ----------
     name : str
         The name for :func:`cyllama.models.get`.
+    kind : str
+        What it is for: a key of `USES`.
     about : str
         A description of one line.
     engine : str
@@ -54,12 +70,18 @@ class Model:
     file: str
     sha256: str
     size: int
+    kind: str = "test"
     aliases: tuple[str, ...] = ()
     archives: tuple[Archive, ...] = ()
     requires: tuple[str, ...] = ()
     member: str = ""
     convert: str = ""
     checkout: str = ""
+
+    @property
+    def use(self) -> str:
+        """A command line that uses the model."""
+        return USES[self.kind].format(self.name)
 
     @property
     def download_size(self) -> int:
@@ -107,6 +129,7 @@ _MINILM = Archive(
 MODELS: tuple[Model, ...] = (
     Model(
         name="smollm2-135m-instruct",
+        kind="chat",
         about="SmolLM2 135M Instruct, Q4_1: a small chat model (llama architecture, context 8,192, ChatML)",
         engine="llama",
         licence="Apache-2.0",
@@ -127,6 +150,7 @@ MODELS: tuple[Model, ...] = (
     ),
     Model(
         name="tiny-random-llama",
+        kind="test",
         about="random weights with a real vocabulary, generated: for tests of state, batches and the API",
         engine="llama",
         licence="MIT (weights); the vocabulary is Llama 2's",
@@ -138,6 +162,7 @@ MODELS: tuple[Model, ...] = (
     ),
     Model(
         name="vocab-llama-spm",
+        kind="vocabulary",
         about="the SPM vocabulary of Llama 2 without weights, for tokenizing only",
         engine="llama",
         licence="MIT (llama.cpp); the vocabulary is Llama 2's",
@@ -150,6 +175,7 @@ MODELS: tuple[Model, ...] = (
     ),
     Model(
         name="minilm-l6",
+        kind="embeddings",
         about="all-MiniLM-L6-v2: sentence embeddings (384 dimensions), converted from 8-bit weights",
         engine="llama",
         licence="Apache-2.0",
@@ -163,6 +189,7 @@ MODELS: tuple[Model, ...] = (
     ),
     Model(
         name="tiny-random-reranker",
+        kind="rerank",
         about="a reranker with random weights and a real vocabulary, generated: for tests",
         engine="llama",
         licence="MIT (weights); the vocabulary is BERT's",
@@ -174,6 +201,7 @@ MODELS: tuple[Model, ...] = (
     ),
     Model(
         name="vocab-bert",
+        kind="vocabulary",
         about="the vocabulary of BERT (uncased) without weights, for tokenizing only",
         engine="llama",
         licence="MIT (llama.cpp); the vocabulary is BERT's, Apache-2.0",
@@ -186,6 +214,7 @@ MODELS: tuple[Model, ...] = (
     ),
     Model(
         name="silero-vad",
+        kind="voice activity",
         about="Silero VAD v6.2.0: voice activity detection",
         engine="whisper",
         licence="MIT",
@@ -198,6 +227,7 @@ MODELS: tuple[Model, ...] = (
     ),
     Model(
         name="vocab-whisper",
+        kind="vocabulary",
         about="the multilingual vocabulary and the mel filters of Whisper base without weights",
         engine="whisper",
         licence="MIT",
@@ -209,6 +239,7 @@ MODELS: tuple[Model, ...] = (
     ),
     Model(
         name="vocab-whisper-en",
+        kind="vocabulary",
         about="the English vocabulary and the mel filters of Whisper without weights",
         engine="whisper",
         licence="MIT",
@@ -220,6 +251,7 @@ MODELS: tuple[Model, ...] = (
     ),
     Model(
         name="whisper-base",
+        kind="speech",
         about="Whisper base, 16-bit floats: speech recognition and translation to English, 99 languages",
         engine="whisper",
         licence="MIT",
@@ -249,6 +281,7 @@ MODELS: tuple[Model, ...] = (
     ),
     Model(
         name="whisper-tiny.en",
+        kind="speech",
         about="Whisper tiny.en, 16-bit floats: the smallest speech recognition, English only",
         engine="whisper",
         licence="MIT",
@@ -271,6 +304,7 @@ MODELS: tuple[Model, ...] = (
     ),
     Model(
         name="vision-dinov2s",
+        kind="projector",
         about="a projector (mmproj) for smollm2-135m-instruct: a vision transformer that recognizes coloured shapes",
         engine="llava",
         licence="Apache-2.0 (DINOv2; the package says MIT); the fitted projector MIT",
@@ -290,6 +324,7 @@ MODELS: tuple[Model, ...] = (
     ),
     Model(
         name="tiny-shapes",
+        kind="images",
         about="a FLUX of 6 million parameters that generates images of coloured shapes, trained for this package",
         engine="sd",
         licence="MIT",
@@ -300,6 +335,7 @@ MODELS: tuple[Model, ...] = (
     ),
     Model(
         name="tiny-flux-random",
+        kind="test",
         about="FLUX with random weights, CLIP-L and TAEF1 in one file, generated: for tests",
         engine="sd",
         licence="MIT",
@@ -310,6 +346,7 @@ MODELS: tuple[Model, ...] = (
     ),
     Model(
         name="realesrgan-x4plus",
+        kind="upscaling",
         about="RealESRGAN x4plus, 16-bit floats: upscales photographs by 4",
         engine="sd",
         licence="BSD-3-Clause",
@@ -321,6 +358,7 @@ MODELS: tuple[Model, ...] = (
     ),
     Model(
         name="realesrgan-x4plus-anime",
+        kind="upscaling",
         about="RealESRGAN x4plus anime 6B, 16-bit floats: upscales drawings by 4, small and fast",
         engine="sd",
         licence="BSD-3-Clause",

@@ -93,9 +93,8 @@ class Spec:
         files = sum(map(_file_size, _files(value for key, value in self.settings.items() if key not in estimated)))
         if self.name is None:
             return files
-        path = models.resolve(self.name)
         if self.kind not in ("llm", "llava"):
-            return files + _file_size(path)
+            return files + _file_size(models.resolve(self.name))
         from cyllama.llama import estimate_memory
 
         if self.kind == "llava":
@@ -103,7 +102,7 @@ class Spec:
             chosen = {"n_ctx": LLAVA_CONTEXT, "n_parallel": 1, **chosen}
         else:
             chosen = {k: v for k, v in self.settings.items() if k not in NOT_ESTIMATED}
-        return files + estimate_memory(path, **chosen).total
+        return files + estimate_memory(self.name, **chosen).total
 
 
 def _identity(name: Name) -> str:

@@ -85,7 +85,7 @@ def model_files(model: Any, given: Mapping[str, Any]) -> ModelFiles:
             values[name] = _resolved(values[name], said[name])
     main = values.get("diffusion_model_path", values.get("model_path"))
     if main is None:
-        raise ValueError("there is neither model nor diffusion_model")
+        raise ValueError("there is neither model nor diffusion_model, expected one, such as the model 'tiny-shapes'")
     header = read_tensors(main)
     if header is not None and "model_path" in values and "diffusion_model_path" not in values:
         if is_diffusion_model_only(header):

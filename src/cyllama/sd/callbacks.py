@@ -20,9 +20,16 @@ ALIASES = {"progress_callback": "on_step", "step_callback": "on_step", "preview_
 
 
 class _Pipe:
-    """The pipeline argument of diffusers' callbacks: ``_interrupt = True`` stops the call."""
+    """The pipeline argument of diffusers' callbacks: ``_interrupt = True`` stops the call.
 
-    _interrupt = False
+    Other attributes cannot be set, because the engine would not notice.
+    """
+
+    __slots__ = ("_interrupt", "num_timesteps")
+
+    def __init__(self) -> None:
+        self._interrupt = False
+        self.num_timesteps = 0
 
 
 class Hooks:
@@ -38,7 +45,8 @@ class Hooks:
     progress : bool, optional
         Show a progress line on stderr; by default if stderr is a terminal and there is no callback.
     callback_on_step_end : callable, optional
-        diffusers' form of `on_step`: called with (pipe, step, step, {}); ``pipe._interrupt = True`` cancels.
+        diffusers' form of `on_step`: called with (pipe, step, step, {}); ``pipe._interrupt = True`` cancels. The pipe
+        has ``num_timesteps``; tensors are neither passed nor taken back.
 
     Raises
     ------
@@ -96,7 +104,11 @@ class Hooks:
         if self._on_step is not None and self._on_step(step, total, seconds) is False:
             return False
         if self._on_step_end is not None and step > 0:
-            self._on_step_end(self._pipe, step - 1, step - 1, {})
+            self._pipe.num_timesteps = total
+            found = self._on_step_end(self._pipe, step - 1, step - 1, {})
+            if isinstance(found, Mapping) and found:
+                names = ", ".join(map(repr, found))
+                raise TypeError(f"callback_on_step_end returned {names}, which the engine does not take back")
         return not self._pipe._interrupt
 
     def close(self) -> None:

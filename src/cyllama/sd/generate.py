@@ -308,7 +308,9 @@ def upscale(
             large = model.upscale(pixels, progress=hooks.step, cancel=cancel)
         else:
             path = models.resolve(model)
-            with Upscaler(path, tile_size=tile_size, n_threads=n_threads, cancel=cancel) as upscaler:
+            with models.load_errors(path, "sd"):
+                loaded = Upscaler(path, tile_size=tile_size, n_threads=n_threads, cancel=cancel)
+            with loaded as upscaler:
                 large = upscaler.upscale(pixels, progress=hooks.step, cancel=cancel)
             return_memory()
     finally:

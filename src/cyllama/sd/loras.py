@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cyllama._paths import expanded
 from cyllama.sd.params import Lora
 
 __all__ = ["lora_files", "lora_list", "lora_names", "prompt_with_loras", "reject_lora_tags", "split_prompt"]
@@ -121,9 +122,10 @@ def _lora(entry: Any, i: int) -> Lora:
         path, weight = entry
     if path is None:
         raise TypeError(f"loras[{i}] is {entry!r}, expected a path or (path, weight)")
-    if not os.path.isfile(path):
+    file = expanded(os.fsdecode(path))
+    if not file.is_file():
         raise FileNotFoundError(f"loras[{i}] is {os.fspath(path)!r}: no such file")
-    return Lora(path=path, multiplier=weight)
+    return Lora(path=file, multiplier=weight)
 
 
 def prompt_with_loras(prompt: str, loras: Sequence[Lora]) -> str:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
+from cyllama import models
 from cyllama._cancel import POLL_SECONDS, Cancel, raise_if_cancelled
+from cyllama._native import devices
 from cyllama._native.memory import return_memory
+from cyllama._paths import expanded
 from cyllama.errors import InUseError, UnsupportedError
 from cyllama.media.image import ImageSource, to_pil
 from cyllama.sd._context import SDContext
+from cyllama.sd._diffusers import Adapters, Call, calls_of, joined, load_options, pretrained_name, single_file_name
 from cyllama.sd._model_files import ModelFiles, model_files
 from cyllama.sd._option_types import (
     EditOptionsDict,
@@ -34,6 +39,7 @@ from cyllama.sd._request import (
 )
 from cyllama.sd._validation import reject_unused_components, warn_unused_negative_prompt
 from cyllama.sd.families import Family
+from cyllama.sd.loras import lora_list
 from cyllama.sd.metadata import infotext, used_parameters
 from cyllama.sd.options import VideoOptions
 from cyllama.sd.results import GeneratedImage, ImageResult, VideoResult
@@ -116,8 +122,11 @@ class StableDiffusion:
         self._lora_dir = lora_folder(files, lora_dir)
         self._turn_lock = threading.Lock()
         self._owner = 0
-        self._context = SDContext(files.params, progress=on_progress, cancel=cancel)
+        main = files.params.model_path or files.params.diffusion_model_path
+        with models.load_errors(None if main is None else os.fsdecode(main), "sd"):
+            self._context = SDContext(files.params, progress=on_progress, cancel=cancel)
         self._family = files.family(self._context.version_name)
+        self._adapters = Adapters()
 
     @property
     def family(self) -> Family:
@@ -173,6 +182,137 @@ class StableDiffusion:
         """Generate a video from its first frame and a text; see `cyllama.sd.img2vid`."""
         return self._video(img2vid_request(prompt, image, options))
 
+    # ------------------------------------------------------------------------------- as diffusers has it
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike[str], **options: Any) -> Self:
+        """Load a model as diffusers does.
+
+        Parameters
+        ----------
+        name : str or path
+            A folder in the diffusers layout, ``organisation/repository``, or what `StableDiffusion` takes.
+        **options
+            ``torch_dtype`` (float16, bfloat16, float32), ``revision``, ``local_files_only``, and the options of
+            `StableDiffusion`.
+
+        Raises
+        ------
+        UnsupportedError
+            An argument of diffusers has no counterpart.
+        Exception
+            As of `StableDiffusion`.
+        """
+        chosen = load_options(options)
+        return cls(pretrained_name(name, chosen), **chosen)
+
+    @classmethod
+    def from_single_file(cls, source: str | os.PathLike[str], **options: Any) -> Self:
+        """Load a model from one file: a path, a name, or a URL of a file of the Hugging Face hub.
+
+        Options and errors as of `from_pretrained`.
+        """
+        return cls.from_pretrained(single_file_name(source), **options)
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        image: ImageSource | Sequence[ImageSource] | None = None,
+        mask_image: ImageSource | Sequence[ImageSource] | None = None,
+        **options: Any,
+    ) -> ImageResult | VideoResult:
+        """Generate images as a pipeline of diffusers: `txt2img`, `img2img` with an image, `inpaint` with a mask.
+
+        Parameters
+        ----------
+        prompt : str or list of str
+            The images of a list come in the order of its prompts.
+        image, mask_image : image, or list of one for each prompt, optional
+            An edit model takes its images with `edit` instead.
+        **options
+            As of `txt2img`; ``negative_prompt`` may be a list, and ``generator`` a seed, a generator of torch or
+            NumPy, or a list of one for each image.
+
+        Returns
+        -------
+        ImageResult or VideoResult
+            Its ``images`` is a list; a video has ``frames``.
+        """
+        calls = calls_of(prompt, image, mask_image, options)
+        if self._context.supports_video_generation and not self._context.supports_image_generation:
+            if len(calls) != 1:
+                raise ValueError(f"prompt has {len(calls)} items, expected one for a video")
+            (call,) = calls
+            if call.mask_image is not None:
+                raise UnsupportedError("mask_image was given, which video models do not use")
+            return self._video(img2vid_request(call.prompt, call.image, call.options)
+                               if call.image is not None else txt2vid_request(call.prompt, call.options))  # fmt: skip
+        return joined([self._images(self._image_request(call)) for call in calls])
+
+    def _image_request(self, call: Call) -> Request:
+        if call.mask_image is not None:
+            return inpaint_request(call.prompt, call.image, call.mask_image, call.options)
+        if call.image is not None:
+            return img2img_request(call.prompt, call.image, call.options)
+        return txt2img_request(call.prompt, call.options)
+
+    def load_lora_weights(
+        self, source: str | os.PathLike[str], *, weight_name: str | None = None, adapter_name: str | None = None
+    ) -> None:
+        """Add a LoRA to all following calls.
+
+        Parameters
+        ----------
+        source : str or path
+            A file, a folder, or ``organisation/repository``.
+        weight_name : str, optional
+            The file in the folder or in the repository.
+        adapter_name : str, optional
+            Its name for `set_adapters`.
+
+        Raises
+        ------
+        FileNotFoundError, DownloadError
+        ValueError
+            The name is in use.
+        """
+        self._adapters.load(source, weight_name, adapter_name)
+
+    def set_adapters(
+        self, adapter_names: str | Sequence[str], adapter_weights: float | Sequence[float] | None = None
+    ) -> None:
+        """Use only these of the loaded LoRAs, with these weights.
+
+        Raises
+        ------
+        ValueError
+            A name is not loaded, or the numbers of names and weights differ.
+        """
+        self._adapters.select(adapter_names, adapter_weights)
+
+    def get_active_adapters(self) -> list[str]:
+        """Return the names of the LoRAs of the next call."""
+        return self._adapters.names
+
+    def unload_lora_weights(self) -> None:
+        """Remove the LoRAs of `load_lora_weights`."""
+        self._adapters.clear()
+
+    def to(self, device: str) -> Self:
+        """Check that the model computes on a device, and return it; the device is chosen when the model loads.
+
+        Raises
+        ------
+        UnsupportedError
+            It computes on another device.
+        """
+        kind = str(device).partition(":")[0]
+        has_gpu = any(entry["type"] in ("gpu", "igpu") for entry in devices())
+        if (kind == "cpu") == has_gpu:
+            where = "a GPU" if has_gpu else "the CPU, as this build has no usable GPU"
+            raise UnsupportedError(f"device is {device!r}, and models compute on {where}; see cyllama.devices()")
+        return self
+
     def close(self) -> None:
         """Free the model.
 
@@ -208,9 +348,18 @@ class StableDiffusion:
             self._owner = 0
             self._turn_lock.release()
 
+    def _with_adapters(self, request: Request) -> Request:
+        """Return the request with the LoRAs that stay loaded."""
+        active = self._adapters.active
+        if not active:
+            return request
+        loras: Any = [*lora_list(request.options.loras or ()), *active]
+        return dataclasses.replace(request, options=dataclasses.replace(request.options, loras=loras), _built=None)
+
     def _images(self, request: Request) -> ImageResult:
         if not self._context.supports_image_generation:
             raise UnsupportedError(f"the model ({self._family.name}) generates videos, not images")
+        request = self._with_adapters(request)
         inputs, hooks, size = request.inputs, request.hooks, None
         params = request.params(self._family, self._files.params, self._lora_dir)
         arguments = hooks.arguments(request.options.preview, request.options.preview_interval)
@@ -235,6 +384,7 @@ class StableDiffusion:
     def _video(self, request: Request) -> VideoResult:
         if not self._context.supports_video_generation:
             raise UnsupportedError(f"the model ({self._family.name}) does not generate videos")
+        request = self._with_adapters(request)
         options, hooks = request.options, request.hooks
         assert isinstance(options, VideoOptions)
         params = request.params(self._family, self._files.params, self._lora_dir)
@@ -262,6 +412,7 @@ def lora_folder(files: ModelFiles, lora_dir: str | os.PathLike[str] | None) -> s
     if lora_dir is None:
         main = files.params.model_path or files.params.diffusion_model_path
         return os.path.dirname(os.path.abspath(os.fsdecode(main or "")))
-    if not os.path.isdir(lora_dir):
+    folder = expanded(lora_dir)
+    if not folder.is_dir():
         raise FileNotFoundError(f"lora_dir is {os.fspath(lora_dir)!r}: no such folder")
-    return lora_dir
+    return folder

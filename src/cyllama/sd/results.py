@@ -13,6 +13,7 @@ from PIL import Image
 
 from cyllama import _html
 from cyllama._native.files import write_file
+from cyllama._paths import expanded
 from cyllama.media.image import Pixels
 from cyllama.sd.metadata import KEY, Parameters, png_info, user_comment
 from cyllama.sd.video import save_video
@@ -125,7 +126,7 @@ class ImageResult(list[ImageT]):
         list of pathlib.Path
             The files.
         """
-        target = Path(path)
+        target = expanded(path)
         names = [target] if len(self) == 1 else [target.with_stem(f"{target.stem}-{i + 1}") for i in range(len(self))]
         for name, image, text in zip(names, self, self.infotexts, strict=True):
             if isinstance(image, Image.Image):

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from cyllama._native.files import final_path, write_file
+from cyllama._paths import expanded
 from cyllama.errors import MediaError, UnsupportedError
 from cyllama.media.image import Pixels, to_pixels_list
 
@@ -56,7 +57,7 @@ def save_video(frames: Any, path: str | os.PathLike[str], *, fps: int = 16) -> P
     if len(sizes) != 1:
         found = ", ".join(f"{width}x{height}" for width, height in sorted(sizes)) or "none"
         raise ValueError(f"frames have the sizes {found}, expected one size")
-    target = Path(path)
+    target = expanded(path)
     suffix = check_video_path(target)
     if not suffix:
         return _write_folder(images, target)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cyllama._native.files import atomic_path
+from cyllama._paths import expanded
 from cyllama.whisper import writers
 from cyllama.whisper._segments import Record, Segment, Token, Word, compression_ratio, finite, shorten
 from cyllama.whisper.options import TranscribeOptions, VadOptions
@@ -193,7 +194,7 @@ class Transcription(Record):
         OSError
             The file cannot be written; a file that existed before is unchanged.
         """
-        path = Path(path)
+        path = expanded(path)
         text = self.to_text(writers.format_of_path(path, format))
         with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as out:
             out.write(text)

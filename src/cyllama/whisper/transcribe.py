@@ -51,7 +51,7 @@ from cyllama.whisper._parakeet_decoder import (
 from cyllama.whisper._segment_iterator import SegmentIterator
 from cyllama.whisper._state import WhisperState
 from cyllama.whisper._vad_filter import SpeechDetector
-from cyllama.whisper.model_names import resolve_model
+from cyllama.whisper.model_names import model_file
 from cyllama.whisper.options import TranscribeOptions, options_from, reject_unsupported
 from cyllama.whisper.params import WhisperFullParams
 from cyllama.whisper.results import DetectedLanguage, Segment, Transcription, TranscriptionInfo
@@ -413,11 +413,9 @@ def _load_context(
         file.seek(position)
         kind, chosen = _choose_context(head, dtw, params)
         return kind.from_fileobj(file, chosen, cancel=cancel)
-    path = resolve_model(cast("str | os.PathLike[str]", model))
-    with open(path, "rb") as file:
-        head = file.read(HEAD_BYTES)
-    kind, chosen = _choose_context(head, dtw, params)
-    return kind(os.fspath(path), chosen, cancel=cancel)
+    with model_file(cast("str | os.PathLike[str]", model), HEAD_BYTES) as (path, head):
+        kind, chosen = _choose_context(head, dtw, params)
+        return kind(path, chosen, cancel=cancel)
 
 
 def _choose_context(head: object, dtw: bool | str | None, params: Mapping[str, Any]) -> tuple[Any, Any]:
