@@ -98,6 +98,10 @@ class Graphs:
         assert self.call("ggml_backend_tensor_alloc", buffer, tensor, base, result=ctypes.c_int) == 0
         return int(buffer)
 
+    def free(self, buffer: int) -> None:
+        """Free a buffer."""
+        self.call("ggml_backend_buffer_free", buffer, result=None)
+
     def write(self, tensor: int, data: np.ndarray[Any, Any]) -> None:
         """Copy the bytes of an array into a tensor."""
         data = np.ascontiguousarray(data)
@@ -115,6 +119,10 @@ class Graphs:
             result=None,
         )  # fmt: skip
         return data
+
+    def supports(self, tensor: int) -> bool:
+        """Return whether the backend can compute a tensor."""
+        return bool(self.call("ggml_backend_dev_supports_op", self.device, tensor, result=ctypes.c_bool))
 
     def graph(self, context: int, tensor: int) -> int:
         """Create the graph that computes a tensor."""

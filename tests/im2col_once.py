@@ -78,7 +78,7 @@ def compute(graphs: Graphs, case: Case, threads: int) -> np.ndarray[Any, Any]:
         count = graphs.call("ggml_nelements", result, result=ctypes.c_int64)
         found = graphs.read(result, (count,), KINDS[case.result])
         for buffer in buffers:
-            graphs.call("ggml_backend_buffer_free", buffer, result=None)
+            graphs.free(buffer)
     return found
 
 
