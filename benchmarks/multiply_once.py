@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +36,17 @@ def speed(graphs: Graphs, kind: str, shape: tuple[int, int], n_rows: int, thread
     raise ValueError(f"the CPU backend cannot multiply {kind} weights")
 
 
+@functools.cache
+def quantized(graphs: Graphs, kind: str, columns: int) -> np.ndarray[Any, Any]:
+    """Return 64 rows of random weights."""
+    values = np.random.default_rng(0).standard_normal((64, columns)).astype(np.float32)
+    size = graphs.call("ggml_row_size", TYPES[kind], ctypes.c_int64(columns), result=ctypes.c_size_t)
+    found = np.zeros(64 * size, np.uint8)
+    counts = [ctypes.c_int64(n) for n in (0, 64, columns)]
+    graphs.call("ggml_quantize_chunk", TYPES[kind], values.ctypes.data, found.ctypes.data, *counts, None)
+    return found
+
+
 def measure(
     graphs: Graphs, buffer_type: int | None, kind: str, shape: tuple[int, int], n_rows: int, threads: int
 ) -> float | None:
@@ -47,11 +60,8 @@ def measure(
         buffers = [graphs.allocate(weights, buffer_type), graphs.allocate(source), graphs.allocate(product)]
         seconds = None
         if graphs.supports(product):
-            values = random.standard_normal((rows, columns)).astype(np.float32)
-            data = np.zeros(graphs.call("ggml_nbytes", weights, result=ctypes.c_size_t), np.uint8)
-            counts = [ctypes.c_int64(n) for n in (0, rows, columns)]
-            graphs.call("ggml_quantize_chunk", TYPES[kind], values.ctypes.data, data.ctypes.data, *counts, None)
-            graphs.write(weights, data)
+            size = graphs.call("ggml_nbytes", weights, result=ctypes.c_size_t)
+            graphs.write(weights, np.resize(quantized(graphs, kind, columns), size))
             graphs.write(source, random.standard_normal((n_rows, columns)).astype(np.float32))
             seconds = repeat(graphs, graphs.graph(context, product), threads)
         for buffer in buffers:

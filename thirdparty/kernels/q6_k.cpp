@@ -12,15 +12,15 @@ namespace cyllama {
 namespace {
 
 // 16 rows of 256 columns; the size is that of 16 blocks of ggml's format.
-struct Half { // 128 columns, four parts of 32
-    uint8_t high[8][4 * ROWS];   // [four columns]: two bits of each part
-    uint8_t low[2][8][4 * ROWS]; // [part % 2][four columns]: the low bits are of part 0 or 1, the high ones of 2 or 3
+struct Four { // four columns of each of four parts of 32 columns
+    uint8_t high[4 * ROWS];   // two bits of each part
+    uint8_t low[2][4 * ROWS]; // [part % 2]: the low bits are of part 0 or 1, the high ones of part 2 or 3
 };
 
 struct Group {
     uint16_t d[ROWS];
     int8_t   scales[16][ROWS];
-    Half     halves[2];
+    Four     fours[2][8]; // of 128 columns each
 };
 static_assert(sizeof(Group) == ROWS * sizeof(block_q6_K), "a panel has the size of its rows");
 
@@ -37,9 +37,10 @@ void repack(const uint8_t * rows, int64_t n_blocks, uint8_t * panel) {
             }
             for (int h = 0; h < 2; h++) {
                 for (int t = 0; t < 8; t++) {
-                    memcpy(group.halves[h].high[t] + 4 * r, block.qh + 32 * h + 4 * t, 4);
-                    memcpy(group.halves[h].low[0][t] + 4 * r, block.ql + 64 * h + 4 * t, 4);
-                    memcpy(group.halves[h].low[1][t] + 4 * r, block.ql + 64 * h + 32 + 4 * t, 4);
+                    Four & four = group.fours[h][t];
+                    memcpy(four.high + 4 * r, block.qh + 32 * h + 4 * t, 4);
+                    memcpy(four.low[0] + 4 * r, block.ql + 64 * h + 4 * t, 4);
+                    memcpy(four.low[1] + 4 * r, block.ql + 64 * h + 32 + 4 * t, 4);
                 }
             }
         }
@@ -58,9 +59,8 @@ void reference(const uint8_t * panel, int64_t n_blocks, const Activations * cons
                 int32_t sum = 0;
                 for (int k = 0; k < BLOCK; k++) {
                     const int j = k / 32, t = k % 32 / 4, at = 4 * r + k % 4;
-                    const Half & half = group.halves[j / 4];
-                    const int q = (half.low[j % 2][t][at] >> (j % 4 / 2 * 4) & 15) |
-                                  (half.high[t][at] >> (j % 4 * 2) & 3) << 4;
+                    const Four & four = group.fours[j / 4][t];
+                    const int q = (four.low[j % 2][at] >> (j % 4 / 2 * 4) & 15) | (four.high[at] >> (j % 4 * 2) & 3) << 4;
                     sum += group.scales[k / 16][r] * (q - 32) * with.values[k];
                 }
                 total = fmaf(with.scale, half_to_float(group.d[r]) * (float) sum, total);
@@ -68,6 +68,13 @@ void reference(const uint8_t * panel, int64_t n_blocks, const Activations * cons
             outputs[c][r] = total;
         }
     }
+}
+
+// The next group is read while this one is computed.
+inline void prefetch_next(const Four * values) {
+    prefetch((const uint8_t *) values->high + sizeof(Group));
+    prefetch((const uint8_t *) values->low[0] + sizeof(Group));
+    prefetch((const uint8_t *) values->low[1] + sizeof(Group));
 }
 
 #ifdef CYLLAMA_VNNI
@@ -100,7 +107,6 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const Activations * const
             sums[c] = _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(sums[c], 5));
         }
         for (int j = 0; j < 8; j += 4) {
-            const Half & half = group.halves[j / 4];
             for (int s = 0; s < 2; s++) {
                 __m512i parts[N][4];
                 for (int c = 0; c < N; c++) {
@@ -108,8 +114,9 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const Activations * const
                 }
 #pragma GCC unroll 4
                 for (int t = 4 * s; t < 4 * s + 4; t++) {
-                    const __m512i high = load_64(half.high[t]);
-                    const __m512i low[2] = { load_64(half.low[0][t]), load_64(half.low[1][t]) };
+                    const Four & values = group.fours[j / 4][t];
+                    const __m512i high = load_64(values.high);
+                    const __m512i low[2] = { load_64(values.low[0]), load_64(values.low[1]) };
                     const __m512i w[4] = {
                         _mm512_or_si512(_mm512_and_si512(low[0], four),
                                         _mm512_and_si512(_mm512_slli_epi16(high, 4), two)),
@@ -120,9 +127,7 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const Activations * const
                         _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(low[1], 4), four),
                                         _mm512_and_si512(_mm512_srli_epi16(high, 2), two)),
                     };
-                    prefetch((const uint8_t *) half.high[t] + sizeof(Group));
-                    prefetch((const uint8_t *) half.low[0][t] + sizeof(Group));
-                    prefetch((const uint8_t *) half.low[1][t] + sizeof(Group));
+                    prefetch_next(&values);
                     for (int c = 0; c < N; c++) {
                         for (int part = 0; part < 4; part++) {
                             const int8_t * y = with[c]->values + 32 * (j + part) + 4 * t;
@@ -161,52 +166,57 @@ template <int half> inline __m256i pairs_signed(__m128i bytes) {
     return _mm256_srai_epi16(_mm256_shuffle_epi8(both, order), 8);
 }
 
-// Six bits of 32 columns with number `part` of four (`j` % 4).
-template <int part> inline __m256i value_bits(const uint8_t * low, const uint8_t * high) {
+// Six bits of four columns of a part, for 8 rows from `row` on.
+inline __m256i value_bits(const Four & values, int part, int row) {
     const __m256i four = _mm256_set1_epi8(15), two = _mm256_set1_epi8(0x30);
-    const __m256i a = load(low), b = load(high);
-    const __m256i upper = part == 0   ? _mm256_slli_epi16(b, 4)
-                          : part == 1 ? _mm256_slli_epi16(b, 2)
-                          : part == 2 ? b
-                                      : _mm256_srli_epi16(b, 2);
-    return _mm256_or_si256(_mm256_and_si256(part >= 2 ? _mm256_srli_epi16(a, 4) : a, four),
+    const __m256i low = load(values.low[part % 2] + 4 * row), high = load(values.high + 4 * row);
+    const __m256i upper = part == 0   ? _mm256_slli_epi16(high, 4)
+                          : part == 1 ? _mm256_slli_epi16(high, 2)
+                          : part == 2 ? high
+                                      : _mm256_srli_epi16(high, 2);
+    return _mm256_or_si256(_mm256_and_si256(part >= 2 ? _mm256_srli_epi16(low, 4) : low, four),
                            _mm256_and_si256(upper, two));
 }
 
-// The two halves of 32 columns have a scale each. Two sums of pairs stay below 2^15: 2 * 2 * 63 * 127 = 32004.
-template <int N, int part>
-inline void add_32(const Group & group, int j, const Activations * const * with, __m256i (&sums)[N][2]) {
-    const Half & half = group.halves[j / 4];
+// Adds the products of eight columns of a part. Two sums of pairs stay below 2^15: 2 * 2 * 63 * 127 = 32004.
+template <int N>
+inline void add_8(const Four * values, int part, const __m256i (&scale)[2], const Activations * const * with, int at,
+                  __m256i (&sums)[N][2]) {
+    __m256i products[N][2];
 #pragma GCC unroll 2
-    for (int s = 0; s < 2; s++) {
-        const __m128i scales = _mm_loadu_si128((const __m128i *) group.scales[2 * j + s]);
-        const __m256i scale[2] = { pairs_signed<0>(scales), pairs_signed<1>(scales) };
-#pragma GCC unroll 2
-        for (int t = 4 * s; t < 4 * s + 4; t += 2) {
-            if (part < 3) { // 48 lines of the next group
-                prefetch((const uint8_t *) (&group + 1) + sizeof(Half) * (j / 4) + 512 * part + 64 * t);
-                prefetch((const uint8_t *) (&group + 1) + sizeof(Half) * (j / 4) + 512 * part + 64 * t + 64);
+    for (int u = 0; u < 2; u++) {
+        const __m256i w[2] = { value_bits(values[u], part, 0), value_bits(values[u], part, 8) };
+        for (int c = 0; c < N; c++) {
+            const __m256i y = broadcast(with[c]->values + at + 4 * u);
+            for (int h = 0; h < 2; h++) {
+                const __m256i product = _mm256_maddubs_epi16(w[h], y);
+                products[c][h] = in_order(u == 0 ? product : _mm256_add_epi16(products[c][h], product));
             }
-            __m256i products[N][2];
-#pragma GCC unroll 2
-            for (int u = 0; u < 2; u++) {
-                __m256i w[2];
-                for (int h = 0; h < 2; h++) {
-                    w[h] = value_bits<part>(half.low[part % 2][t + u] + 32 * h, half.high[t + u] + 32 * h);
-                }
-                for (int c = 0; c < N; c++) {
-                    const __m256i y = broadcast(with[c]->values + 32 * j + 4 * (t + u));
-                    for (int h = 0; h < 2; h++) {
-                        const __m256i product = _mm256_maddubs_epi16(w[h], y);
-                        products[c][h] = in_order(u == 0 ? product : _mm256_add_epi16(products[c][h], product));
-                    }
-                }
-            }
-            for (int c = 0; c < N; c++) {
-                for (int h = 0; h < 2; h++) {
-                    sums[c][h] = in_order(_mm256_add_epi32(sums[c][h], _mm256_madd_epi16(products[c][h], scale[h])));
-                }
-            }
+        }
+    }
+    for (int c = 0; c < N; c++) {
+        for (int h = 0; h < 2; h++) {
+            sums[c][h] = in_order(_mm256_add_epi32(sums[c][h], _mm256_madd_epi16(products[c][h], scale[h])));
+        }
+    }
+}
+
+// Adds the products of 16 columns of each part of 128: these have a scale each.
+template <int N>
+inline void add_64(const Group & group, int half, int s, const Activations * const * with, __m256i (&sums)[N][2]) {
+    __m256i scale[4][2];
+    for (int part = 0; part < 4; part++) {
+        const __m128i scales = _mm_loadu_si128((const __m128i *) group.scales[8 * half + 2 * part + s]);
+        scale[part][0] = pairs_signed<0>(scales);
+        scale[part][1] = pairs_signed<1>(scales);
+    }
+    for (int t = 4 * s; t < 4 * s + 4; t += 2) {
+        const Four * values = &group.fours[half][t];
+        prefetch_next(values);
+        prefetch_next(values + 1);
+#pragma GCC unroll 4
+        for (int part = 0; part < 4; part++) {
+            add_8<N>(values, part, scale[part], with, 128 * half + 32 * part + 4 * t, sums);
         }
     }
 }
@@ -248,11 +258,9 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const Activations * const
                 sums[c][h] = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(sums[c][h], 5));
             }
         }
-        for (int j = 0; j < 8; j += 4) {
-            add_32<N, 0>(group, j, with, sums);
-            add_32<N, 1>(group, j + 1, with, sums);
-            add_32<N, 2>(group, j + 2, with, sums);
-            add_32<N, 3>(group, j + 3, with, sums);
+        for (int half = 0; half < 2; half++) {
+            add_64<N>(group, half, 0, with, sums);
+            add_64<N>(group, half, 1, with, sums);
         }
         for (int h = 0; h < 2; h++) {
             const __m256 d = halves_to_floats(group.d + 8 * h);
