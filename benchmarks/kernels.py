@@ -12,7 +12,7 @@ from benchmarks.variants import BASE, names, runs_here, setting
 
 TITLE = "Matrix products, against ggml's"
 OURS, UPSTREAM = "cyllama", "upstream"
-TYPES = ("q4_K", "q6_K", "q5_K", "q8_0", "q4_0")
+TYPES = ("q4_K", "q6_K", "q4_0", "q5_0", "q8_0", "q5_K")
 
 
 def measure(rounds: Rounds) -> Figures:

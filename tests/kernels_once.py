@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from ggml_graphs import F32, Graphs
 
-TYPES = {"q4_0": 2, "q4_K": 12, "q6_K": 14}
-SERVED = ("q4_K", "q6_K")
+TYPES = {"q4_K": 12, "q6_K": 14, "q4_0": 2, "q5_0": 6, "q8_0": 8, "q4_1": 3}
+SERVED = ("q4_K", "q6_K", "q4_0", "q5_0", "q8_0")
 OURS = "CPU_CYLLAMA"
 Array = np.ndarray[Any, Any]
 
@@ -31,6 +31,7 @@ class Case(NamedTuple):
 CASES = {
     "one row": Case(16, 256, (1,)),
     "one row, many weights": Case(528, 1792, (1,)),
+    "columns of no K type": Case(48, 864, (6,)),
     **{f"{n} rows": Case(80, 768, (n,)) for n in (2, 3, 4, 5, 6, 7, 8, 33)},
     "more rows than are kept": Case(32, 8448, (23,)),
     "three dimensions": Case(48, 512, (2, 3, 5)),
@@ -41,8 +42,16 @@ CASES = {
     "small": Case(32, 512, (5,), scale=1e-30),
     "largest sums": Case(16, 512, (5,), "largest"),
 }
-# A block with the largest values: d, dmin, scales and values of Q4_K; values, scales and d of Q6_K.
-LARGEST = {"q4_K": b"\0\x3c\0\x3c" + b"\xff" * 140, "q6_K": b"\xff" * 192 + b"\x80" * 16 + b"\0\x3c"}
+# Rows of K types are multiples of 256.
+PAIRS = [(kind, label) for kind in SERVED for label in CASES if not (kind.endswith("K") and CASES[label].columns % 256)]
+# A block with the largest values: d, dmin, scales and values of Q4_K; values, scales and d of Q6_K; else d and values.
+LARGEST = {
+    "q4_K": b"\0\x3c\0\x3c" + b"\xff" * 140,
+    "q6_K": b"\xff" * 192 + b"\x80" * 16 + b"\0\x3c",
+    "q4_0": b"\0\x3c" + b"\xff" * 16,
+    "q5_0": b"\0\x3c" + b"\xff" * 20,
+    "q8_0": b"\0\x3c" + b"\x80" * 32,
+}
 
 
 @functools.cache
@@ -88,7 +97,8 @@ def product(graphs: Graphs, kind: str, case: Case, buffer_type: int | None, thre
         assert graphs.supports(result)
         count = graphs.call("ggml_nelements", whole, result=ctypes.c_int64)
         if case.layout == "largest":
-            data = np.frombuffer(LARGEST[kind] * (case.rows * case.columns // 256), np.uint8)
+            size = graphs.call("ggml_nbytes", weights, result=ctypes.c_size_t)
+            data = np.frombuffer(LARGEST[kind] * (size // len(LARGEST[kind])), np.uint8)
             values = np.ones(count)
         else:
             data = quantized(graphs, kind, case.rows, case.columns)
@@ -123,18 +133,19 @@ def main(folder: str, variant: str, threads: str, target: str) -> None:
     graphs = Graphs.load(Path(folder), variant)
     if graphs is None:
         return
-    kind = graphs.extra_buffer_types().get(OURS)
-    found: dict[str, Any] = {"has_kernels": kind is not None}
-    if kind is not None:
+    buffer_type = graphs.extra_buffer_types().get(OURS)
+    found: dict[str, Any] = {"has_kernels": buffer_type is not None}
+    if buffer_type is not None:
         for name in SERVED:
-            for label, case in CASES.items():
-                found[f"{name} {label}"] = product(graphs, name, case, kind, int(threads))
+            for label in [label for kind, label in PAIRS if kind == name]:
+                case = CASES[label]
+                found[f"{name} {label}"] = product(graphs, name, case, buffer_type, int(threads))
                 if os.environ["CYLLAMA_KERNELS"] == "reference":
                     found[f"{name} {label}, upstream"] = product(graphs, name, case, None, int(threads))
-        found["served"] = is_served(graphs, kind, "q4_K", 32)
-        found["odd rows"] = is_served(graphs, kind, "q4_K", 40)
-        found["another type"] = is_served(graphs, kind, "q4_0", 32)
-        found["experts"] = is_served(graphs, kind, "q4_K", 32, experts=4)
+        found["served"] = is_served(graphs, buffer_type, "q4_K", 32)
+        found["odd rows"] = is_served(graphs, buffer_type, "q4_K", 40)
+        found["another type"] = is_served(graphs, buffer_type, "q4_1", 32)
+        found["experts"] = is_served(graphs, buffer_type, "q4_K", 32, experts=4)
     np.savez(target, **found)
 
 

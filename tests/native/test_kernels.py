@@ -12,12 +12,14 @@ from typing import Any
 import ggml_graphs
 import numpy as np
 import pytest
-from kernels_once import CASES, SERVED
+from kernels_once import CASES, PAIRS, SERVED
 
 import cyllama
 
 FOLDER = Path(cyllama.__file__).parent / "lib"
 VARIANTS = sorted(path.stem.removeprefix("libggml-cpu-") for path in FOLDER.glob("libggml-cpu-*"))
+# ggml's scales of activations overflow and underflow with types that are no K types.
+COMPARABLE = [(kind, label) for kind, label in PAIRS if kind.endswith("K") or CASES[label].scale in (0, 1)]
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 
@@ -50,21 +52,20 @@ def computed(
     return products(reference[0], request.param, "cyllama", tmp_path_factory.mktemp("computed"))
 
 
-@pytest.mark.parametrize("kind", SERVED)
-@pytest.mark.parametrize("label", CASES)
+@pytest.mark.parametrize(("kind", "label"), PAIRS)
 def test_product_has_the_bits_of_the_reference(
     kind: str, label: str, reference: tuple[str, Arrays], computed: Arrays
 ) -> None:
     assert computed[f"{kind} {label}"].tobytes() == reference[1][f"{kind} {label}"].tobytes()
 
 
-@pytest.mark.parametrize("kind", SERVED)
-@pytest.mark.parametrize("label", CASES)
+@pytest.mark.parametrize(("kind", "label"), COMPARABLE)
 def test_product_is_that_of_upstream(kind: str, label: str, reference: tuple[str, Arrays]) -> None:
-    """Both quantize activations alike, so that only the order of additions differs."""
+    """With K types, only the order of additions differs; with others, ggml rounds the activations' scales to F16."""
     found, wanted = reference[1][f"{kind} {label}"], reference[1][f"{kind} {label}, upstream"]
     assert np.isfinite(wanted).all() and (wanted.any() or not CASES[label].scale)
-    assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()
+    bound = 1e-5 if kind.endswith("K") else 1e-3
+    assert np.abs(found - wanted).max() <= bound * np.abs(wanted).max()
 
 
 def test_leaves_other_weights_to_upstream(reference: tuple[str, Arrays]) -> None:

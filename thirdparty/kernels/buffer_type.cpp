@@ -13,11 +13,12 @@
 #include <algorithm>
 #include <cstdlib>
 #include <string>
+#include <vector>
 
 namespace cyllama {
 namespace {
 
-const Kernel * const KERNELS[] = { &q4_k_kernel, &q6_k_kernel };
+const Kernel * const KERNELS[] = { &q4_k_kernel, &q6_k_kernel, &q4_0_kernel, &q5_0_kernel, &q8_0_kernel };
 
 enum class Choice { ours, reference, upstream };
 
@@ -50,7 +51,7 @@ class Traits : public ggml::cpu::tensor_traits {
     explicit Traits(const Kernel & kernel) : kernel(kernel) {}
 
     void repack(const ggml_tensor * weights, const void * data) const {
-        const int64_t n_blocks = weights->ne[0] / BLOCK;
+        const int64_t n_blocks = weights->ne[0] / kernel.block;
         const size_t  size     = ROWS * weights->nb[1];
         for (int64_t i = 0; i < weights->ne[1] / ROWS; i++) {
             kernel.repack((const uint8_t *) data + i * size, n_blocks, (uint8_t *) weights->data + i * size);
@@ -61,7 +62,7 @@ class Traits : public ggml::cpu::tensor_traits {
         if (op->op != GGML_OP_MUL_MAT) {
             return false;
         }
-        size = ggml_nelements(op->src[1]) / BLOCK * sizeof(Activations);
+        size = ggml_nelements(op->src[1]) / kernel.block * kernel.activation_size;
         return true;
     }
 
@@ -84,43 +85,44 @@ class Traits : public ggml::cpu::tensor_traits {
     }
 
   private:
-    static void quantize_rows(const ggml_compute_params * params, const ggml_tensor * source) {
-        const int64_t n_blocks = source->ne[0] / BLOCK;
-        auto * to = (Activations *) params->wdata;
+    void quantize_rows(const ggml_compute_params * params, const ggml_tensor * source) const {
+        const int64_t n_blocks = source->ne[0] / kernel.block;
+        const size_t  size     = kernel.activation_size;
         for (int64_t i = params->ith; i < ggml_nrows(source); i += params->nth) {
             const int64_t i1 = i % source->ne[1], i2 = i / source->ne[1] % source->ne[2];
             const int64_t i3 = i / source->ne[1] / source->ne[2];
             const char * row = (const char *) source->data + i1 * source->nb[1] + i2 * source->nb[2] + i3 * source->nb[3];
+            char * to = (char *) params->wdata + i * n_blocks * size;
             if (source->nb[0] == sizeof(float)) {
-                quantize((const float *) row, n_blocks, to + i * n_blocks);
+                kernel.quantize((const float *) row, n_blocks, to);
                 continue;
             }
             for (int64_t j = 0; j < n_blocks; j++) {
                 float values[BLOCK];
-                for (int64_t k = 0; k < BLOCK; k++) {
-                    values[k] = *(const float *) (row + (j * BLOCK + k) * source->nb[0]);
+                for (int64_t k = 0; k < kernel.block; k++) {
+                    values[k] = *(const float *) (row + (j * kernel.block + k) * source->nb[0]);
                 }
-                quantize(values, 1, to + i * n_blocks + j);
+                kernel.quantize(values, 1, to + j * size);
             }
         }
     }
 
     void multiply(const ggml_compute_params * params, const ggml_tensor * op, int64_t begin, int64_t end) const {
         const ggml_tensor * weights = op->src[0];
-        const int64_t n_blocks = weights->ne[0] / BLOCK, n_rows = ggml_nrows(op->src[1]);
-        const auto * activations = (const Activations *) params->wdata;
+        const int64_t n_blocks = weights->ne[0] / kernel.block, n_rows = ggml_nrows(op->src[1]);
+        const int64_t row_size = n_blocks * kernel.activation_size;
         const Product product = choice() == Choice::reference ? kernel.reference : kernel.product;
         // Activations that stay in the second cache while the panels pass.
-        const int64_t n_kept = std::max<int64_t>(BATCH, 196608 / (n_blocks * (int64_t) sizeof(Activations)) / BATCH * BATCH);
+        const int64_t n_kept = std::max<int64_t>(BATCH, 196608 / row_size / BATCH * BATCH);
         for (int64_t first = 0; first < n_rows; first += n_kept) {
             for (int64_t i = begin; i < end; i++) {
                 const uint8_t * panel = (const uint8_t *) weights->data + i * ROWS * weights->nb[1];
                 for (int64_t row = first; row < std::min(first + n_kept, n_rows); row += BATCH) {
                     const int n = (int) std::min<int64_t>(BATCH, std::min(first + n_kept, n_rows) - row);
-                    const Activations * rows[BATCH];
+                    const void * rows[BATCH];
                     float * outputs[BATCH];
                     for (int c = 0; c < n; c++) {
-                        rows[c] = activations + (row + c) * n_blocks;
+                        rows[c] = (const char *) params->wdata + (row + c) * row_size;
                         outputs[c] = output(op, row + c) + i * ROWS;
                     }
                     product(panel, n_blocks, rows, n, outputs);
@@ -136,7 +138,13 @@ class Traits : public ggml::cpu::tensor_traits {
 };
 
 Traits * traits_of(const ggml_tensor * weights) {
-    static Traits traits[] = { Traits(*KERNELS[0]), Traits(*KERNELS[1]) };
+    static std::vector<Traits> traits = [] {
+        std::vector<Traits> all;
+        for (const Kernel * kernel : KERNELS) {
+            all.emplace_back(*kernel);
+        }
+        return all;
+    }();
     const Kernel * kernel = kernel_of(weights);
     return kernel ? &traits[std::find(std::begin(KERNELS), std::end(KERNELS), kernel) - KERNELS] : nullptr;
 }

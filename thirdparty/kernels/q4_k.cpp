@@ -56,14 +56,13 @@ void repack(const uint8_t * rows, int64_t n_blocks, uint8_t * panel) {
     }
 }
 
-void reference(const uint8_t * panel, int64_t n_blocks, const Activations * const * rows, int n,
-               float * const * outputs) {
+void reference(const uint8_t * panel, int64_t n_blocks, const void * const * rows, int n, float * const * outputs) {
     for (int c = 0; c < n; c++) {
         for (int64_t r = 0; r < ROWS; r++) {
             float total = 0;
             for (int64_t i = 0; i < n_blocks; i++) {
                 const Group & group = ((const Group *) panel)[i];
-                const Activations & with = rows[c][i];
+                const Activations & with = ((const Activations *) rows[c])[i];
                 int32_t sum = 0, offset = 0;
                 for (int j = 0; j < 8; j++) {
                     int32_t part = 0;
@@ -106,7 +105,7 @@ inline void multiply_64(const Group & group, int pair, const Activations * const
 }
 
 template <int N>
-void multiply(const uint8_t * panel, int64_t n_blocks, const Activations * const * rows, float * const * outputs) {
+void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows, float * const * outputs) {
     __m512 totals[N];
     for (int c = 0; c < N; c++) {
         totals[c] = _mm512_setzero_ps();
@@ -117,7 +116,7 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const Activations * const
         const Activations * with[N];
         __m512i sums[N], offsets[N];
         for (int c = 0; c < N; c++) {
-            with[c] = rows[c] + i;
+            with[c] = (const Activations *) rows[c] + i;
             sums[c] = offsets[c] = _mm512_setzero_si512();
         }
         for (int pair = 0; pair < 4; pair++) {
@@ -219,7 +218,7 @@ inline void offsets_of(const Group & group, const Activations * const * with, __
 }
 
 template <int N>
-void multiply(const uint8_t * panel, int64_t n_blocks, const Activations * const * rows, float * const * outputs) {
+void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows, float * const * outputs) {
     __m256 totals[N][2];
     for (int c = 0; c < N; c++) {
         totals[c][0] = totals[c][1] = _mm256_setzero_ps();
@@ -228,7 +227,7 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const Activations * const
         const Group & group = ((const Group *) panel)[i];
         const Activations * with[N];
         for (int c = 0; c < N; c++) {
-            with[c] = rows[c] + i;
+            with[c] = (const Activations *) rows[c] + i;
         }
         __m256i sums[N][2], offsets[N][2];
         for (int j = 0; j < 8; j += 2) {
@@ -253,19 +252,10 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const Activations * const
 
 #endif
 
-void product(const uint8_t * panel, int64_t n_blocks, const Activations * const * rows, int n,
-             float * const * outputs) {
-    switch (n) {
-        case 1: multiply<1>(panel, n_blocks, rows, outputs); break;
-        case 2: multiply<2>(panel, n_blocks, rows, outputs); break;
-        case 3: multiply<3>(panel, n_blocks, rows, outputs); break;
-        default: multiply<4>(panel, n_blocks, rows, outputs); break;
-    }
-}
-
 } // namespace
 
-const Kernel q4_k_kernel = { GGML_TYPE_Q4_K, repack, product, reference };
+const Kernel q4_k_kernel = { GGML_TYPE_Q4_K, BLOCK, sizeof(Activations), quantize, repack,
+                             CYLLAMA_PRODUCT(multiply), reference };
 
 } // namespace cyllama
 

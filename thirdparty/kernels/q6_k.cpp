@@ -48,14 +48,13 @@ void repack(const uint8_t * rows, int64_t n_blocks, uint8_t * panel) {
     }
 }
 
-void reference(const uint8_t * panel, int64_t n_blocks, const Activations * const * rows, int n,
-               float * const * outputs) {
+void reference(const uint8_t * panel, int64_t n_blocks, const void * const * rows, int n, float * const * outputs) {
     for (int c = 0; c < n; c++) {
         for (int64_t r = 0; r < ROWS; r++) {
             float total = 0;
             for (int64_t i = 0; i < n_blocks; i++) {
                 const Group & group = ((const Group *) panel)[i];
-                const Activations & with = rows[c][i];
+                const Activations & with = ((const Activations *) rows[c])[i];
                 int32_t sum = 0;
                 for (int k = 0; k < BLOCK; k++) {
                     const int j = k / 32, t = k % 32 / 4, at = 4 * r + k % 4;
@@ -80,7 +79,7 @@ inline void prefetch_next(const Four * values) {
 #ifdef CYLLAMA_VNNI
 
 template <int N>
-void multiply(const uint8_t * panel, int64_t n_blocks, const Activations * const * rows, float * const * outputs) {
+void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows, float * const * outputs) {
     __m512 totals[N];
     for (int c = 0; c < N; c++) {
         totals[c] = _mm512_setzero_ps();
@@ -91,7 +90,7 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const Activations * const
         const Activations * with[N];
         __m512i sums[N];
         for (int c = 0; c < N; c++) {
-            with[c] = rows[c] + i;
+            with[c] = (const Activations *) rows[c] + i;
             sums[c] = _mm512_setzero_si512();
         }
         // what 32 * scale, the offset of the values, contributes
@@ -240,7 +239,7 @@ inline void offsets_of(const Group & group, const Activations * const * with, __
 }
 
 template <int N>
-void multiply(const uint8_t * panel, int64_t n_blocks, const Activations * const * rows, float * const * outputs) {
+void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows, float * const * outputs) {
     __m256 totals[N][2];
     for (int c = 0; c < N; c++) {
         totals[c][0] = totals[c][1] = _mm256_setzero_ps();
@@ -249,7 +248,7 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const Activations * const
         const Group & group = ((const Group *) panel)[i];
         const Activations * with[N];
         for (int c = 0; c < N; c++) {
-            with[c] = rows[c] + i;
+            with[c] = (const Activations *) rows[c] + i;
         }
         __m256i sums[N][2];
         offsets_of<N>(group, with, sums);
@@ -278,19 +277,10 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const Activations * const
 
 #endif
 
-void product(const uint8_t * panel, int64_t n_blocks, const Activations * const * rows, int n,
-             float * const * outputs) {
-    switch (n) {
-        case 1: multiply<1>(panel, n_blocks, rows, outputs); break;
-        case 2: multiply<2>(panel, n_blocks, rows, outputs); break;
-        case 3: multiply<3>(panel, n_blocks, rows, outputs); break;
-        default: multiply<4>(panel, n_blocks, rows, outputs); break;
-    }
-}
-
 } // namespace
 
-const Kernel q6_k_kernel = { GGML_TYPE_Q6_K, repack, product, reference };
+const Kernel q6_k_kernel = { GGML_TYPE_Q6_K, BLOCK, sizeof(Activations), quantize, repack,
+                             CYLLAMA_PRODUCT(multiply), reference };
 
 } // namespace cyllama
 

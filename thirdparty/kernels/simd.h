@@ -10,6 +10,17 @@
 
 namespace cyllama {
 
+// The product that calls multiply<n>, for n rows.
+#define CYLLAMA_PRODUCT(multiply)                                                                                     \
+    [](const uint8_t * panel, int64_t n_blocks, const void * const * rows, int n, float * const * outputs) {           \
+        switch (n) {                                                                                                   \
+            case 1: multiply<1>(panel, n_blocks, rows, outputs); break;                                                \
+            case 2: multiply<2>(panel, n_blocks, rows, outputs); break;                                                \
+            case 3: multiply<3>(panel, n_blocks, rows, outputs); break;                                                \
+            default: multiply<4>(panel, n_blocks, rows, outputs); break;                                               \
+        }                                                                                                              \
+    }
+
 inline float half_to_float(uint16_t value) { return _cvtsh_ss(value); }
 
 inline __m256 halves_to_floats(const uint16_t * values) {

@@ -44,8 +44,8 @@ def build_info() -> dict[str, Any]:
     dict
         ``version``, ``python``, ``platform``; ``engines`` (of each, upstream's ``version`` and ``commit``, and the
         ``source`` that it was built from);
-        ``ggml`` (version, size of a tensor in bytes, ``GGML_MAX_NAME``); ``cpu`` (``variant`` in use, ``features``, and the types of weights that
-        this package's ``kernels`` multiply);
+        ``ggml`` (version, size of a tensor in bytes, ``GGML_MAX_NAME``); ``cpu`` (``variant`` in use,
+        ``features``, and the types of weights that this package's ``kernels`` multiply);
         ``backends`` (each with ``loaded``, and ``reason`` where it is not); ``devices``; ``threads``.
     """
     import cyllama
