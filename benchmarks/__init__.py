@@ -7,6 +7,7 @@ processes, `show.py` makes tables and charts, `report.py` writes docs/benchmarks
 NAMES = (
     "generation",
     "variants",
+    "kernels",
     "contention",
     "overhead",
     "startup",

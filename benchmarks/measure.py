@@ -28,7 +28,7 @@ MODEL = "smollm2-135m-instruct"
 TINY_MODEL = "tiny-random-llama"
 TIMEOUT = 600.0
 # Variables that would change the measurement if the caller had set them.
-OURS = ("GGML_TEAM_FIXED", "GGML_BARRIER_SPINS", "CYLLAMA_CPU_VARIANT", "LLAMA_ARG_THREADS")
+OURS = ("GGML_TEAM_FIXED", "GGML_BARRIER_SPINS", "CYLLAMA_CPU_VARIANT", "CYLLAMA_KERNELS", "LLAMA_ARG_THREADS")
 
 Environment = Mapping[str, str]
 Figures = dict[str, Any]

@@ -10,6 +10,7 @@ from cyllama._native._core import (
     backends,
     build_record,
     cpu_features,
+    cpu_kernels,
     cpu_variant,
     devices,
     get_threads,
@@ -24,6 +25,7 @@ __all__ = [
     "backends",
     "build_info",
     "cpu_features",
+    "cpu_kernels",
     "cpu_variant",
     "default_threads",
     "devices",
@@ -42,7 +44,8 @@ def build_info() -> dict[str, Any]:
     dict
         ``version``, ``python``, ``platform``; ``engines`` (of each, upstream's ``version`` and ``commit``, and the
         ``source`` that it was built from);
-        ``ggml`` (version, size of a tensor in bytes, ``GGML_MAX_NAME``); ``cpu`` (variant in use, features);
+        ``ggml`` (version, size of a tensor in bytes, ``GGML_MAX_NAME``); ``cpu`` (``variant`` in use,
+        ``features``, and the types of weights that this package's ``kernels`` multiply);
         ``backends`` (each with ``loaded``, and ``reason`` where it is not); ``devices``; ``threads``.
     """
     import cyllama
@@ -56,7 +59,7 @@ def build_info() -> dict[str, Any]:
         "platform": record["platform"],
         "engines": record["engines"],
         "ggml": {"version": ggml_version, "sizeof_tensor": tensor_size, "max_name": max_name},
-        "cpu": {"variant": cpu_variant(), "features": cpu_features()},
+        "cpu": {"variant": cpu_variant(), "features": cpu_features(), "kernels": cpu_kernels()},
         "backends": backends(),
         "devices": devices(),
         "threads": get_threads(),

@@ -124,13 +124,20 @@ def _plugin_folders() -> list[Path]:
     return [Path(entry.load()()) for entry in entry_points(group="cyllama.backends")]
 
 
+_KERNELS = ("cyllama", "upstream", "reference")
+
+
 def load_backends() -> None:
     """Load ggml's backends from the package's own folder and from plug-in packages; once.
 
-    ``CYLLAMA_CPU_VARIANT`` (such as ``haswell``) picks the CPU variant instead of the best one.
+    ``CYLLAMA_CPU_VARIANT`` (such as ``haswell``) picks the CPU variant instead of the best one. ``CYLLAMA_KERNELS``
+    picks the matrix products: ``cyllama`` (the default), ``upstream`` (ggml's own) or ``reference`` (plain C, for
+    tests).
 
     Raises
     ------
+    ValueError
+        ``CYLLAMA_KERNELS`` has another value.
     ImportError
         No CPU backend runs on this machine.
 
@@ -143,6 +150,9 @@ def load_backends() -> None:
         if _loaded:
             return
         start_call()
+        kernels = os.environ.get("CYLLAMA_KERNELS", "")
+        if kernels not in ("", *_KERNELS):
+            raise ValueError(f"CYLLAMA_KERNELS is {kernels!r}, expected one of: {', '.join(_KERNELS)}")
         folders = [LIB, *_plugin_folders()]
         variant = os.environ.get("CYLLAMA_CPU_VARIANT", "")
         if variant:
@@ -202,18 +212,31 @@ def cpu_variant() -> str:
     return name.split("ggml-cpu-")[-1].split(".")[0]
 
 
-def cpu_features() -> list[str]:
-    """Return the instruction-set features that the CPU variant was compiled with, such as ``"AVX2"``."""
+cdef dict _features():
     load_backends()
     cdef ggml.ggml_backend_dev_t dev = ggml.ggml_backend_dev_by_type(ggml.GGML_BACKEND_DEVICE_TYPE_CPU)
     cdef ggml.ggml_backend_get_features_t get = <ggml.ggml_backend_get_features_t> \
         ggml.ggml_backend_reg_get_proc_address(ggml.ggml_backend_dev_backend_reg(dev), b"ggml_backend_get_features")
     cdef ggml.ggml_backend_feature * feature = get(ggml.ggml_backend_dev_backend_reg(dev))
-    names = []
+    found = {}
     while feature.name != NULL:
-        names.append(feature.name.decode())
+        found[feature.name.decode()] = feature.value.decode()
         feature += 1
-    return names
+    return found
+
+
+def cpu_features() -> list[str]:
+    """Return the instruction-set features that the CPU variant was compiled with, such as ``"AVX2"``."""
+    return [name for name in _features() if name != "KERNELS"]
+
+
+def cpu_kernels() -> list[str]:
+    """Return the types of weights that this package's matrix products serve, such as ``"q4_K"``.
+
+    Products with weights of other types are ggml's own.
+    """
+    types = _features().get("KERNELS", "")
+    return types.split(",") if types else []
 
 
 _DEVICE_TYPES = {

@@ -265,6 +265,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"  {'ggml':8} {build['ggml']['version']}, shared by all engines"
         yield ""
         yield f"CPU variant {build['cpu']['variant']}, {build['threads']} threads shared by all engines"
+        served = ", ".join(build["cpu"]["kernels"])
+        yield f"  kernels  {f'of cyllama for {served}; of ggml for other types' if served else 'of ggml'}"
         for device in build["devices"]:
             yield f"  device   {device['name']}: {device['description']} ({device['type']})"
         for backend in build["backends"]:

@@ -1,0 +1,153 @@
+"""Multiply with the weights of test_kernels.py with one CPU variant, in a process of its own."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ggml_graphs import F32, Graphs
+
+TYPES = {"q4_K": 12, "q6_K": 14, "q4_0": 2, "q5_0": 6, "q8_0": 8, "q4_1": 3}
+SERVED = ("q4_K", "q6_K", "q4_0", "q5_0", "q8_0")
+OURS = "CPU_CYLLAMA"
+Array = np.ndarray[Any, Any]
+
+
+class Case(NamedTuple):
+    """Rows and columns of the weights, and the rows of activations in up to three dimensions."""
+
+    rows: int
+    columns: int
+    batch: tuple[int, ...]
+    layout: str = "contiguous"
+    scale: float = 1.0
+
+
+CASES = {
+    "one row": Case(16, 256, (1,)),
+    "one row, many weights": Case(528, 1792, (1,)),
+    "columns of no K type": Case(48, 864, (6,)),
+    **{f"{n} rows": Case(80, 768, (n,)) for n in (2, 3, 4, 5, 6, 7, 8, 33)},
+    "more rows than are kept": Case(32, 8448, (23,)),
+    "three dimensions": Case(48, 512, (2, 3, 5)),
+    "rows apart": Case(48, 512, (7,), "apart"),
+    "transposed": Case(48, 512, (7,), "transposed"),
+    "zeros": Case(32, 512, (5,), scale=0.0),
+    "large": Case(32, 512, (5,), scale=1e30),
+    "small": Case(32, 512, (5,), scale=1e-30),
+    "largest sums": Case(16, 512, (5,), "largest"),
+}
+# Rows of K types are multiples of 256.
+PAIRS = [(kind, label) for kind in SERVED for label in CASES if not (kind.endswith("K") and CASES[label].columns % 256)]
+# A block with the largest values: d, dmin, scales and values of Q4_K; values, scales and d of Q6_K; else d and values.
+LARGEST = {
+    "q4_K": b"\0\x3c\0\x3c" + b"\xff" * 140,
+    "q6_K": b"\xff" * 192 + b"\x80" * 16 + b"\0\x3c",
+    "q4_0": b"\0\x3c" + b"\xff" * 16,
+    "q5_0": b"\0\x3c" + b"\xff" * 20,
+    "q8_0": b"\0\x3c" + b"\x80" * 32,
+}
+
+
+@functools.cache
+def quantized(graphs: Graphs, kind: str, rows: int, columns: int) -> Array:
+    """Return random weights; some blocks are zero."""
+    random = np.random.default_rng(rows)
+    values = (random.standard_normal((rows, columns)) * random.lognormal(0, 2, (rows, 1))).astype(np.float32)
+    values[3, :256] = 0
+    size = graphs.call("ggml_row_size", TYPES[kind], ctypes.c_int64(columns), result=ctypes.c_size_t)
+    found = np.zeros(rows * size, np.uint8)
+    counts = [ctypes.c_int64(n) for n in (0, rows, columns)]
+    graphs.call("ggml_quantize_chunk", TYPES[kind], values.ctypes.data, found.ctypes.data, *counts, None)
+    return found
+
+
+def activations(graphs: Graphs, context: int, case: Case) -> tuple[int, int]:
+    """Create the tensor of the activations; return what is multiplied and what is allocated."""
+    if case.layout == "transposed":
+        whole = graphs.tensor(context, F32, case.batch[0], case.columns)
+        return graphs.call("ggml_transpose", context, whole), whole
+    if case.layout == "apart":
+        whole = graphs.tensor(context, F32, case.columns + 8, case.batch[0])
+        counts = [ctypes.c_int64(n) for n in (case.columns, case.batch[0])]
+        stride = ctypes.c_size_t(4 * (case.columns + 8))
+        return graphs.call("ggml_view_2d", context, whole, *counts, stride, ctypes.c_size_t(16)), whole
+    whole = graphs.tensor(context, F32, case.columns, *reversed(case.batch))
+    return whole, whole
+
+
+def product(graphs: Graphs, kind: str, case: Case, buffer_type: int | None, threads: int) -> Array:
+    """Return the product of weights in a buffer type with activations."""
+    with graphs.context() as context:
+        weights = graphs.tensor(context, TYPES[kind], case.columns, case.rows)
+        source, whole = activations(graphs, context, case)
+        buffers = [graphs.allocate(weights, buffer_type), graphs.allocate(whole)]
+        if source != whole:
+            graphs.call("ggml_backend_view_init", source, result=ctypes.c_int)
+        if case.layout == "transposed" and buffer_type is None:  # ggml's own products need rows without gaps
+            source = graphs.call("ggml_cont", context, source)
+            buffers.append(graphs.allocate(source))
+        result = graphs.call("ggml_mul_mat", context, weights, source)
+        buffers.append(graphs.allocate(result))
+        assert graphs.supports(result)
+        count = graphs.call("ggml_nelements", whole, result=ctypes.c_int64)
+        if case.layout == "largest":
+            size = graphs.call("ggml_nbytes", weights, result=ctypes.c_size_t)
+            data = np.frombuffer(LARGEST[kind] * (size // len(LARGEST[kind])), np.uint8)
+            values = np.ones(count)
+        else:
+            data = quantized(graphs, kind, case.rows, case.columns)
+            values = np.random.default_rng(1).standard_normal(count)
+        graphs.write(weights, data)
+        graphs.write(whole, (values * case.scale).astype(np.float32))
+        graphs.compute(graphs.graph(context, result), threads)
+        found = graphs.read(result, (*case.batch, case.rows), np.float32)
+        for buffer in buffers:
+            graphs.free(buffer)
+    return found
+
+
+def is_served(graphs: Graphs, buffer_type: int, kind: str, rows: int, experts: int = 0) -> bool:
+    """Return whether weights in the buffer type can be multiplied; `experts` is the number of matrices."""
+    with graphs.context() as context:
+        shape = (512, rows, experts) if experts else (512, rows)
+        weights = graphs.tensor(context, TYPES[kind], *shape)
+        if experts:
+            source, chosen = graphs.tensor(context, F32, 512, 1, 3), graphs.tensor(context, 26, 2, 3)
+            result = graphs.call("ggml_mul_mat_id", context, weights, source, chosen)
+        else:
+            result = graphs.call("ggml_mul_mat", context, weights, graphs.tensor(context, F32, 512, 3))
+        buffer = graphs.allocate(weights, buffer_type)
+        found = graphs.supports(result)
+        graphs.free(buffer)
+    return found
+
+
+def main(folder: str, variant: str, threads: str, target: str) -> None:
+    """Write the products of all cases to a file; write nothing if this machine does not run the variant."""
+    graphs = Graphs.load(Path(folder), variant)
+    if graphs is None:
+        return
+    buffer_type = graphs.extra_buffer_types().get(OURS)
+    found: dict[str, Any] = {"has_kernels": buffer_type is not None}
+    if buffer_type is not None:
+        for name in SERVED:
+            for label in [label for kind, label in PAIRS if kind == name]:
+                case = CASES[label]
+                found[f"{name} {label}"] = product(graphs, name, case, buffer_type, int(threads))
+                if os.environ["CYLLAMA_KERNELS"] == "reference":
+                    found[f"{name} {label}, upstream"] = product(graphs, name, case, None, int(threads))
+        found["served"] = is_served(graphs, buffer_type, "q4_K", 32)
+        found["odd rows"] = is_served(graphs, buffer_type, "q4_K", 40)
+        found["another type"] = is_served(graphs, buffer_type, "q4_1", 32)
+        found["experts"] = is_served(graphs, buffer_type, "q4_K", 32, experts=4)
+    np.savez(target, **found)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,61 @@
+// Matrix products for x86 processors with AVX2 that read weights in an order of their own.
+//
+// A panel is 16 rows of a weight matrix. It contains one group of bytes for each block of columns (32 or 256), and in a
+// group, values of the 16 rows that are multiplied by the same activations are neighbours: one activation, broadcast,
+// is multiplied with 16 rows at once, and no sum crosses a vector.
+//
+// Activations are quantized to 8 bits in blocks of the same size, with the values that upstream's Q8_K and Q8_0 have.
+#pragma once
+
+#include "ggml.h"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace cyllama {
+
+constexpr int64_t ROWS        = 16;  // of a panel
+constexpr int64_t BLOCK       = 256; // columns of a group of a K type
+constexpr int64_t SMALL_BLOCK = 32;  // columns of a group of another type
+constexpr int     BATCH       = 4;   // rows of activations that a product takes at most
+
+struct Activations { // one block of one row
+    float   scale;
+    int8_t  values[BLOCK];
+    int16_t sums16[BLOCK / 16]; // of 16 values
+    int16_t sums32[BLOCK / 32]; // of 32 values
+};
+
+struct SmallActivations {
+    float   scale;
+    int32_t sum;
+    int8_t  values[SMALL_BLOCK];
+};
+
+// Multiplies a panel of n_blocks groups with n rows of activations (at most BATCH). 16 results go to each of outputs.
+using Product = void (*)(const uint8_t * panel, int64_t n_blocks, const void * const * rows, int n,
+                         float * const * outputs);
+
+struct Kernel {
+    ggml_type type;
+    int64_t   block;           // columns of a group
+    size_t    activation_size; // bytes of the activations of a block
+    void (*quantize)(const float * values, int64_t n_blocks, void * to);
+    // Writes the panel of 16 rows, which follow each other in ggml's format.
+    void (*repack)(const uint8_t * rows, int64_t n_blocks, uint8_t * panel);
+    Product product;
+    Product reference; // the same numbers in plain C
+};
+
+extern const Kernel q4_k_kernel;
+extern const Kernel q6_k_kernel;
+extern const Kernel q4_0_kernel;
+extern const Kernel q5_0_kernel;
+extern const Kernel q8_0_kernel;
+
+void quantize(const float * values, int64_t n_blocks, void * to);                 // to Activations
+void quantize_reference(const float * values, int64_t n_blocks, void * to);
+void quantize_small(const float * values, int64_t n_blocks, void * to);           // to SmallActivations
+void quantize_small_reference(const float * values, int64_t n_blocks, void * to);
+
+} // namespace cyllama

@@ -1,0 +1,287 @@
+// Q6_K: a value is d * scale * (q - 32), with q of 6 bits, and a scale of 8 bits for 16 columns.
+#include "kernels.h"
+
+#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+
+#include "simd.h"
+
+#define GGML_COMMON_DECL_C
+#include "ggml-common.h"
+
+namespace cyllama {
+namespace {
+
+// 16 rows of 256 columns; the size is that of 16 blocks of ggml's format.
+struct Four { // four columns of each of four parts of 32 columns
+    uint8_t high[4 * ROWS];   // two bits of each part
+    uint8_t low[2][4 * ROWS]; // [part % 2]: the low bits are of part 0 or 1, the high ones of part 2 or 3
+};
+
+struct Group {
+    uint16_t d[ROWS];
+    int8_t   scales[16][ROWS];
+    Four     fours[2][8]; // of 128 columns each
+};
+static_assert(sizeof(Group) == ROWS * sizeof(block_q6_K), "a panel has the size of its rows");
+
+void repack(const uint8_t * rows, int64_t n_blocks, uint8_t * panel) {
+    for (int64_t i = 0; i < n_blocks; i++) {
+        Group group;
+        memset(&group, 0, sizeof(group));
+        for (int64_t r = 0; r < ROWS; r++) {
+            block_q6_K block;
+            memcpy(&block, rows + (r * n_blocks + i) * sizeof(block), sizeof(block));
+            group.d[r] = block.d;
+            for (int j = 0; j < 16; j++) {
+                group.scales[j][r] = block.scales[j];
+            }
+            for (int h = 0; h < 2; h++) {
+                for (int t = 0; t < 8; t++) {
+                    Four & four = group.fours[h][t];
+                    memcpy(four.high + 4 * r, block.qh + 32 * h + 4 * t, 4);
+                    memcpy(four.low[0] + 4 * r, block.ql + 64 * h + 4 * t, 4);
+                    memcpy(four.low[1] + 4 * r, block.ql + 64 * h + 32 + 4 * t, 4);
+                }
+            }
+        }
+        memcpy(panel + i * sizeof(group), &group, sizeof(group));
+    }
+}
+
+void reference(const uint8_t * panel, int64_t n_blocks, const void * const * rows, int n, float * const * outputs) {
+    for (int c = 0; c < n; c++) {
+        for (int64_t r = 0; r < ROWS; r++) {
+            float total = 0;
+            for (int64_t i = 0; i < n_blocks; i++) {
+                const Group & group = ((const Group *) panel)[i];
+                const Activations & with = ((const Activations *) rows[c])[i];
+                int32_t sum = 0;
+                for (int k = 0; k < BLOCK; k++) {
+                    const int j = k / 32, t = k % 32 / 4, at = 4 * r + k % 4;
+                    const Four & four = group.fours[j / 4][t];
+                    const int q = (four.low[j % 2][at] >> (j % 4 / 2 * 4) & 15) | (four.high[at] >> (j % 4 * 2) & 3) << 4;
+                    sum += group.scales[k / 16][r] * (q - 32) * with.values[k];
+                }
+                total = fmaf(with.scale, half_to_float(group.d[r]) * (float) sum, total);
+            }
+            outputs[c][r] = total;
+        }
+    }
+}
+
+// The next group is read while this one is computed.
+inline void prefetch_next(const Four * values) {
+    prefetch((const uint8_t *) values->high + sizeof(Group));
+    prefetch((const uint8_t *) values->low[0] + sizeof(Group));
+    prefetch((const uint8_t *) values->low[1] + sizeof(Group));
+}
+
+#ifdef CYLLAMA_VNNI
+
+template <int N>
+void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows, float * const * outputs) {
+    __m512 totals[N];
+    for (int c = 0; c < N; c++) {
+        totals[c] = _mm512_setzero_ps();
+    }
+    const __m512i four = _mm512_set1_epi8(15), two = _mm512_set1_epi8(0x30);
+    for (int64_t i = 0; i < n_blocks; i++) {
+        const Group & group = ((const Group *) panel)[i];
+        const Activations * with[N];
+        __m512i sums[N];
+        for (int c = 0; c < N; c++) {
+            with[c] = (const Activations *) rows[c] + i;
+            sums[c] = _mm512_setzero_si512();
+        }
+        // what 32 * scale, the offset of the values, contributes
+        for (int j = 0; j < 8; j++) {
+            const __m128i scales[2] = { load_16(group.scales[2 * j]), load_16(group.scales[2 * j + 1]) };
+            const __m512i pairs = _mm512_cvtepi8_epi16(
+                _mm256_set_m128i(_mm_unpackhi_epi8(scales[0], scales[1]), _mm_unpacklo_epi8(scales[0], scales[1])));
+            for (int c = 0; c < N; c++) {
+                sums[c] = _mm512_dpwssd_epi32(sums[c], pairs, broadcast_16(with[c]->sums16 + 2 * j));
+            }
+        }
+        for (int c = 0; c < N; c++) {
+            sums[c] = _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(sums[c], 5));
+        }
+        for (int j = 0; j < 8; j += 4) {
+            for (int s = 0; s < 2; s++) {
+                __m512i parts[N][4];
+                for (int c = 0; c < N; c++) {
+                    parts[c][0] = parts[c][1] = parts[c][2] = parts[c][3] = _mm512_setzero_si512();
+                }
+#pragma GCC unroll 4
+                for (int t = 4 * s; t < 4 * s + 4; t++) {
+                    const Four & values = group.fours[j / 4][t];
+                    const __m512i high = load_64(values.high);
+                    const __m512i low[2] = { load_64(values.low[0]), load_64(values.low[1]) };
+                    const __m512i w[4] = {
+                        _mm512_or_si512(_mm512_and_si512(low[0], four),
+                                        _mm512_and_si512(_mm512_slli_epi16(high, 4), two)),
+                        _mm512_or_si512(_mm512_and_si512(low[1], four),
+                                        _mm512_and_si512(_mm512_slli_epi16(high, 2), two)),
+                        _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(low[0], 4), four),
+                                        _mm512_and_si512(high, two)),
+                        _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(low[1], 4), four),
+                                        _mm512_and_si512(_mm512_srli_epi16(high, 2), two)),
+                    };
+                    prefetch_next(&values);
+                    for (int c = 0; c < N; c++) {
+                        for (int part = 0; part < 4; part++) {
+                            const int8_t * y = with[c]->values + 32 * (j + part) + 4 * t;
+                            parts[c][part] = _mm512_dpbusd_epi32(parts[c][part], w[part], broadcast_16(y));
+                        }
+                    }
+                }
+                for (int part = 0; part < 4; part++) {
+                    const __m512i scale = _mm512_cvtepi8_epi32(load_16(group.scales[2 * (j + part) + s]));
+                    for (int c = 0; c < N; c++) {
+                        sums[c] = _mm512_add_epi32(sums[c], _mm512_mullo_epi32(parts[c][part], scale));
+                    }
+                }
+            }
+        }
+        const __m512 d = _mm512_cvtph_ps(load(group.d));
+        for (int c = 0; c < N; c++) {
+            const __m512 value = _mm512_mul_ps(d, _mm512_cvtepi32_ps(sums[c]));
+            totals[c] = _mm512_fmadd_ps(_mm512_set1_ps(with[c]->scale), value, totals[c]);
+        }
+    }
+    for (int c = 0; c < N; c++) {
+        _mm512_storeu_ps(outputs[c], totals[c]);
+    }
+}
+
+#else
+
+// Bytes of 16 rows as pairs of equal 16-bit numbers with signs.
+template <int half> inline __m256i pairs_signed(__m128i bytes) {
+    const __m256i both  = _mm256_broadcastsi128_si256(bytes);
+    const __m256i order = half == 0 ? _mm256_setr_epi8(-1, 0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3,
+                                                       -1, 4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7)
+                                    : _mm256_setr_epi8(-1, 8, -1, 8, -1, 9, -1, 9, -1, 10, -1, 10, -1, 11, -1, 11,
+                                                       -1, 12, -1, 12, -1, 13, -1, 13, -1, 14, -1, 14, -1, 15, -1, 15);
+    return _mm256_srai_epi16(_mm256_shuffle_epi8(both, order), 8);
+}
+
+// Six bits of four columns of a part, for 8 rows from `row` on.
+inline __m256i value_bits(const Four & values, int part, int row) {
+    const __m256i four = _mm256_set1_epi8(15), two = _mm256_set1_epi8(0x30);
+    const __m256i low = load(values.low[part % 2] + 4 * row), high = load(values.high + 4 * row);
+    const __m256i upper = part == 0   ? _mm256_slli_epi16(high, 4)
+                          : part == 1 ? _mm256_slli_epi16(high, 2)
+                          : part == 2 ? high
+                                      : _mm256_srli_epi16(high, 2);
+    return _mm256_or_si256(_mm256_and_si256(part >= 2 ? _mm256_srli_epi16(low, 4) : low, four),
+                           _mm256_and_si256(upper, two));
+}
+
+// Adds the products of eight columns of a part. Two sums of pairs stay below 2^15: 2 * 2 * 63 * 127 = 32004.
+template <int N>
+inline void add_8(const Four * values, int part, const __m256i (&scale)[2], const Activations * const * with, int at,
+                  __m256i (&sums)[N][2]) {
+    __m256i products[N][2];
+#pragma GCC unroll 2
+    for (int u = 0; u < 2; u++) {
+        const __m256i w[2] = { value_bits(values[u], part, 0), value_bits(values[u], part, 8) };
+        for (int c = 0; c < N; c++) {
+            const __m256i y = broadcast(with[c]->values + at + 4 * u);
+            for (int h = 0; h < 2; h++) {
+                const __m256i product = _mm256_maddubs_epi16(w[h], y);
+                products[c][h] = in_order(u == 0 ? product : _mm256_add_epi16(products[c][h], product));
+            }
+        }
+    }
+    for (int c = 0; c < N; c++) {
+        for (int h = 0; h < 2; h++) {
+            sums[c][h] = in_order(_mm256_add_epi32(sums[c][h], _mm256_madd_epi16(products[c][h], scale[h])));
+        }
+    }
+}
+
+// Adds the products of 16 columns of each part of 128: these have a scale each.
+template <int N>
+inline void add_64(const Group & group, int half, int s, const Activations * const * with, __m256i (&sums)[N][2]) {
+    __m256i scale[4][2];
+    for (int part = 0; part < 4; part++) {
+        const __m128i scales = _mm_loadu_si128((const __m128i *) group.scales[8 * half + 2 * part + s]);
+        scale[part][0] = pairs_signed<0>(scales);
+        scale[part][1] = pairs_signed<1>(scales);
+    }
+    for (int t = 4 * s; t < 4 * s + 4; t += 2) {
+        const Four * values = &group.fours[half][t];
+        prefetch_next(values);
+        prefetch_next(values + 1);
+#pragma GCC unroll 4
+        for (int part = 0; part < 4; part++) {
+            add_8<N>(values, part, scale[part], with, 128 * half + 32 * part + 4 * t, sums);
+        }
+    }
+}
+
+// What 32 * scale, the offset of the values, contributes: minus 32 times this.
+template <int N>
+inline void offsets_of(const Group & group, const Activations * const * with, __m256i (&sums)[N][2]) {
+    for (int j = 0; j < 8; j++) {
+        const __m128i scales[2] = { _mm_loadu_si128((const __m128i *) group.scales[2 * j]),
+                                    _mm_loadu_si128((const __m128i *) group.scales[2 * j + 1]) };
+        const __m256i pairs[2] = { _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(scales[0], scales[1])),
+                                   _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(scales[0], scales[1])) };
+        for (int c = 0; c < N; c++) {
+            const __m256i y = broadcast(with[c]->sums16 + 2 * j);
+            for (int h = 0; h < 2; h++) {
+                const __m256i products = _mm256_madd_epi16(pairs[h], y);
+                sums[c][h] = j == 0 ? products : _mm256_add_epi32(sums[c][h], products);
+            }
+        }
+    }
+}
+
+template <int N>
+void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows, float * const * outputs) {
+    __m256 totals[N][2];
+    for (int c = 0; c < N; c++) {
+        totals[c][0] = totals[c][1] = _mm256_setzero_ps();
+    }
+    for (int64_t i = 0; i < n_blocks; i++) {
+        const Group & group = ((const Group *) panel)[i];
+        const Activations * with[N];
+        for (int c = 0; c < N; c++) {
+            with[c] = (const Activations *) rows[c] + i;
+        }
+        __m256i sums[N][2];
+        offsets_of<N>(group, with, sums);
+        for (int c = 0; c < N; c++) {
+            for (int h = 0; h < 2; h++) {
+                sums[c][h] = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(sums[c][h], 5));
+            }
+        }
+        for (int half = 0; half < 2; half++) {
+            add_64<N>(group, half, 0, with, sums);
+            add_64<N>(group, half, 1, with, sums);
+        }
+        for (int h = 0; h < 2; h++) {
+            const __m256 d = halves_to_floats(group.d + 8 * h);
+            for (int c = 0; c < N; c++) {
+                const __m256 value = _mm256_mul_ps(d, _mm256_cvtepi32_ps(sums[c][h]));
+                totals[c][h] = _mm256_fmadd_ps(_mm256_set1_ps(with[c]->scale), value, totals[c][h]);
+            }
+        }
+    }
+    for (int c = 0; c < N; c++) {
+        _mm256_storeu_ps(outputs[c], totals[c][0]);
+        _mm256_storeu_ps(outputs[c] + 8, totals[c][1]);
+    }
+}
+
+#endif
+
+} // namespace
+
+const Kernel q6_k_kernel = { GGML_TYPE_Q6_K, BLOCK, sizeof(Activations), quantize, repack,
+                             CYLLAMA_PRODUCT(multiply), reference };
+
+} // namespace cyllama
+
+#endif

@@ -1,0 +1,74 @@
+// What the kernels share: vectors of 16 rows as two halves of 8, and conversions.
+#pragma once
+
+#include "kernels.h"
+
+#include <immintrin.h>
+
+#include <cmath>
+#include <cstring>
+
+namespace cyllama {
+
+// The product that calls multiply<n>, for n rows.
+#define CYLLAMA_PRODUCT(multiply)                                                                                     \
+    [](const uint8_t * panel, int64_t n_blocks, const void * const * rows, int n, float * const * outputs) {           \
+        switch (n) {                                                                                                   \
+            case 1: multiply<1>(panel, n_blocks, rows, outputs); break;                                                \
+            case 2: multiply<2>(panel, n_blocks, rows, outputs); break;                                                \
+            case 3: multiply<3>(panel, n_blocks, rows, outputs); break;                                                \
+            default: multiply<4>(panel, n_blocks, rows, outputs); break;                                               \
+        }                                                                                                              \
+    }
+
+inline float half_to_float(uint16_t value) { return _cvtsh_ss(value); }
+
+inline __m256 halves_to_floats(const uint16_t * values) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) values));
+}
+
+inline __m256i load(const void * from) { return _mm256_loadu_si256((const __m256i *) from); }
+
+inline void prefetch(const void * from) { _mm_prefetch((const char *) from, _MM_HINT_T0); }
+
+// Four bytes, in each of the eight lanes.
+inline __m256i broadcast(const void * from) {
+    int32_t value;
+    memcpy(&value, from, sizeof(value));
+    return _mm256_set1_epi32(value);
+}
+
+// Compilers turn a chain of integer additions into a tree, which needs more registers than there are.
+inline __m256i in_order(__m256i sum) {
+#if defined(__GNUC__)
+    __asm__("" : "+x"(sum));
+#endif
+    return sum;
+}
+
+// Bytes of 16 rows as pairs of equal 16-bit numbers: a factor for sums of pairs. `half` chooses rows 0 to 7 or 8 to 15.
+template <int half> inline __m256i pairs_unsigned(__m128i bytes) {
+    const __m256i both  = _mm256_broadcastsi128_si256(bytes);
+    const __m256i order = half == 0 ? _mm256_setr_epi8(0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3, -1,
+                                                       4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7, -1)
+                                    : _mm256_setr_epi8(8, -1, 8, -1, 9, -1, 9, -1, 10, -1, 10, -1, 11, -1, 11, -1,
+                                                       12, -1, 12, -1, 13, -1, 13, -1, 14, -1, 14, -1, 15, -1, 15, -1);
+    return _mm256_shuffle_epi8(both, order);
+}
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VNNI__)
+#define CYLLAMA_VNNI
+
+// Four bytes, in each of the sixteen lanes.
+inline __m512i broadcast_16(const void * from) {
+    int32_t value;
+    memcpy(&value, from, sizeof(value));
+    return _mm512_set1_epi32(value);
+}
+
+inline __m512i load_64(const void * from) { return _mm512_loadu_si512(from); }
+
+inline __m128i load_16(const void * from) { return _mm_loadu_si128((const __m128i *) from); }
+#endif
+
+} // namespace cyllama
