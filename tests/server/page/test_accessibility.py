@@ -92,7 +92,7 @@ def weak_borders(page: Page) -> list[str]:
             const back = light(getComputedStyle(document.body).backgroundColor);
             return [...document.querySelectorAll("select, textarea, input:not([type=checkbox], [type=range], [type=file])")]
                 .filter((e) => e.checkVisibility())
-                .filter((e) => { const [a, b] = [back, light(getComputedStyle(e).borderTopColor)].sort(); return (b + 0.05) / (a + 0.05) < least; })
+                .filter((e) => { const [a, b] = [back, light(getComputedStyle(e).borderTopColor)].sort((x, y) => x - y); return (b + 0.05) / (a + 0.05) < least; })
                 .map((e) => e.outerHTML.slice(0, 120));
         }""",
         CONTRAST,
@@ -117,6 +117,16 @@ def test_full_page_is_accessible(full: Page) -> None:
             found.append("the page scrolls sideways")
         problems += [f"{name}: {problem}" for problem in found]
     assert problems == []
+
+
+def test_measures_find_problems(page: Page) -> None:
+    page.evaluate(
+        """() => { document.documentElement.style.setProperty("--edge", "var(--line)");
+            document.documentElement.style.setProperty("--target", "36px");
+            document.getElementById("model").removeAttribute("aria-label"); }"""
+    )
+    assert weak_borders(page) and small_targets(page)
+    assert any("select-name" in problem for problem in audit(page))
 
 
 def test_empty_page_is_accessible(opened: Opener) -> None:

@@ -39,6 +39,8 @@ def test_screenshots(opened: Opener, screenshots: Path) -> None:
     for prompt in ("a large red circle on white", "a large blue square on white"):
         phone.locator("#image-text").fill(prompt)
         phone.locator("#image-seed").fill("1")
+        phone.locator("#image-width").fill("128")
+        phone.locator("#image-height").fill("128")
         phone.locator("#image-generate").click()
         expect(phone.get_by_role("img", name=prompt).first).to_be_visible()
         expect(phone.locator("#image-generate")).to_be_enabled()
@@ -47,6 +49,8 @@ def test_screenshots(opened: Opener, screenshots: Path) -> None:
     open_tab(desktop, "Images")
     desktop.locator("#image-text").fill("a large red circle on white")
     desktop.locator("#image-seed").fill("1")
+    desktop.locator("#image-width").fill("128")
+    desktop.locator("#image-height").fill("128")
     desktop.get_by_role("button", name="Generate").click()
     expect(desktop.locator("#image-caption")).to_be_visible()
     desktop.get_by_role("button", name="Start from it").click()

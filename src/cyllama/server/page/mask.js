@@ -66,11 +66,14 @@ function paint(from, to) {
   context.globalCompositeOperation = erases ? "destination-out" : "source-over";
   context.lineWidth = Number(element("image-brush").value) / 100 * Math.max(mask().width, mask().height);
   context.lineCap = context.lineJoin = "round";
-  context.strokeStyle = "#e0218a";
+  context.strokeStyle = context.fillStyle = "#e0218a";
   context.beginPath();
   context.moveTo(...from);
-  context.lineTo(to[0] + 0.01, to[1]); // a line without length draws nothing
+  context.lineTo(...to);
   context.stroke();
+  context.beginPath();
+  context.arc(...to, context.lineWidth / 2, 0, 2 * Math.PI); // a line without length draws nothing
+  context.fill();
   painted = true;
 }
 
