@@ -162,7 +162,7 @@ def section(figures: Figures, charts: Path) -> list[str]:
     }
     return [
         f"{figures['rows']} chats of {OPTIONS['max_tokens']} tokens each with SmolLM2 135M, {SLOTS} slots, without the "
-        "time to load the model.",
+        "time to load the model. The busy slots of `Chat` include a first request that runs alone.",
         "",
         *show.table(
             ("way", "tokens/s", "of the slots", "CPU ms/token", "of the slots", "busy slots"),

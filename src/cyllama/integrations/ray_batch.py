@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import ray
@@ -18,7 +19,7 @@ from cyllama.server.config import ServerConfig
 __all__ = ["RayWorker", "ray_workers"]
 
 LOCAL = "local"
-RESTARTS = 3  # of an actor whose process or node ends
+RETRIES = 2  # of a request whose actor ends; Ray sends it again when the actor has started
 
 
 class RayWorker:
@@ -44,6 +45,8 @@ class RayWorker:
         try:
             found: Reply = await self._actor.request.remote(url, body)
         except RayActorError as error:
+            with contextlib.suppress(RayActorError):
+                await self._actor.__ray_ready__.remote()
             raise ConnectionResetError(f"the actor has ended: {error}") from None
         return found
 
@@ -84,7 +87,8 @@ def ray_workers(address: str, config: ServerConfig, parallel: int, count: int | 
         num_cpus=chosen["num_cpus"],
         num_gpus=chosen["num_gpus"],
         memory=chosen["memory"],
-        max_restarts=RESTARTS,
+        max_restarts=-1,
+        max_task_retries=RETRIES,
         max_concurrency=parallel + 1,
     )(LocalWorker)
     actors = []
