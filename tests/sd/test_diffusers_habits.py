@@ -54,9 +54,7 @@ def test_call_uses_an_image_and_a_mask(pipe: StableDiffusion) -> None:
 
 
 def test_lists_of_prompts_give_images_in_order(pipe: StableDiffusion) -> None:
-    out = pipe(
-        ["a", "b"], negative_prompt=["c", "d"], num_images_per_prompt=2, generator=5, cfg_scale=2.0, **SMALL
-    )
+    out = pipe(["a", "b"], negative_prompt=["c", "d"], num_images_per_prompt=2, generator=5, cfg_scale=2.0, **SMALL)
     assert out.seeds == [5, 6, 7, 8] and len(out.images) == len(out.infotexts) == 4
     single = pipe("b", negative_prompt="d", generator=7, cfg_scale=2.0, **SMALL)
     np.testing.assert_array_equal(pixels(out[2]), pixels(single[0]))
