@@ -103,3 +103,18 @@ def test_reports_missing_extras(capsys: pytest.CaptureFixture[str], monkeypatch:
         "odd": {"about": "", "missing": ["a"]},
     }
     assert "the extra cli (shell completion) is not installed: pip install no-such-package" in found["hints"]
+
+
+def test_reports_missing_metadata(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    version = metadata.version
+
+    def missing(name: str) -> str:
+        if name == "cyllama":
+            raise metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    monkeypatch.delitem(cyllama.__dict__, "__version__", raising=False)
+    found = diagnosed(capsys, 1)
+    assert found["package"]["version"] == "of unknown version"
+    assert any("metadata" in problem and "reinstall cyllama" in problem for problem in found["problems"])

@@ -89,7 +89,11 @@ def _package() -> dict[str, Any]:
     import cyllama
 
     folder = os.path.dirname(os.path.abspath(cyllama.__file__ or ""))
-    return {"version": cyllama.__version__, "python": sys.version.split()[0], "executable": sys.executable,
+    try:
+        version = cyllama.__version__
+    except metadata.PackageNotFoundError:  # `_build` reports it
+        version = "of unknown version"
+    return {"version": version, "python": sys.version.split()[0], "executable": sys.executable,
             "folder": folder}  # fmt: skip
 
 
