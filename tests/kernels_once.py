@@ -112,11 +112,12 @@ def product(graphs: Graphs, kind: str, case: Case, buffer_type: int | None, thre
     return found
 
 
-def is_served(graphs: Graphs, buffer_type: int, kind: str, rows: int, experts: int = 0) -> bool:
+def is_served(graphs: Graphs, buffer_type: int, kind: str, rows: int, experts: int = 0, name: str = "w") -> bool:
     """Return whether weights in the buffer type can be multiplied; `experts` is the number of matrices."""
     with graphs.context() as context:
         shape = (512, rows, experts) if experts else (512, rows)
         weights = graphs.tensor(context, TYPES[kind], *shape)
+        graphs.call("ggml_set_name", weights, name.encode())
         if experts:
             source, chosen = graphs.tensor(context, F32, 512, 1, 3), graphs.tensor(context, 26, 2, 3)
             result = graphs.call("ggml_mul_mat_id", context, weights, source, chosen)
@@ -145,6 +146,8 @@ def main(folder: str, variant: str, threads: str, target: str) -> None:
         found["served"] = is_served(graphs, buffer_type, "q4_K", 32)
         found["odd rows"] = is_served(graphs, buffer_type, "q4_K", 40)
         found["another type"] = is_served(graphs, buffer_type, "q4_1", 32)
+        for kind in ("q4_K", "q8_0"):
+            found[f"embeddings {kind}"] = is_served(graphs, buffer_type, kind, 32, name="token_embd.weight")
         found["experts"] = is_served(graphs, buffer_type, "q4_K", 32, experts=4)
     np.savez(target, **found)
 

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,13 @@ const Kernel * kernel_of(const ggml_tensor * weights) {
         }
     }
     return nullptr;
+}
+
+// Embeddings that are the output matrix as well: llama.cpp keeps a second copy of them for a buffer type. ggml's own
+// buffer type has that copy for two types of weights; for others it would cost memory that upstream does not need.
+bool needs_second_copy(const ggml_tensor * weights) {
+    return strcmp(weights->name, "token_embd.weight") == 0 && weights->type != GGML_TYPE_Q4_0 &&
+           weights->type != GGML_TYPE_Q4_K;
 }
 
 // The product of one weight matrix and all rows of activations, which all dimensions of src[1] count.
@@ -185,7 +193,7 @@ class BufferType : public ggml::cpu::extra_buffer_type {
     bool supports_op(ggml_backend_dev_t, const ggml_tensor * op) override {
         const ggml_tensor * source = op->src[1];
         return op->op == GGML_OP_MUL_MAT && is_ours(op->src[0]) && kernel_of(op->src[0]) &&
-               source->type == GGML_TYPE_F32 && (!source->buffer || ggml_backend_buft_is_host(source->buffer->buft));
+               !needs_second_copy(op->src[0]) && source->type == GGML_TYPE_F32 && (!source->buffer || ggml_backend_buft_is_host(source->buffer->buft));
     }
 
     ggml::cpu::tensor_traits * get_tensor_traits(const ggml_tensor * op) override {
@@ -211,8 +219,15 @@ ggml_backend_buffer_type_t cyllama_kernels_buffer_type(void) {
 
 const char * cyllama_kernels_types(void) {
     static const std::string names = [] {
+        bool has_amx = false; // its buffer type is preferred, and lacks one of the types
+        for (ggml_backend_buffer_type_t type : ggml_backend_cpu_get_extra_buffer_types()) {
+            has_amx |= strcmp(ggml_backend_buft_name(type), "AMX") == 0;
+        }
         std::string names;
         for (const cyllama::Kernel * kernel : cyllama::KERNELS) {
+            if (has_amx && kernel->type != GGML_TYPE_Q5_0) {
+                continue;
+            }
             names += (names.empty() ? "" : ",") + std::string(ggml_type_name(kernel->type));
         }
         return names;
