@@ -216,6 +216,8 @@ class RPCServer:
         self._n_threads = default_threads() if n_threads is None else n_threads
         if not 1 <= self._n_threads <= 512:
             raise ValueError(f"n_threads is {n_threads}, expected 1 to 512")
+        if not 0 <= port < 65536:
+            raise ValueError(f"port is {port}, expected 0 to 65535")
         if max_clients < 1:
             raise ValueError(f"max_clients is {max_clients}, expected 1 or more")
         self._max_clients = max_clients

@@ -19,6 +19,7 @@ import pytest
 
 from cyllama.cli import COMMANDS, command_parser, main
 from cyllama.cli._examples import COMMON, EXAMPLES, OVERVIEW
+from cyllama.media.samples import SPEECH
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCREEN = 62  # lines
@@ -196,7 +197,7 @@ def test_sd_cli_command_line_works(tmp_path: Path, capsys: pytest.CaptureFixture
 
 @pytest.fixture
 def speech() -> Path:
-    return ROOT / "src/cyllama/cli/a-large-red-circle-on-white.flac"
+    return SPEECH
 
 
 # ----------------------------------------------------------------------------------------- settings

@@ -86,6 +86,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "cyllama serve -m model.gguf --mmproj mmproj.gguf --whisper base --sd model.safetensors --memory 16GiB",
         "cyllama serve -c server.toml --host 0.0.0.0 --api-key-file keys.txt",
     ),
+    "batch": (
+        "cyllama batch requests.jsonl results.jsonl -m smollm2-135m-instruct",
+        "cyllama batch requests.jsonl results.jsonl -c server.toml --workers 2",
+    ),
+    "rpc-server": (
+        "cyllama rpc-server",
+        "cyllama rpc-server --host 0.0.0.0 --allow 192.168.1.0/24 --port 50052",
+    ),
     "demo": ("cyllama demo 'a large blue square on white'",),
     "doctor": ("cyllama doctor",),
     "pull": (
