@@ -37,8 +37,9 @@ demo: build
 test-packages: $(VENV)/.group-build $(VENV)/.group-test
 	@sh scripts/system_packages.sh test
 
+# Two files of tests at a time: many tests wait, or use one thread.
 test: test-packages tools
-	@$(PY) -m pytest
+	@$(PY) -m pytest --numprocesses 2 --dist loadfile
 
 test-heavy: test-packages tools
 	@$(PY) -m pytest -m heavy
