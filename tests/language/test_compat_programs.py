@@ -269,7 +269,7 @@ def test_logprobs_of_characters_of_several_tokens(llm: Llama) -> None:
     """In the loop; each token has an entry, and the offsets count whole characters."""
     grammar = LlamaGrammar.from_string('root ::= "日本語 END"')
     keep = LogitsProcessorList([lambda ids, scores: scores])
-    made = llm("x", grammar=grammar, max_tokens=60, logits_processor=keep, logprobs=1)
+    made = llm("x", grammar=grammar, max_tokens=60, seed=1, logits_processor=keep, logprobs=1)
     found, text = made["choices"][0]["logprobs"], made["choices"][0]["text"]
     assert text == "日本語 END" and len(found["tokens"]) == made["usage"]["completion_tokens"] > 5
     assert found["text_offset"] == sorted(found["text_offset"]) and max(found["text_offset"]) <= len(text)
