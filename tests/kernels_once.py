@@ -13,7 +13,7 @@ import numpy as np
 from ggml_graphs import F32, Graphs
 
 TYPES = {"q4_K": 12, "q6_K": 14, "q4_0": 2, "q5_0": 6, "q8_0": 8, "q4_1": 3}
-SERVED = ("q4_K", "q6_K", "q4_0", "q5_0", "q8_0")
+SERVED = ("q4_K", "q4_0", "q5_0", "q8_0", "q6_K")
 OURS = "CPU_CYLLAMA"
 Array = np.ndarray[Any, Any]
 
@@ -137,7 +137,9 @@ def main(folder: str, variant: str, threads: str, target: str) -> None:
     buffer_type = graphs.extra_buffer_types().get(OURS)
     found: dict[str, Any] = {"has_kernels": buffer_type is not None}
     if buffer_type is not None:
-        for name in SERVED:
+        kinds = [name for name in SERVED if is_served(graphs, buffer_type, name, 32)]
+        found["kinds"] = kinds
+        for name in kinds:
             for label in [label for kind, label in PAIRS if kind == name]:
                 case = CASES[label]
                 found[f"{name} {label}"] = product(graphs, name, case, buffer_type, int(threads))

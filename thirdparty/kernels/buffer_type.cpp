@@ -4,6 +4,8 @@
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 
+#include "simd.h"
+
 #include "ggml-backend-impl.h"
 #include "ggml-cpu-impl.h"
 #include "ggml-cpu.h"
@@ -19,7 +21,12 @@
 namespace cyllama {
 namespace {
 
-const Kernel * const KERNELS[] = { &q4_k_kernel, &q6_k_kernel, &q4_0_kernel, &q5_0_kernel, &q8_0_kernel };
+const Kernel * const KERNELS[] = {
+    &q4_k_kernel, &q4_0_kernel, &q5_0_kernel, &q8_0_kernel,
+#ifndef CYLLAMA_VNNI // ggml's own products of Q6_K prompts are faster with VNNI
+    &q6_k_kernel,
+#endif
+};
 
 enum class Choice { ours, reference, upstream };
 

@@ -76,85 +76,6 @@ inline void prefetch_next(const Four * values) {
     prefetch((const uint8_t *) values->low[1] + sizeof(Group));
 }
 
-#ifdef CYLLAMA_VNNI
-
-template <int N>
-void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows, float * const * outputs) {
-    __m512 totals[N];
-    for (int c = 0; c < N; c++) {
-        totals[c] = _mm512_setzero_ps();
-    }
-    const __m512i four = _mm512_set1_epi8(15), two = _mm512_set1_epi8(0x30);
-    for (int64_t i = 0; i < n_blocks; i++) {
-        const Group & group = ((const Group *) panel)[i];
-        const Activations * with[N];
-        __m512i sums[N];
-        for (int c = 0; c < N; c++) {
-            with[c] = (const Activations *) rows[c] + i;
-            sums[c] = _mm512_setzero_si512();
-        }
-        // what 32 * scale, the offset of the values, contributes
-        for (int j = 0; j < 8; j++) {
-            const __m128i scales[2] = { load_16(group.scales[2 * j]), load_16(group.scales[2 * j + 1]) };
-            const __m512i pairs = _mm512_cvtepi8_epi16(
-                _mm256_set_m128i(_mm_unpackhi_epi8(scales[0], scales[1]), _mm_unpacklo_epi8(scales[0], scales[1])));
-            for (int c = 0; c < N; c++) {
-                sums[c] = _mm512_dpwssd_epi32(sums[c], pairs, broadcast_16(with[c]->sums16 + 2 * j));
-            }
-        }
-        for (int c = 0; c < N; c++) {
-            sums[c] = _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(sums[c], 5));
-        }
-        for (int j = 0; j < 8; j += 4) {
-            for (int s = 0; s < 2; s++) {
-                __m512i parts[N][4];
-                for (int c = 0; c < N; c++) {
-                    parts[c][0] = parts[c][1] = parts[c][2] = parts[c][3] = _mm512_setzero_si512();
-                }
-#pragma GCC unroll 4
-                for (int t = 4 * s; t < 4 * s + 4; t++) {
-                    const Four & values = group.fours[j / 4][t];
-                    const __m512i high = load_64(values.high);
-                    const __m512i low[2] = { load_64(values.low[0]), load_64(values.low[1]) };
-                    const __m512i w[4] = {
-                        _mm512_or_si512(_mm512_and_si512(low[0], four),
-                                        _mm512_and_si512(_mm512_slli_epi16(high, 4), two)),
-                        _mm512_or_si512(_mm512_and_si512(low[1], four),
-                                        _mm512_and_si512(_mm512_slli_epi16(high, 2), two)),
-                        _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(low[0], 4), four),
-                                        _mm512_and_si512(high, two)),
-                        _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(low[1], 4), four),
-                                        _mm512_and_si512(_mm512_srli_epi16(high, 2), two)),
-                    };
-                    prefetch_next(&values);
-                    for (int c = 0; c < N; c++) {
-                        for (int part = 0; part < 4; part++) {
-                            const int8_t * y = with[c]->values + 32 * (j + part) + 4 * t;
-                            parts[c][part] = _mm512_dpbusd_epi32(parts[c][part], w[part], broadcast_16(y));
-                        }
-                    }
-                }
-                for (int part = 0; part < 4; part++) {
-                    const __m512i scale = _mm512_cvtepi8_epi32(load_16(group.scales[2 * (j + part) + s]));
-                    for (int c = 0; c < N; c++) {
-                        sums[c] = _mm512_add_epi32(sums[c], _mm512_mullo_epi32(parts[c][part], scale));
-                    }
-                }
-            }
-        }
-        const __m512 d = _mm512_cvtph_ps(load(group.d));
-        for (int c = 0; c < N; c++) {
-            const __m512 value = _mm512_mul_ps(d, _mm512_cvtepi32_ps(sums[c]));
-            totals[c] = _mm512_fmadd_ps(_mm512_set1_ps(with[c]->scale), value, totals[c]);
-        }
-    }
-    for (int c = 0; c < N; c++) {
-        _mm512_storeu_ps(outputs[c], totals[c]);
-    }
-}
-
-#else
-
 // Bytes of 16 rows as pairs of equal 16-bit numbers with signs.
 template <int half> inline __m256i pairs_signed(__m128i bytes) {
     const __m256i both  = _mm256_broadcastsi128_si256(bytes);
@@ -274,8 +195,6 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
         _mm256_storeu_ps(outputs[c] + 8, totals[c][1]);
     }
 }
-
-#endif
 
 } // namespace
 
