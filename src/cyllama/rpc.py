@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -101,7 +102,7 @@ def probe(endpoint: str, *, timeout: float = 10.0) -> RPCServerInfo:
     endpoint : str
         ``host:port``.
     timeout : float
-        Seconds to wait for the connection, and for each response.
+        Seconds to wait for the connection, and then for the responses.
 
     Returns
     -------
@@ -117,16 +118,17 @@ def probe(endpoint: str, *, timeout: float = 10.0) -> RPCServerInfo:
     host, port = _split(endpoint)
     try:
         with socket.create_connection((host, port), timeout) as connection:
-            version = struct.unpack("4B", _call(connection, HELLO, CAPABILITIES, 4 + len(CAPABILITIES))[:4])[:3]
+            end = time.monotonic() + timeout
+            version = struct.unpack("4B", _call(connection, end, HELLO, CAPABILITIES, 4 + len(CAPABILITIES))[:4])[:3]
             if version[0] != PROTOCOL[0] or version[1] > PROTOCOL[1]:
                 raise RPCError(
                     f"the RPC server {endpoint} speaks protocol {_dotted(version)}, this build {_dotted(PROTOCOL)}; "
                     "use the same version of cyllama on both"
                 )
-            (count,) = struct.unpack("<I", _call(connection, DEVICE_COUNT, b"", 4))
+            (count,) = struct.unpack("<I", _call(connection, end, DEVICE_COUNT, b"", 4))
             if not 0 < count <= MOST_DEVICES:
                 raise RPCError(f"the RPC server {endpoint} reports {count} devices")
-            found = [struct.unpack("<QQ", _call(connection, GET_DEVICE_MEMORY, struct.pack("<I", index), 16))
+            found = [struct.unpack("<QQ", _call(connection, end, GET_DEVICE_MEMORY, struct.pack("<I", index), 16))
                      for index in range(count)]  # fmt: skip
     except TimeoutError:
         raise RPCError(f"the RPC server {endpoint} does not answer; it may be stopped, or serve as many "
@@ -142,18 +144,19 @@ def _dotted(version: Iterable[int]) -> str:
     return ".".join(map(str, version))
 
 
-def _call(connection: socket.socket, command: int, request: bytes, size: int) -> bytes:
+def _call(connection: socket.socket, end: float, command: int, request: bytes, size: int) -> bytes:
     """Send a request and return the response, which has `size` bytes."""
     connection.sendall(struct.pack("<BQ", command, len(request)) + request)
-    (announced,) = struct.unpack("<Q", _receive(connection, 8))
+    (announced,) = struct.unpack("<Q", _receive(connection, end, 8))
     if announced != size:
         raise ConnectionError("it is not an RPC server of ggml")
-    return _receive(connection, size)
+    return _receive(connection, end, size)
 
 
-def _receive(connection: socket.socket, size: int) -> bytes:
+def _receive(connection: socket.socket, end: float, size: int) -> bytes:
     received = b""
     while len(received) < size:
+        connection.settimeout(max(0.001, end - time.monotonic()))
         part = connection.recv(size - len(received))
         if not part:
             raise ConnectionError("it closed the connection; this client may not be allowed, or it is not an RPC "
@@ -293,7 +296,12 @@ class RPCServer:
                     target=self._serve, args=(connection, peer), name="cyllama-rpc-client", daemon=True
                 )
                 self._clients[connection] = thread
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:  # no more threads
+                    del self._clients[connection]
+                    logger.exception("%s cannot be served", peer)
+                    connection.close()
                 return
         logger.warning("refused a connection from %s: %d clients are served", peer, self._max_clients)
         connection.close()

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -231,6 +232,23 @@ def test_port_that_does_not_answer_is_an_error() -> None:
             probe(server.endpoint, timeout=0.3)
     finally:
         server.close()
+
+
+def test_server_that_answers_byte_by_byte_ends_the_wait() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip() -> None:
+            client, _ = listener.accept()
+            with client, contextlib.suppress(OSError):
+                for byte in hello(*PROTOCOL):
+                    client.sendall(bytes([byte]))
+                    time.sleep(0.05)
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        with pytest.raises(RPCError, match="does not answer"):
+            probe(f"127.0.0.1:{listener.getsockname()[1]}", timeout=0.5)
+        thread.join()
 
 
 def test_port_that_nobody_listens_on_is_an_error() -> None:

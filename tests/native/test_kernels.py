@@ -51,7 +51,9 @@ def test_products_have_the_bits_of_the_reference(threads: int, references: dict[
     for variant, wanted in references.items():
         found = products(variant, threads, "cyllama", tmp_path)
         assert found is not None and list(found["kinds"]) == list(wanted["kinds"])
-        differ = [pair for pair in pairs_of(found) if found[" ".join(pair)].tobytes() != wanted[" ".join(pair)].tobytes()]
+        differ = [
+            pair for pair in pairs_of(found) if found[" ".join(pair)].tobytes() != wanted[" ".join(pair)].tobytes()
+        ]
         assert pairs_of(found) and differ == [], variant
 
 

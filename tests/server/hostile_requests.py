@@ -275,6 +275,16 @@ JSONS: dict[str, Post] = {
     "LoRA from a path": Post("/v1/images/generations", {"prompt": "x <lora:../../../../etc/passwd:1>"}, (400,)),
     "internal image option": Post("/v1/images/generations", {"prompt": "x", "control_image": "/etc/passwd"}),
     "seed is a text": Post("/v1/images/generations", {"prompt": "x", "seed": "7"}),
+    **{
+        f"{name} of {kind}, {path[1:6]}": Post(path, b'{"prompt": "x", "steps": 1, "%s": %s}' % (name.encode(), number))
+        for path in ("/v1/images/generations", "/sdapi/v1/txt2img")
+        for name in ("cfg_scale", "eta")
+        for kind, number in (("400 digits", b"1" + b"0" * 400), ("1e400", b"1e400"), ("NaN", b"NaN"))
+    },
+    **{
+        f"output format is {value}": Post("/v1/images/generations", {"prompt": "x", "steps": 1, "output_format": value})
+        for value in ([1], {"a": 1}, 5)
+    },
     "init image at an address": Post("/sdapi/v1/img2img", {"prompt": "x", "init_images": ["http://127.0.0.1:1/a.png"]}),
     "init image of a file": Post("/sdapi/v1/img2img", {"prompt": "x", "init_images": ["/etc/passwd"]}),
     "decompression bomb as init image": Post("/sdapi/v1/img2img", {"prompt": "x", "init_images": [BOMB]}, (413,)),
@@ -376,7 +386,8 @@ def with_length(head: str, body: bytes) -> bytes:
 HOST = "Host: localhost\nAuthorization: Bearer KEY\n"
 TRANSCRIBE = f"POST /v1/audio/transcriptions HTTP/1.1\n{HOST}"
 CHAT_HEAD = f"POST {CHAT} HTTP/1.1\n{HOST}"
-HEX_FORM = TRANSCRIBE + "Connection: close\nContent-Type: multipart/form-data; boundary=x; charset=hex\n"
+FORM_HEAD = TRANSCRIBE + "Connection: close\nContent-Type: multipart/form-data; boundary=x"
+HEX_FORM = FORM_HEAD + "; charset=hex\n"
 BODY = json.dumps(user("hello") | {"stream": True, "max_tokens": 400}).encode()
 
 RAW: dict[str, Raw] = {
@@ -414,8 +425,19 @@ RAW: dict[str, Raw] = {
         )
     ),
     "form without end": Raw(
-        with_length(HEX_FORM, b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc')
+        with_length(FORM_HEAD + "\n", b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc')
     ),
+    **{  # codecs that take quadratic time, or make surrogates
+        f"form with the charset {name}": Raw(
+            with_length(
+                f"{FORM_HEAD}; charset={name}\n",
+                b'--x\r\nContent-Disposition: form-data; name="language"\r\n\r\naaa-'
+                + b"a" * 60_000
+                + b"\r\n--x--\r\n",
+            )
+        )
+        for name in ("punycode", "idna", "unicode_escape", "utf-7", "utf-16", "uu")
+    },
     "form with an unknown charset": Raw(
         with_length(HEX_FORM, b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n')
     ),

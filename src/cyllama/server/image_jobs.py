@@ -49,6 +49,8 @@ NOT_IN_REQUESTS = frozenset(("control_strength", "preview_interval", "guidance_s
 TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "int | str": str}
 RANDOM_SEEDS = 1 << 32
 MAX_SEED = 1 << 62
+MAX_NUMBER = 3e38
+LONGEST_SIDE = {"jpeg": 65_535, "webp": 16_383}  # pixels, of the formats
 
 
 def _option_types() -> dict[str, type]:
@@ -101,6 +103,8 @@ def parse_options(given: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
         fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
         if not fits or isinstance(value, bool):
             raise http_error(400, f"{name} is {value!r:.100}, expected {kind.__name__}", param=name)
+        if kind is float and not abs(value) <= MAX_NUMBER:  # of a float of the engine; NaN is not either
+            raise http_error(400, f"{name} is {value!r:.100}, expected a finite number", param=name)
         found[name] = value
     for name, most in (("steps", limits.steps), ("batch_size", limits.images)):
         if not 1 <= found.get(name, 1) <= most:
@@ -214,7 +218,16 @@ def encode_image(image: Image.Image, format: ImageFormat = "png", quality: int |
     format : str
     quality : int, optional
         0 to 100, for JPEG and WebP.
+
+    Raises
+    ------
+    HTTPException
+        400 if the format does not allow images of this size.
     """
+    most = LONGEST_SIDE.get(format)
+    if most is not None and max(image.size) > most:
+        sides = "{}x{}".format(*image.size)
+        raise http_error(400, f"the image has {sides} pixels, a file of the format {format} at most {most:,} on a side")
     file = io.BytesIO()
     options = {} if quality is None or format == "png" else {"quality": quality}
     image.save(file, OUTPUT_FORMATS[format], **options)

@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Never, Self, TypeVar
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -20,6 +21,7 @@ from cyllama.server.http.queues import BodyBudget
 
 __all__ = ["MAX_FIELDS", "RequestBody", "parse_json"]
 
+CHARSETS = frozenset(("utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1"))
 MAX_FIELDS = 64
 """Maximum number of text fields in a form."""
 JSON_NAMES: dict[type, str] = {dict: "an object", list: "an array"}
@@ -100,8 +102,12 @@ class RequestBody:
         HTTPException
             400, 408, 413, 415, 429.
         """
-        if not request.headers.get("content-type", "").casefold().startswith("multipart/form-data"):
+        kind, options = parse_options_header(request.headers.get("content-type", ""))
+        if kind != b"multipart/form-data":
             raise http_error(415, "expected Content-Type: multipart/form-data")
+        charset = options.get(b"charset", b"utf-8").decode("latin-1")
+        if charset.casefold() not in CHARSETS:  # some of Python's codecs take quadratic time, or make surrogates
+            raise http_error(400, f"the form's charset is {charset!r:.100}, expected utf-8")
         chunks = self._chunks(request)
 
         async def receive() -> Message:
@@ -110,10 +116,7 @@ class RequestBody:
 
         limited = Request(request.scope, receive)
         reading = limited.form(max_files=self._limits.media, max_fields=MAX_FIELDS, max_part_size=self._limits.text)
-        try:
-            form = await reading
-        except LookupError as error:  # an unknown charset
-            raise http_error(400, f"cannot read the form: {error}") from None
+        form = await reading
         try:
             yield form
         finally:

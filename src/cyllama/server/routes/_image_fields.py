@@ -211,7 +211,7 @@ def parse_output(fields: Mapping[str, Any], event: ImageEvent, *, links: bool) -
         400.
     """
     format = fields.get("output_format") or "png"
-    if format not in OUTPUT_FORMATS:
+    if not isinstance(format, str) or format not in OUTPUT_FORMATS:
         message = f"output_format is {format!r:.100}, expected one of {', '.join(OUTPUT_FORMATS)}"
         raise http_error(400, message, param="output_format")
     quality, partial_images = fields.get("output_compression"), fields.get("partial_images") or 0
