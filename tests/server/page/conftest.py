@@ -56,7 +56,7 @@ Scheme = Literal["light", "dark"]
 Opener = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Start a server with all engines and an API key."""
     file = tmp_path_factory.mktemp("page") / "models.toml"
@@ -68,7 +68,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         assert not [line for line in found.errors if "Traceback" in line], "".join(found.errors)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # an event loop runs in this thread while it is open, which disturbs other tests
 def browser() -> Iterator[Browser]:
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     assert program, "the tests of the page need Chromium (Debian: apt-get install chromium)"
