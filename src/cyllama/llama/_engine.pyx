@@ -17,7 +17,7 @@ from cyllama.llama cimport libengine as lib
 from cyllama.llama.libcommon cimport common_params
 
 from cyllama._native import _core
-from cyllama.errors import EngineError, ModelLoadError, OutOfMemoryError
+from cyllama.errors import EngineError, ModelLoadError, OutOfMemoryError, RPCError
 from cyllama.llama._enums import PoolingType
 
 lib.set_projector_log(log_hook, <void *> <const char *> b"llava")
@@ -57,13 +57,23 @@ cdef common_params _parsed(object options) except *:
 
     Raises
     ------
-    ValueError
+    ValueError, RPCError
+
+    Notes
+    -----
+    Releases the GIL: it connects to RPC servers.
     """
     cdef vector[string] c_options = _options(options)
+    cdef common_params found
+    cdef RunningCall _running = RunningCall()  # the end of the interpreter waits for it
     start_call()
     try:
-        return lib.parse_options(c_options)
+        with nogil:
+            found = lib.parse_options(c_options)
+        return found
     except (EngineError, ValueError) as error:
+        if "the RPC server" in str(error):
+            raise RPCError(str(error), engine="llama") from None
         if reason := _template_error():
             raise ValueError(f"chat_template is not valid{reason}") from None
         raise ValueError(_with_value(str(error), list(options))) from None
