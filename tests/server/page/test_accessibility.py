@@ -195,6 +195,7 @@ def test_works_by_keyboard_alone(opened: Opener, size: str, scheme: Scheme) -> N
 
 
 def test_file_buttons_open_by_keyboard(page: Page) -> None:
+    page.on("filechooser", lambda chooser: None)  # Chromium must know of the interception before the first key
     for tab, label in (("Transcribe", "#audio-file-button"), ("Images", "#image-file-button")):
         open_tab(page, tab)
         page.locator(label).focus()
