@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from cyllama.server.batches.folder import make_folders, open_database, part_path, remove_strays
 from cyllama.server.batches.output import lock_file
 from cyllama.server.batches.requests import LineFault
 from cyllama.server.config import Limits
@@ -26,14 +27,6 @@ COMPLETION_SECONDS = 24 * 3600
 """The only ``completion_window``."""
 OPEN_STATUSES = ("validating", "in_progress", "finalizing", "cancelling")
 KEPT_BATCHES = 1000  # finished ones of a client; older ones are removed
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS files (
-    id TEXT PRIMARY KEY, owner TEXT NOT NULL, filename TEXT NOT NULL, purpose TEXT NOT NULL, bytes INTEGER NOT NULL,
-    created_at INTEGER NOT NULL, expires_at INTEGER);
-CREATE TABLE IF NOT EXISTS batches (
-    id TEXT PRIMARY KEY, owner TEXT NOT NULL, status TEXT NOT NULL, created_at INTEGER NOT NULL, record TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS batches_by_status ON batches (status);
-"""
 
 
 @dataclass(frozen=True)
@@ -107,6 +100,8 @@ class BatchStore:
     ------
     OSError
         The folder cannot be written, or another process uses it.
+    ValueError
+        The database is damaged, or a folder is a symbolic link.
 
     Notes
     -----
@@ -116,16 +111,13 @@ class BatchStore:
 
     def __init__(self, folder: str | os.PathLike[str], limits: Limits) -> None:
         self._folder, self._limits = Path(folder), limits
-        for part in ("files", "work"):
-            (self._folder / part).mkdir(parents=True, exist_ok=True)
+        make_folders(self._folder)
         os.chmod(self._folder, 0o700)  # requests and results of the callers
         self._guard = open(self._folder / "lock", "ab")  # noqa: SIM115 - open as long as the store
         try:
             lock_file(self._guard.fileno(), str(self._folder))
             self._lock = threading.RLock()
-            self._database = sqlite3.connect(self._folder / "batches.sqlite", check_same_thread=False)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.executescript(SCHEMA)
+            self._database = open_database(self._folder / "batches.sqlite")
         except BaseException:
             self._guard.close()
             raise
@@ -190,10 +182,11 @@ class BatchStore:
         check: bool,
     ) -> FileRecord:
         now, path = int(time.time()), self.path(file_id)
+        part = part_path(path)
         try:
             if check:
                 self._check_room(owner, 0)
-            with open(path, "wb") as file:
+            with open(part, "wb") as file:
                 shutil.copyfileobj(content, file)
                 size = file.tell()
                 file.flush()
@@ -204,8 +197,9 @@ class BatchStore:
                     self._check_room(owner, size)
                 values = (file_id, owner, filename, purpose, size, now, expires_at)
                 database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+                os.replace(part, path)
         except BaseException:
-            path.unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
             raise
         return FileRecord(*values)
 
@@ -277,20 +271,18 @@ class BatchStore:
                 self._delete(file_id)
 
     def _delete(self, file_id: str) -> None:
+        path = self.path(file_id)
         with self._transaction() as database:
             database.execute("DELETE FROM files WHERE id = ?", (file_id,))
-        self.path(file_id).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(path, part_path(path))
+        part_path(path).unlink(missing_ok=True)
 
     def _remove_strays(self) -> None:
         """Delete what an interrupted call has left in the folder."""
         known = {row[0] for row in self._database.execute("SELECT id FROM files")}
-        running = {batch.id for batch in self.open_batches()}
-        for path in (self._folder / "files").iterdir():
-            if path.name not in known:
-                path.unlink(missing_ok=True)
-        for path in (self._folder / "work").iterdir():
-            if path.stem not in running:
-                path.unlink(missing_ok=True)
+        statuses = dict(self._database.execute("SELECT id, status FROM batches"))
+        remove_strays(self._folder, known, lambda name: statuses[name] in OPEN_STATUSES if name in statuses else None)
 
     # ---------------------------------------------------------------------------------------- batches
 
