@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import io
 import json
+import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,12 +18,17 @@ from typing import Any
 import pytest
 import requests
 from server.running import Server, running_server
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cyllama.cli import main
-from cyllama.server import Limits
+from cyllama.server import Limits, ServerConfig
+from cyllama.server.batches.jobs import BatchJobs
 from cyllama.server.batches.requests import BatchRequest, read_requests
 from cyllama.server.batches.run import run_requests
-from cyllama.server.batches.store import BatchStore
+from cyllama.server.batches.store import BatchRecord, BatchStore
+from cyllama.server.http.clients import account_name, client_name
+from cyllama.server.state import ServerState
 
 
 def test_a_store_deletes_only_files_that_it_made(tmp_path: Path) -> None:
@@ -79,6 +88,7 @@ def test_a_damaged_database_is_an_error_of_one_line(tmp_path: Path, capsys: pyte
 CHAT = "/v1/chat/completions"
 CONFIG = """
 batch_folder = "batches"
+image_link_seconds = 60
 
 [models.tiny]
 model = "tiny-random-llama"
@@ -239,3 +249,102 @@ def test_a_file_is_deleted_while_it_is_read(server: Server) -> None:
     assert all(status == 404 or (status, body) == (200, content.encode()) for status, body in seen)
     found = server.get(f"{path}/content")
     assert found.status_code == 404 and found.json()["error"]["message"]
+
+
+# ------------------------------------------------------------------------------ jobs, without a server
+
+
+@contextlib.asynccontextmanager
+async def jobs_of(store: BatchStore, app: ASGIApp) -> AsyncIterator[None]:
+    """Run the batches of a store with an application."""
+    state = ServerState(ServerConfig.from_dict({"models": {"tiny": {"model": "tiny-random-llama"}}}))
+    try:
+        async with BatchJobs(state, store, app).running():
+            yield
+    finally:
+        await state.close()
+
+
+async def end_of(store: BatchStore, *batches: BatchRecord) -> list[BatchRecord]:
+    """Wait until batches are finished."""
+    async with asyncio.timeout(60):
+        while True:
+            found = [store.find_batch(batch.owner, batch.id) for batch in batches]
+            if all(batch.status in FINISHED for batch in found):
+                return found
+            await asyncio.sleep(0.02)
+
+
+def create(store: BatchStore, owner: str, *lines: str) -> BatchRecord:
+    """Create a batch in a store."""
+    file = store.add_file(owner, "a", "batch", io.BytesIO("\n".join(lines).encode()))
+    return store.create_batch(owner, file.id, CHAT, None, None)
+
+
+def kept(store: BatchStore, batch: BatchRecord, kind: str = "output") -> list[dict[str, Any]]:
+    """Return the results of a batch."""
+    return [json.loads(line) for line in store.path(batch.fields[f"{kind}_file_id"]).read_bytes().splitlines()]
+
+
+def test_each_owner_is_a_client_of_its_own(tmp_path: Path) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await JSONResponse([account_name(scope), client_name(scope)])(scope, receive, send)
+
+    async def main() -> None:
+        store = BatchStore(tmp_path, Limits())
+        batches = [create(store, owner, chat("a"), chat("b")) for owner in ("first", "second")]
+        async with jobs_of(store, app):
+            found = await end_of(store, *batches)
+            names = [[item["response"]["body"] for item in kept(store, batch)] for batch in found]
+        assert names[0][0] == names[0][1] and names[1][0] == names[1][1]
+        assert not set(names[0][0]) & set(names[1][0])
+
+    asyncio.run(main())
+
+
+def test_a_full_disk_keeps_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The results until then are the output of the batch, also after a restart."""
+    write = os.write
+
+    def limited(descriptor: int, data: bytes) -> int:
+        if b'"custom_id": "r3"' in data:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await JSONResponse({})(scope, receive, send)
+
+    async def main() -> BatchRecord:
+        store = BatchStore(tmp_path, Limits())
+        batch = create(store, "", *(chat(f"r{i}") for i in range(40)))
+        async with jobs_of(store, app):
+            return (await end_of(store, batch))[0]
+
+    monkeypatch.setattr("cyllama.server.batches.output.os.write", limited)
+    batch = asyncio.run(main())
+    assert batch.status == "failed"
+    assert os.strerror(errno.ENOSPC) in batch.fields["errors"]["data"][0]["message"]
+    store = BatchStore(tmp_path, Limits())
+    try:
+        found = store.find_file("", batch.fields["output_file_id"])
+        lines = kept(store, batch)
+        assert found.bytes == store.path(found.id).stat().st_size and found.purpose == "batch_output"
+        assert 0 < len(lines) == batch.fields["request_counts"]["completed"] < 40
+    finally:
+        store.close()
+
+
+def test_retries_end_with_the_time_of_the_batch(tmp_path: Path) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await JSONResponse({}, 503, {"Retry-After": "1"})(scope, receive, send)
+
+    async def main() -> None:
+        store = BatchStore(tmp_path, Limits())
+        batch = create(store, "", chat("a"))
+        store.update(batch.id, expires_at=int(time.time()) + 1)
+        async with jobs_of(store, app):
+            (found,) = await end_of(store, batch)
+            assert found.status == "expired"
+            assert kept(store, found, "error")[0]["error"]["code"] == "batch_expired"
+
+    asyncio.run(main())
