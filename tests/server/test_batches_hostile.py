@@ -8,6 +8,7 @@ import errno
 import io
 import json
 import os
+import stat
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -45,6 +46,18 @@ def test_a_store_deletes_only_files_that_it_made(tmp_path: Path) -> None:
     BatchStore(tmp_path, Limits()).close()
     assert all((tmp_path / name).read_text() == "mine" for name in mine)
     assert (tmp_path / "work" / "sub").is_dir() and not (tmp_path / "files" / part).exists()
+
+
+def test_only_the_user_reads_what_callers_send(tmp_path: Path) -> None:
+    """The mode of a folder that exists stays, such as that of /tmp."""
+    tmp_path.chmod(0o755)
+    new = tmp_path / "new"
+    for folder, mode in ((tmp_path, 0o755), (new, 0o700)):
+        BatchStore(folder, Limits()).close()
+        modes = {
+            name: stat.S_IMODE((folder / name).stat().st_mode) for name in (".", "files", "work", "batches.sqlite")
+        }
+        assert modes == {".": mode, "files": 0o700, "work": 0o700, "batches.sqlite": 0o600}
 
 
 def test_uploads_outlive_their_database(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

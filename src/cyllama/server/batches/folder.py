@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import stat
@@ -31,7 +32,7 @@ COLUMNS = ("SELECT id, owner, filename, purpose, bytes, created_at, expires_at F
 
 
 def make_folders(folder: Path) -> None:
-    """Create the folders of a store.
+    """Create the folders of a store, in which only its user reads the requests and results of callers.
 
     Raises
     ------
@@ -39,11 +40,13 @@ def make_folders(folder: Path) -> None:
     ValueError
         One of them is a symbolic link: files elsewhere would be written and deleted.
     """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in FOLDERS:
         path = folder / name
         if path.is_symlink():
             raise ValueError(f"{path} is a symbolic link, expected a folder that belongs to the batches only")
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(exist_ok=True)
+        os.chmod(path, 0o700)
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -51,10 +54,12 @@ def open_database(path: Path) -> sqlite3.Connection:
 
     Raises
     ------
+    OSError
     ValueError
         The file is damaged, or something else.
     """
     database: sqlite3.Connection | None = None
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     try:
         database = sqlite3.connect(path, check_same_thread=False)
         database.execute("PRAGMA journal_mode=WAL")

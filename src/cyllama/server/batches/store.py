@@ -112,7 +112,6 @@ class BatchStore:
     def __init__(self, folder: str | os.PathLike[str], limits: Limits) -> None:
         self._folder, self._limits = Path(folder), limits
         make_folders(self._folder)
-        os.chmod(self._folder, 0o700)  # requests and results of the callers
         self._guard = open(self._folder / "lock", "ab")  # noqa: SIM115 - open as long as the store
         try:
             lock_file(self._guard.fileno(), str(self._folder))
