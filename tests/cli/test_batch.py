@@ -347,3 +347,27 @@ def test_results_are_those_of_the_server_over_http(config: Path, tmp_path: Path)
             assert item["status_code"] == over_http.status_code
             for key in ("choices", "error"):
                 assert item["body"].get(key) == over_http.json().get(key)
+
+
+def test_a_lone_surrogate_fails_only_its_line(config: Path, tmp_path: Path) -> None:
+    """The response is the same as over HTTP, and of all kinds of workers."""
+    bad = line("bad", body={"model": "tiny", "max_tokens": 2, "messages": [{"role": "user", "content": "a\ud800b"}]})
+    field = line("field", body={"model": "tiny", "max_tokens": 2, "messages": MESSAGES, "\ud800": 1})
+    source = write(tmp_path / "in", [line("good"), bad, field])
+    found = []
+    for i, more in enumerate(([], ["--workers", 2])):
+        assert run(source, tmp_path / str(i), "-c", config, "-q", *more) == 3
+        found.append(read(tmp_path / str(i)))
+        assert run(source, tmp_path / str(i), "-c", config, "-q", *more) == 3  # it can be continued
+    assert found[0]["good"]["response"]["status_code"] == 200
+    for name in ("bad", "field"):
+        one, two = (item[name]["response"] for item in found)
+        assert one["status_code"] == two["status_code"] == 400 and one["body"] == two["body"]
+    assert found[0]["field"]["response"]["body"]["error"]["param"] == "\ud800"
+
+
+def test_rejects_ids_with_lone_surrogates(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write(tmp_path / "in", [line("a"), line("\ud800"), line("\ud801")])
+    assert run(source, tmp_path / "out", "-c", config) == 1
+    text = capsys.readouterr().err
+    assert "line 2: custom_id" in text and "line 3: custom_id" in text and not (tmp_path / "out").exists()

@@ -14,16 +14,22 @@ from cyllama.server.config import LOOPBACK_NAMES
 
 __all__ = ["encode_body", "request_application"]
 
-CLIENT = ("batch", 0)
+CLIENT = "batch"
 
 
 def encode_body(body: Mapping[str, Any]) -> bytes:
-    """Return the body of a request as JSON."""
-    return json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    """Return a JSON object in UTF-8, with lone surrogates as escapes."""
+    try:
+        return json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(body).encode()
 
 
-async def request_application(app: ASGIApp, url: str, body: bytes) -> Reply:
-    """Post a body to an application, and return the response; cancelling the task cancels the request."""
+async def request_application(app: ASGIApp, url: str, body: bytes, owner: str = "") -> Reply:
+    """Post a body to an application, and return the response; cancelling the task cancels the request.
+
+    Requests of different owners are those of different clients: they share no options, jobs and limits.
+    """
     pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
     start: Message = {"status": 500, "headers": []}
     parts: list[bytes] = []
@@ -52,7 +58,7 @@ async def request_application(app: ASGIApp, url: str, body: bytes) -> Reply:
         "query_string": b"",
         "root_path": "",
         "headers": [*headers, (b"content-length", str(len(body)).encode())],
-        "client": CLIENT,
+        "client": (f"{CLIENT} {owner}", 0),
         "server": (LOOPBACK_NAMES[0], 80),
         "state": {},
     }

@@ -16,10 +16,10 @@ from cyllama.server.batches.requests import (
     BatchInput,
     BatchRequest,
     LineFault,
+    batch_error,
     error_line,
     read_requests,
     result_line,
-    stream_error,
 )
 from cyllama.server.batches.run import default_parallel, run_requests
 from cyllama.server.batches.workers import Worker
@@ -153,10 +153,10 @@ async def _run(
             free.put_nowait(worker)
 
     async def send(request: BatchRequest) -> Mapping[str, Any]:
-        rejected = stream_error(request)
+        rejected = batch_error(request)
         if rejected is not None:
             return result_line(request, rejected)
-        body = encode_body(request.body)
+        body = await asyncio.to_thread(encode_body, request.body)
         for _ in range(STARTS):
             worker = await free.get()
             try:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import sqlite3
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,12 +22,12 @@ from cyllama.server.batches.requests import (
     BatchInput,
     BatchRequest,
     LineFault,
+    batch_error,
     batch_urls,
     error_line,
     is_failure,
     read_requests,
     result_line,
-    stream_error,
 )
 from cyllama.server.batches.run import DEFAULT_SLOTS, default_parallel, run_requests
 from cyllama.server.batches.store import BatchRecord, BatchStore
@@ -152,8 +155,7 @@ class BatchJobs:
             await asyncio.to_thread(self._finish, batch.id)
         elif error is not None:
             log.error("the batch %s failed", batch.id, exc_info=error)
-            code = LineFault(None, "server_error", "the batch could not be run; see the server's log")
-            await asyncio.to_thread(self._store.fail, batch.id, [code])
+            await asyncio.to_thread(self._fail, batch, error)
 
     async def _work(self, batch: BatchRecord) -> None:
         if batch.status == "validating":
@@ -186,14 +188,15 @@ class BatchJobs:
         try:
             await run_requests(
                 self._remaining(batch, output),
-                self._send,
+                partial(self._send, batch.owner),
                 output.write,
                 window=window,
             )
         finally:
             saving.cancel()
-            self._store.update(batch.id, request_counts=_counts(output, batch))
             output.close()
+            with contextlib.suppress(sqlite3.Error):  # such as a full disk
+                self._store.update(batch.id, request_counts=_counts(output, batch))
 
     async def _save_counts(self, batch: BatchRecord, output: OutputFile) -> None:
         while True:
@@ -208,19 +211,19 @@ class BatchJobs:
             if isinstance(item, BatchRequest) and item.custom_id not in done:
                 yield item
 
-    async def _send(self, request: BatchRequest) -> Mapping[str, Any]:
-        rejected = stream_error(request)
+    async def _send(self, owner: str, request: BatchRequest) -> Mapping[str, Any]:
+        rejected = batch_error(request)
         if rejected is not None:
             return result_line(request, rejected)
         assert self._places is not None
-        body = encode_body(request.body)
+        body = await asyncio.to_thread(encode_body, request.body)
         while True:
             async with self._places.place(request):
-                reply = await request_application(self._app, request.url, body)
+                reply = await request_application(self._app, request.url, body, owner)
             if self._state.tasks.stopping:  # perhaps cancelled: the next start runs it again
                 await asyncio.Event().wait()
             if reply.retry_after is None:
-                return result_line(request, reply)
+                return await asyncio.to_thread(result_line, request, reply)
             await asyncio.sleep(min(reply.retry_after, MAX_RETRY_SECONDS))
 
     def _finish(self, batch_id: str) -> None:
@@ -231,7 +234,7 @@ class BatchJobs:
         cancelled = batch.status == "cancelling"
         work = self._store.work_path(batch_id)
         expired = False
-        with tempfile.TemporaryFile() as good, tempfile.TemporaryFile() as bad:
+        with tempfile.TemporaryFile(dir=work.parent) as good, tempfile.TemporaryFile(dir=work.parent) as bad:
             for line in _lines(work):
                 (bad if is_failure(json.loads(line)) else good).write(line)
             if not cancelled:
@@ -246,6 +249,18 @@ class BatchJobs:
         self._store.update(batch_id, status, **files)
         work.unlink(missing_ok=True)
         log.info("%s: %s", batch_id, status)
+
+    def _fail(self, batch: BatchRecord, error: BaseException) -> None:
+        """End a batch that cannot be run; the results that exist are its output."""
+        kept = self._store.keep_results(batch)
+        number = error.errno if isinstance(error, OSError) else None
+        reason = "see the server's log" if number is None else os.strerror(number)
+        message = f"the batch could not be run to its end ({reason})"
+        if kept is not None:
+            message += "; the output file has all results until then"
+        fault = LineFault(None, "server_error", message)
+        self._store.fail(batch.id, [fault], output_file_id=kept)
+        log.info("%s: failed", batch.id)
 
     def _add(self, batch: BatchRecord, name: str, content: IO[bytes]) -> str | None:
         """Store a file of results, and return its identifier; None if it is empty."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from cyllama.server.batches.application import encode_body
 from cyllama.server.batches.requests import is_failure
 
 try:
@@ -107,7 +108,7 @@ class OutputFile:
         OSError
             The line could not be written; the file ends with the line before.
         """
-        data = json.dumps(result, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        data = encode_body(result) + b"\n"
         written = 0
         try:
             while written < len(data):

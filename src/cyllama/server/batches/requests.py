@@ -24,18 +24,22 @@ __all__ = [
     "BatchRequest",
     "LineFault",
     "Reply",
+    "batch_error",
     "batch_urls",
     "error_line",
     "is_failure",
+    "is_text",
     "read_requests",
     "result_line",
-    "stream_error",
 ]
 
 FIELDS = ("custom_id", "method", "url", "body")
 MAX_ID = 512  # characters
 MAX_FAULTS = 100  # that are reported
-MEDIA = ("/v1/images/generations", "/sdapi/v1/txt2img", "/sdapi/v1/img2img")
+MAX_NAME, MAX_MESSAGE = 200, 1000  # characters of a fault's param and message
+MAX_EMPTY = 100_000  # empty lines of a file
+IMAGES = "/v1/images/generations"
+MEDIA = (IMAGES, "/sdapi/v1/txt2img", "/sdapi/v1/img2img")
 OLLAMA = ("/api/chat", "/api/generate", "/api/embed", "/api/embeddings")
 STREAMED = ("/api/chat", "/api/generate")  # unless `stream` is false
 
@@ -81,8 +85,18 @@ class LineFault(NamedTuple):
     message: str
     param: str | None = None
 
+    @classmethod
+    def cut(cls, line: int, code: str, message: str, param: str | None = None) -> LineFault:
+        """Return a fault whose texts are of the file: shortened, and valid in UTF-8."""
+        name = None if param is None else _shown(param, MAX_NAME)
+        return cls(line, code, _shown(message, MAX_MESSAGE), name)
+
     def __str__(self) -> str:
-        return f"line {self.line}: {self.message}"
+        return self.message if self.line is None else f"line {self.line}: {self.message}"
+
+
+def _shown(text: str, most: int) -> str:
+    return text[:most].encode("utf-8", "backslashreplace").decode()
 
 
 class Reply(NamedTuple):
@@ -113,7 +127,7 @@ class BatchInput:
     ids : dict
         Line of each ``custom_id``, in the order of the file.
     faults : list of LineFault
-        At most 100.
+        At most 100, and one more if the lines after them have not been checked.
     """
 
     path: str | os.PathLike[str]
@@ -160,6 +174,8 @@ class BatchInput:
             if fault is not None:
                 found.faults.append(fault)
                 if len(found.faults) >= MAX_FAULTS:
+                    message = f"{MAX_FAULTS} lines are no requests; the lines after line {fault.line} are not checked"
+                    found.faults.append(LineFault(None, "too_many_faults", message))
                     return found
         if not found.ids and not found.faults:
             found.faults.append(LineFault(1, "empty_file", "the file has no requests, expected one in each line"))
@@ -177,7 +193,7 @@ def read_requests(
     """
     urls = batch_urls() if endpoint is None else {endpoint: ""}
     with open(path, "rb") as file:
-        number = 0
+        number = empty = 0
         while line := file.readline(limits.body + 1):
             number += 1
             if len(line) > limits.body:
@@ -185,6 +201,11 @@ def read_requests(
                 return
             if line.strip():
                 yield _parse(line, number, limits, urls)
+                continue
+            empty += 1
+            if empty > MAX_EMPTY:
+                yield LineFault(number, "too_many_empty_lines", f"the file has more than {MAX_EMPTY:,} empty lines")
+                return
 
 
 def _parse(line: bytes, number: int, limits: Limits, urls: Mapping[str, str]) -> BatchRequest | LineFault:
@@ -195,19 +216,21 @@ def _parse(line: bytes, number: int, limits: Limits, urls: Mapping[str, str]) ->
         found = parse_json(line, limits, dict)
     except HTTPException as error:
         message = error_body(error)["message"].replace("the body", "the line", 1)
-        return LineFault(number, "invalid_json_line", message)
+        return LineFault.cut(number, "invalid_json_line", message)
 
     def fault(param: str, expected: str) -> LineFault:
         given = f"{param} is {found[param]!r:.200}" if param in found else f"{param} is missing"
-        return LineFault(number, f"invalid_{param}", f"{given}, expected {expected}", param)
+        return LineFault.cut(number, f"invalid_{param}", f"{given}, expected {expected}", param)
 
     unknown = next((name for name in found if name not in FIELDS), None)
     if unknown is not None:
         message = f"unknown field {unknown!r:.100}, expected {', '.join(FIELDS)}"
-        return LineFault(number, "unknown_field", message, unknown)
+        return LineFault.cut(number, "unknown_field", message, unknown)
     custom_id, url, body = (found.get(name) for name in ("custom_id", "url", "body"))
     if not isinstance(custom_id, str) or not 0 < len(custom_id) <= MAX_ID:
         return fault("custom_id", f"a string of 1 to {MAX_ID} characters")
+    if not is_text(custom_id):
+        return fault("custom_id", "text without lone surrogates")
     if found.get("method") != "POST":
         return fault("method", "'POST'")
     if not isinstance(url, str) or url not in urls:
@@ -217,13 +240,30 @@ def _parse(line: bytes, number: int, limits: Limits, urls: Mapping[str, str]) ->
     return BatchRequest(number, custom_id, url, body)
 
 
-def stream_error(request: BatchRequest) -> Reply | None:
-    """Return the response to a request for a stream, which a batch has no place for; None for other requests."""
+def is_text(value: str) -> bool:
+    """Return whether UTF-8 can encode a string: it has no lone surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def batch_error(request: BatchRequest) -> Reply | None:
+    """Return the response to a request for something that a batch has no place for; None for other requests.
+
+    This is a stream, or the address of an image, which the server keeps for a short time only.
+    """
     stream = request.body.get("stream", request.url in STREAMED)
-    if stream is None or stream is False:
-        return None
-    message = f"stream is {request.body.get('stream')!r:.100}, expected false in a batch"
-    body = error_body(http_error(400, message, param="stream"))
+    if stream is not None and stream is not False:
+        return _rejected("stream", f"stream is {request.body.get('stream')!r:.100}, expected false in a batch")
+    if request.url == IMAGES and request.body.get("response_format") == "url":
+        return _rejected("response_format", "response_format is 'url', expected 'b64_json' in a batch")
+    return None
+
+
+def _rejected(param: str, message: str) -> Reply:
+    body = error_body(http_error(400, message, param=param))
     return Reply(400, "application/json", json.dumps({"error": body}).encode())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from cyllama.server.batches.requests import BatchRequest
@@ -25,7 +25,7 @@ def default_parallel(config: ServerConfig) -> int:
 
 
 async def run_requests(
-    requests: Iterable[BatchRequest],
+    requests: Iterator[BatchRequest],
     send: Send,
     write: Callable[[Mapping[str, Any]], None],
     *,
@@ -36,8 +36,8 @@ async def run_requests(
 
     Parameters
     ----------
-    requests : iterable of BatchRequest
-        Read as far as the window reaches.
+    requests : iterator of BatchRequest
+        Read in a thread, as far as the window reaches.
     send, write : callable
     window : int
         Requests that run, or whose results wait for earlier ones.
@@ -62,8 +62,11 @@ async def run_requests(
     before: asyncio.Event | None = None
     try:
         async with asyncio.TaskGroup() as group:
-            for request in requests:
+            while True:
                 await places.acquire()
+                request = await asyncio.to_thread(next, requests, None)
+                if request is None:
+                    break
                 done = asyncio.Event()
                 group.create_task(run(request, before, done))
                 before = done if ordered else None

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from cyllama.server.batches.output import lock_file
+from cyllama.server.batches.folder import make_folders, open_database, part_path, remove_strays
+from cyllama.server.batches.output import OutputFile, lock_file
 from cyllama.server.batches.requests import LineFault
 from cyllama.server.config import Limits
 from cyllama.server.http.errors import http_error
@@ -26,14 +27,6 @@ COMPLETION_SECONDS = 24 * 3600
 """The only ``completion_window``."""
 OPEN_STATUSES = ("validating", "in_progress", "finalizing", "cancelling")
 KEPT_BATCHES = 1000  # finished ones of a client; older ones are removed
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS files (
-    id TEXT PRIMARY KEY, owner TEXT NOT NULL, filename TEXT NOT NULL, purpose TEXT NOT NULL, bytes INTEGER NOT NULL,
-    created_at INTEGER NOT NULL, expires_at INTEGER);
-CREATE TABLE IF NOT EXISTS batches (
-    id TEXT PRIMARY KEY, owner TEXT NOT NULL, status TEXT NOT NULL, created_at INTEGER NOT NULL, record TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS batches_by_status ON batches (status);
-"""
 
 
 @dataclass(frozen=True)
@@ -107,6 +100,8 @@ class BatchStore:
     ------
     OSError
         The folder cannot be written, or another process uses it.
+    ValueError
+        The database is damaged, or a folder is a symbolic link.
 
     Notes
     -----
@@ -116,16 +111,12 @@ class BatchStore:
 
     def __init__(self, folder: str | os.PathLike[str], limits: Limits) -> None:
         self._folder, self._limits = Path(folder), limits
-        for part in ("files", "work"):
-            (self._folder / part).mkdir(parents=True, exist_ok=True)
-        os.chmod(self._folder, 0o700)  # requests and results of the callers
+        make_folders(self._folder)
         self._guard = open(self._folder / "lock", "ab")  # noqa: SIM115 - open as long as the store
         try:
             lock_file(self._guard.fileno(), str(self._folder))
             self._lock = threading.RLock()
-            self._database = sqlite3.connect(self._folder / "batches.sqlite", check_same_thread=False)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.executescript(SCHEMA)
+            self._database = open_database(self._folder / "batches.sqlite")
         except BaseException:
             self._guard.close()
             raise
@@ -174,9 +165,30 @@ class BatchStore:
         ------
         OSError
         """
-        file_id = f"file-{batch.id.removeprefix('batch_')}-{name}"
+        file_id = _result_id(batch, name)
         title = f"{batch.id}_{name}.jsonl"
         return self._write_file(file_id, batch.owner, title, "batch_output", content, expires_after, check=False)
+
+    def keep_results(self, batch: BatchRecord) -> str | None:
+        """Make the results that a batch has so far its output, which needs no space; return the file's identifier.
+
+        Raises
+        ------
+        OSError
+        """
+        work = self.work_path(batch.id)
+        with contextlib.suppress(ValueError, OSError):
+            OutputFile(work).close()  # without a line that was written in part
+        if not work.exists() or not work.stat().st_size:
+            return None
+        now, after, file_id = int(time.time()), batch.fields["output_expires_after"], _result_id(batch, "output")
+        expires_at = None if after is None else now + int(after["seconds"])
+        title, size = f"{batch.id}_output.jsonl", work.stat().st_size
+        with self._transaction() as database:
+            values = (file_id, batch.owner, title, "batch_output", size, now, expires_at)
+            database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+            os.replace(work, self.path(file_id))
+        return file_id
 
     def _write_file(
         self,
@@ -190,10 +202,11 @@ class BatchStore:
         check: bool,
     ) -> FileRecord:
         now, path = int(time.time()), self.path(file_id)
+        part = part_path(path)
         try:
             if check:
                 self._check_room(owner, 0)
-            with open(path, "wb") as file:
+            with open(part, "wb") as file:
                 shutil.copyfileobj(content, file)
                 size = file.tell()
                 file.flush()
@@ -204,8 +217,9 @@ class BatchStore:
                     self._check_room(owner, size)
                 values = (file_id, owner, filename, purpose, size, now, expires_at)
                 database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+                os.replace(part, path)
         except BaseException:
-            path.unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
             raise
         return FileRecord(*values)
 
@@ -245,12 +259,41 @@ class BatchStore:
     ) -> tuple[list[FileRecord], bool]:
         """Return files of the caller, and whether there are more."""
         with self._lock:
-            query = "SELECT * FROM files WHERE owner = ? AND (? IS NULL OR purpose = ?) ORDER BY created_at, rowid"
-            rows = self._database.execute(query, (owner, purpose, purpose)).fetchall()
-        files = [found for found in (FileRecord(*row) for row in rows) if not _is_expired(found)]
-        if order == "desc":
-            files.reverse()
-        return _page(files, [file.id for file in files], after, limit)
+            where = "(?2 IS NULL OR purpose = ?2) AND (expires_at IS NULL OR expires_at > ?3)"
+            values = (owner, purpose, int(time.time()))
+            rows, more = self._page("files", "*", where, values, after, limit, order)
+        return [FileRecord(*row) for row in rows], more
+
+    def _page(
+        self,
+        table: Literal["files", "batches"],
+        columns: str,
+        where: str,
+        values: tuple[object, ...],
+        after: str | None,
+        limit: int,
+        order: Literal["asc", "desc"],
+    ) -> tuple[list[Any], bool]:
+        """Return rows of a caller, the first of the values, after one of them, and whether there are more.
+
+        Raises
+        ------
+        HTTPException
+            400: there is no such item.
+        """
+        condition = f"owner = ?1 AND {where}"
+        if after is not None:
+            query = f"SELECT created_at, rowid FROM {table} WHERE {condition} AND id = ?{len(values) + 1}"
+            place = self._database.execute(query, (*values, after)).fetchone()
+            if place is None:
+                message = f"after is {after!r:.100}, expected the id of an item of the list"
+                raise http_error(400, message, param="after")
+            sign, count = "<" if order == "desc" else ">", len(values)
+            condition += f" AND (created_at, rowid) {sign} (?{count + 1}, ?{count + 2})"
+            values = (*values, *place)
+        query = f"SELECT {columns} FROM {table} WHERE {condition} ORDER BY created_at {order}, rowid {order} LIMIT "
+        rows = self._database.execute(f"{query}{limit + 1}", values).fetchall()
+        return rows[:limit], len(rows) > limit
 
     def delete_file(self, owner: str, file_id: str) -> None:
         """Delete a file of the caller.
@@ -277,20 +320,18 @@ class BatchStore:
                 self._delete(file_id)
 
     def _delete(self, file_id: str) -> None:
+        path = self.path(file_id)
         with self._transaction() as database:
             database.execute("DELETE FROM files WHERE id = ?", (file_id,))
-        self.path(file_id).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(path, part_path(path))
+        part_path(path).unlink(missing_ok=True)
 
     def _remove_strays(self) -> None:
         """Delete what an interrupted call has left in the folder."""
         known = {row[0] for row in self._database.execute("SELECT id FROM files")}
-        running = {batch.id for batch in self.open_batches()}
-        for path in (self._folder / "files").iterdir():
-            if path.name not in known:
-                path.unlink(missing_ok=True)
-        for path in (self._folder / "work").iterdir():
-            if path.stem not in running:
-                path.unlink(missing_ok=True)
+        statuses = dict(self._database.execute("SELECT id, status FROM batches"))
+        remove_strays(self._folder, known, lambda name: statuses[name] in OPEN_STATUSES if name in statuses else None)
 
     # ---------------------------------------------------------------------------------------- batches
 
@@ -364,10 +405,8 @@ class BatchStore:
     def list_batches(self, owner: str, *, after: str | None, limit: int) -> tuple[list[BatchRecord], bool]:
         """Return batches of the caller, the newest first, and whether there are more."""
         with self._lock:
-            query = "SELECT owner, record FROM batches WHERE owner = ? ORDER BY created_at DESC, rowid DESC"
-            rows = self._database.execute(query, (owner,)).fetchall()
-        batches = [BatchRecord(row[0], json.loads(row[1])) for row in rows]
-        return _page(batches, [batch.id for batch in batches], after, limit)
+            rows, more = self._page("batches", "owner, record", "TRUE", (owner,), after, limit, "desc")
+        return [BatchRecord(row[0], json.loads(row[1])) for row in rows], more
 
     def open_batches(self) -> list[BatchRecord]:
         """Return the batches that are not finished, the oldest first."""
@@ -416,28 +455,18 @@ class BatchStore:
             found = self.update(batch_id)
             return self.update(batch_id, "finalizing") if found.status == "in_progress" else found
 
-    def fail(self, batch_id: str, faults: list[LineFault]) -> None:
-        """End a batch whose file is invalid, unless it has ended."""
+    def fail(self, batch_id: str, faults: list[LineFault], **fields: object) -> None:
+        """End a batch whose file is invalid, or that cannot be run, unless it has ended."""
         names = ("code", "line", "message", "param")
         data = [dict(zip(names, (item.code, item.line, item.message, item.param), strict=True)) for item in faults]
         with self._lock:
             if self.update(batch_id).status in OPEN_STATUSES:
-                self.update(batch_id, "failed", errors={"object": "list", "data": data})
+                self.update(batch_id, "failed", errors={"object": "list", "data": data}, **fields)
+
+
+def _result_id(batch: BatchRecord, name: str) -> str:
+    return f"file-{batch.id.removeprefix('batch_')}-{name}"
 
 
 def _is_expired(file: FileRecord) -> bool:
     return file.expires_at is not None and file.expires_at <= time.time()
-
-
-def _page(items: list[Any], ids: list[str], after: str | None, limit: int) -> tuple[list[Any], bool]:
-    """Return the items after one, and whether there are more.
-
-    Raises
-    ------
-    HTTPException
-        400: there is no such item.
-    """
-    if after is not None and after not in ids:
-        raise http_error(400, f"after is {after!r:.100}, expected the id of an item of the list", param="after")
-    start = 0 if after is None else ids.index(after) + 1
-    return items[start : start + limit], len(items) > start + limit

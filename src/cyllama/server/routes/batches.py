@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from cyllama.server.batches.content import file_content
 from cyllama.server.batches.jobs import BatchJobs
-from cyllama.server.batches.requests import batch_urls
+from cyllama.server.batches.requests import batch_urls, is_text
 from cyllama.server.batches.store import BatchStore
 from cyllama.server.http.clients import KEY
 from cyllama.server.http.errors import http_error
@@ -31,7 +32,7 @@ EXPIRY_SECONDS = (3600, 30 * 24 * 3600)
 BATCH_FIELDS = ("input_file_id", "endpoint", "completion_window", "metadata", "output_expires_after")
 FILE_FIELDS = ("file", "purpose", "expires_after[anchor]", "expires_after[seconds]")
 MAX_METADATA, MAX_METADATA_KEY, MAX_METADATA_VALUE = 16, 64, 512
-NUMBER = re.compile(r"\d{1,12}")
+NUMBER = re.compile(r"[0-9]{1,12}")
 
 
 def batch_routes(state: ServerState, store: BatchStore, jobs: BatchJobs) -> list[Route]:
@@ -71,6 +72,9 @@ async def _create_file(state: ServerState, store: BatchStore, request: Request) 
         given = {name.removeprefix(prefix)[:-1]: value for name, value in form.items() if name.startswith(prefix)}
         expiry = _expiry(given or None, "expires_after")
         filename = (file.filename or "file.jsonl").replace("\0", "")[:MAX_NAME]
+        if not is_text(filename):
+            message = f"the name of the file is {filename!r:.100}, expected text without lone surrogates"
+            raise http_error(400, message, param="file")
         owner = _owner(state, request)
         found = await asyncio.to_thread(store.add_file, owner, filename, PURPOSE, file.file, expiry)
     return JSONResponse(found.to_dict())
@@ -113,8 +117,9 @@ async def _list_files(state: ServerState, store: BatchStore, request: Request) -
 
 def _query(request: Request, known: tuple[str, ...]) -> dict[str, str]:
     for name in request.query_params:
-        if name not in known:
-            raise http_error(400, f"unknown parameter {name!r:.100}, expected {', '.join(known)}", param=name)
+        if name not in known or len(request.query_params.getlist(name)) > 1:
+            wanted = ", ".join(known)
+            raise http_error(400, f"unknown or repeated parameter {name!r:.100}, expected {wanted}", param=name)
     return dict(request.query_params)
 
 
@@ -143,7 +148,10 @@ async def _delete_file(state: ServerState, store: BatchStore, request: Request) 
 
 async def _file_content(state: ServerState, store: BatchStore, request: Request) -> Response:
     found = await asyncio.to_thread(store.find_file, _owner(state, request), request.path_params["id"])
-    return FileResponse(store.path(found.id), media_type="application/octet-stream", filename=found.filename)
+    try:
+        return await file_content(store.path(found.id), found.filename, request)
+    except FileNotFoundError:  # deleted meanwhile
+        raise http_error(404, f"there is no file {found.id!r}") from None
 
 
 async def _create_batch(state: ServerState, store: BatchStore, jobs: BatchJobs, request: Request) -> Response:
@@ -153,7 +161,7 @@ async def _create_batch(state: ServerState, store: BatchStore, jobs: BatchJobs, 
         if name not in BATCH_FIELDS:
             raise http_error(400, f"unknown field {name!r:.100}, expected {', '.join(BATCH_FIELDS)}", param=name)
     file_id, endpoint = fields.get("input_file_id"), fields.get("endpoint")
-    if not isinstance(file_id, str):
+    if not isinstance(file_id, str) or not is_text(file_id):
         raise http_error(400, f"input_file_id is {file_id!r:.100}, expected a string", param="input_file_id")
     urls = batch_urls()
     if not isinstance(endpoint, str) or endpoint not in urls:
@@ -179,6 +187,9 @@ def _metadata(value: object) -> dict[str, str] | None:
     for key, text in value.items():
         if len(key) > MAX_METADATA_KEY or not isinstance(text, str) or len(text) > MAX_METADATA_VALUE:
             raise http_error(400, f"metadata[{key!r:.100}] is {text!r:.100}, expected {wanted}", param="metadata")
+        if not is_text(key) or not is_text(text):
+            message = f"metadata[{key!r:.100}] is {text!r:.100}, expected text without lone surrogates"
+            raise http_error(400, message, param="metadata")
     return value
 
 
