@@ -286,8 +286,8 @@ def test_every_protocol_warns_of_a_broken_rule(client: OpenAI, claude: Anthropic
     response = client.responses.create(input="Hello", text=text, max_output_tokens=80, **fields)
     with client.responses.stream(input="Hello", text=text, max_output_tokens=80, **fields) as events:
         streamed = events.get_final_response()
-    output: Any = {"format": {"type": "json_schema", "schema": schema}}
-    message = claude.messages.create(messages=messages, output_config=output, max_tokens=80, model="plain")
+    how: Any = {"output_config": {"format": {"type": "json_schema", "schema": schema}}, "max_tokens": 80}
+    message = claude.messages.create(messages=messages, model="plain", extra_body={"temperature": 0}, **how)
     for found in (chat.choices[0], response, streamed, message):
         assert found.warning[:2] == "a "  # type: ignore[union-attr]
 
