@@ -1,13 +1,19 @@
-"""Paths that a user writes: ``~`` and environment variables."""
+"""Paths that a user writes, with ``~`` and environment variables, and the user's folders."""
 
 from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 
-__all__ = ["expanded", "unset_variables"]
+__all__ = ["expanded", "unset_variables", "user_folder"]
 
+# Of each kind: variable and folder on Windows, folder on macOS, variable and folder elsewhere.
+FOLDERS = {
+    "cache": ("LOCALAPPDATA", "Local", "Caches", "XDG_CACHE_HOME", ".cache"),
+    "config": ("APPDATA", "Roaming", "Application Support", "XDG_CONFIG_HOME", ".config"),
+}
 VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
@@ -23,6 +29,19 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     if ("~" not in text and "$" not in text and "%" not in text) or os.path.lexists(text):
         return Path(text)
     return Path(os.path.expanduser(os.path.expandvars(text)))
+
+
+def user_folder(kind: str) -> Path:
+    """Return the package's folder for files of the user, which may not exist: ``"cache"`` or ``"config"``."""
+    variable, windows, mac, xdg, other = FOLDERS[kind]
+    if sys.platform == "win32":
+        base = Path(os.environ.get(variable) or Path.home() / "AppData" / windows)
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / mac
+    else:
+        given = os.environ.get(xdg, "")
+        base = Path(given) if os.path.isabs(given) else Path.home() / other
+    return base / "cyllama"
 
 
 def unset_variables(path: str | os.PathLike[str]) -> list[str]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cyllama._paths import expanded, user_folder
 from cyllama.cli._parser import CommandParser, nearest
 
 __all__ = ["FILE_VARIABLE", "Settings", "config_file", "read_file"]
@@ -27,15 +27,8 @@ def config_file() -> Path:
     """Return the configuration file, which may not exist: that of ``CYLLAMA_CONFIG``, or the user's."""
     chosen = os.environ.get(FILE_VARIABLE)
     if chosen:
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        given = os.environ.get("XDG_CONFIG_HOME", "")
-        base = Path(given) if os.path.isabs(given) else Path.home() / ".config"
-    return base / "cyllama" / "config.toml"
+        return expanded(chosen)
+    return user_folder("config") / "config.toml"
 
 
 def read_file(path: Path, commands: Mapping[str, object]) -> dict[str, dict[str, Any]]:

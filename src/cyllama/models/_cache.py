@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
+
+from cyllama._paths import expanded, user_folder
 
 __all__ = ["cache_folder"]
 
@@ -24,12 +25,5 @@ def cache_folder(part: str = "") -> Path:
     """
     chosen = os.environ.get("CYLLAMA_CACHE")
     if chosen:
-        return Path(chosen).expanduser().absolute() / part
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        given = os.environ.get("XDG_CACHE_HOME", "")
-        base = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
-    return base / "cyllama" / part
+        return expanded(chosen).absolute() / part
+    return user_folder("cache") / part

@@ -20,7 +20,7 @@ def seeing(page: Page) -> Page:
 
 
 @pytest.fixture
-def hearing(page: Page) -> Page:
+def audio_page(page: Page) -> Page:
     """Let the page think that a model accepts audio; no small one does."""
 
     def change(route: Route) -> None:
@@ -95,14 +95,14 @@ def test_editing_a_message_keeps_its_image(seeing: Page) -> None:
     assert image["image_url"]["url"].startswith("data:image/png;base64,") and text["text"] == "Which colour?"
 
 
-def test_sends_audio_to_a_model_that_hears(hearing: Page) -> None:
-    asked = script_chat(hearing, "a speech")
-    expect(hearing.locator("#chat-attach")).to_have_attribute("accept", "audio/*")
-    drop(hearing, "#chat-log", ("jfk.wav", "audio/wav", JFK.read_bytes()))
-    expect(hearing.locator("#chat-attached audio")).to_have_count(1)
-    hearing.get_by_role("button", name="Send").click()
-    expect(hearing.locator(".message.user audio")).to_have_attribute("aria-label", "jfk.wav")
-    expect(hearing.locator(".message.assistant .content")).to_have_text("a speech")
+def test_sends_audio_to_a_model_with_audio_input(audio_page: Page) -> None:
+    asked = script_chat(audio_page, "a speech")
+    expect(audio_page.locator("#chat-attach")).to_have_attribute("accept", "audio/*")
+    drop(audio_page, "#chat-log", ("jfk.wav", "audio/wav", JFK.read_bytes()))
+    expect(audio_page.locator("#chat-attached audio")).to_have_count(1)
+    audio_page.get_by_role("button", name="Send").click()
+    expect(audio_page.locator(".message.user audio")).to_have_attribute("aria-label", "jfk.wav")
+    expect(audio_page.locator(".message.assistant .content")).to_have_text("a speech")
     (part,) = asked[0]["messages"][0]["content"]
     assert part["type"] == "input_audio" and part["input_audio"]["format"] == "wav"
     assert re.match(r"UklGR[A-Za-z0-9+/]{1000}", part["input_audio"]["data"])  # RIFF
