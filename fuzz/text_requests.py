@@ -18,7 +18,8 @@ from cyllama.llama._chat_request import message_list
 from cyllama.llama._media import MediaInput
 from cyllama.media.message_parts import MediaRules
 from cyllama.server import ServerConfig, create_app
-from cyllama.server.config import Limits, ModelEntry
+from cyllama.server.config import ModelEntry
+from cyllama.server.limits import Limits
 from fuzz.target import Target, documented
 from fuzz.tiny_model import tiny_model_path
 

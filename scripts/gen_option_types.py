@@ -23,12 +23,12 @@ from cyllama.llama._limits import field_limits
 from cyllama.sd import callbacks
 from cyllama.sd.options import MODEL_OPTIONS, ImageOptions, VideoOptions
 from cyllama.sd.params import SDContextParams
-from cyllama.server.config import Limits
 from cyllama.server.fields.automatic1111 import EXTRAS, IMG2IMG, SETTINGS, TXT2IMG
 from cyllama.server.fields.form import FormFields
 from cyllama.server.http.auth import MAX_HEADERS
 from cyllama.server.http.protocol import HEAD_BYTES, MAX_SMALL_CHUNKS, SMALL_CHUNK
 from cyllama.server.http.request_body import MAX_FIELDS
+from cyllama.server.limits import Limits
 from cyllama.whisper.options import SPECIAL_ALIASES, TranscribeOptions, VadOptions
 from cyllama.whisper.params import WhisperContextParams
 

@@ -25,9 +25,9 @@ MODELS = {
 }
 # options of the server, not of a model: how many values follow
 OURS = {"--port": 1, "--host": 1, "--api-key": 1, "--cors-origins": 1, "--alias": 1, "--model": 1}
-OURS |= {"--hf-repo": 1, "--hf-file": 1, "--offline": 0}
+OURS |= {"--hf-repo": 1, "--hf-file": 1, "--offline": 0, "--metrics": 0, "--slots": 0, "--no-slots": 0}
 # what needs nothing here: it is always so
-ALWAYS = {"--metrics": 0, "--slots": 0, "--no-slots": 0, "--no-ui": 0, "--kv-unified": 0, "--cont-batching": 0}
+ALWAYS = {"--no-ui": 0, "--kv-unified": 0, "--cont-batching": 0}
 
 
 def main() -> None:
@@ -55,8 +55,10 @@ def main() -> None:
             host=own.get("--host", "127.0.0.1"),
             port=int(own.get("--port", "8080")),
             api_keys=[own["--api-key"]] if "--api-key" in own else [],
-            cors_origins=[own["--cors-origins"]] if "--cors-origins" in own else [],
+            cors_origins=[own.get("--cors-origins", "*")],  # llama-server's default
             any_name=True,
+            metrics="--metrics" in own,
+            slots="--no-slots" not in own,
         )
     )
 

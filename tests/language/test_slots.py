@@ -120,6 +120,18 @@ def test_responses_name_their_slot(llm: LLM) -> None:
     assert verbose.id_slot == 0 and verbose["__verbose"]["prompt"] == "Hello"
 
 
+@pytest.mark.parametrize(
+    ("options", "shown"), [({"verbose": True}, True), ({"verbosity": 10}, True), ({"verbosity": 3}, False)]
+)
+def test_verbose_models_return_details_by_default(options: dict[str, Any], shown: bool) -> None:
+    with LLM(TINY, n_ctx=256, options=options) as llm:
+        for call in (llm.chat, llm.complete):
+            assert ("__verbose" in call("Hello", max_tokens=2)) is shown
+            *_, last = call("Hello", max_tokens=2, stream=True)
+            assert ("__verbose" in last) is shown
+            assert "__verbose" not in call("Hello", max_tokens=2, verbose=False)
+
+
 def test_shifts_a_full_context() -> None:
     with LLM(TINY, n_ctx=256, n_parallel=1) as llm:
         response = llm.complete("Once", max_tokens=300, ignore_eos=True)

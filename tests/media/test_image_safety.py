@@ -19,8 +19,8 @@ from cyllama.errors import CyllamaError, MediaError
 from cyllama.llava._checks import check_encoded
 from cyllama.media.image import to_mask, to_pixels
 from cyllama.sd import read_parameters
-from cyllama.server.config import Limits
 from cyllama.server.image_jobs import check_image, read_image
+from cyllama.server.limits import Limits
 from cyllama.server.routes.images import _read_mask
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n0 0 8 8 rectfill\nshowpage\n%%EOF\n"

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from cyllama.errors import MediaError
 from cyllama.media.image import to_alpha, to_mask, to_pixels
-from cyllama.server.config import Limits
+from cyllama.server.limits import Limits
 from cyllama.server.received_images import check_image, read_alpha, read_image, read_mask
 
 LIMITS = Limits()

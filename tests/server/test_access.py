@@ -116,11 +116,19 @@ def test_allows_configured_origins() -> None:
         assert evil.status_code == 403 and "access-control-allow-origin" not in evil.headers
 
 
+def test_configured_origins_may_use_every_method() -> None:
+    asked = {"Origin": "https://good.example", "Access-Control-Request-Headers": "authorization"}
+    with client_of("--cors", "https://good.example") as client:
+        for method, path in (("GET", "/v1/models"), ("POST", "/v1/chat/completions"), ("DELETE", "/v1/videos/x")):
+            response = client.options(path, headers={**asked, "Access-Control-Request-Method": method})
+            assert response.status_code == 200, method
+
+
 def config_of(**settings: Any) -> ServerConfig:
     return ServerConfig(models=[ModelEntry(name="tiny", kind="llm", model="tiny-random-llama")], **settings)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]", "192.168.1.5", "a-name.example", ""])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]", "192.168.1.5", "a-name.example", "127.0.0.1,0.0.0.0"])
 def test_public_address_needs_key_or_option(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "limit_heaps", lambda: None)
     monkeypatch.setattr(run.sys, "setswitchinterval", lambda seconds: None)
@@ -203,6 +211,17 @@ def test_get_of_own_page_and_of_programs_is_allowed() -> None:
             assert client.get("/v1/models", headers=headers).status_code == 200
         page = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}  # a link to the page
         assert client.get("/health", headers=page).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["metrics", "slots"])
+def test_disabled_route_answers_501(name: str) -> None:
+    with client_of(f"--no-{name}") as client:
+        response = client.get(f"/{name}")
+        assert response.status_code == 501 and response.json()["error"]["type"] == "not_supported_error"
+        assert f"--no-{name}" in response.json()["error"]["message"]
+        assert not client.get("/v1/models").json()["data"][0]["loaded"]
+        other = "slots" if name == "metrics" else "metrics"
+        assert client.get(f"/{other}").status_code == 200
 
 
 # --------------------------------------------------------------------------------- rate limits

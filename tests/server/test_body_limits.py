@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from server.running import Server, running_server
 from starlette.exceptions import HTTPException
 
-from cyllama.server.config import Limits
 from cyllama.server.http.body_limits import ValueCounter, check_body
 from cyllama.server.http.errors import error_body
 from cyllama.server.http.queues import SMALL_BYTES, BodyBudget, EngineQueue
+from cyllama.server.limits import Limits
 
 MIB = 1 << 20
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"

@@ -93,6 +93,10 @@ def test_reads_settings_of_images(tmp_path: Path) -> None:
         ("[models.a]\naliases = 'b'", "aliases is 'b', expected a list of strings"),
         ("[models.a]\naliases = ['b']\n[models.b]\n", "two models have the name 'b'"),
         ("port = 99999\n[models.a]\n", "port is 99999"),
+        ("host = ''\n[models.a]\n", "host is ''"),
+        ("host = '127.0.0.1,'\n[models.a]\n", "host is '127.0.0.1,'"),
+        ("host = 1\n[models.a]\n", "host is 1"),
+        ("slots = 'no'\n[models.a]\n", "slots is 'no', expected true or false"),
         ("api_keys = ['']\n[models.a]\n", "api_keys has an empty key"),
         ("allow_no_key = 'yes'\n[models.a]\n", "allow_no_key is 'yes', expected true or false"),
         ("memory = 'much'\n[models.a]\n", "memory is 'much', expected bytes"),
@@ -117,7 +121,10 @@ def test_parses_bytes() -> None:
 
 @pytest.mark.parametrize(
     ("host", "local"),
-    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False)],
+    [
+        *[(host, True) for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost", "127.0.0.1, ::1", "[::1],localhost")],
+        *[(host, False) for host in ("0.0.0.0", "::", "127.0.0.1,::", "::1,10.0.0.1")],
+    ],
 )
 def test_is_local_for_loopback_addresses(host: str, local: bool) -> None:
     config = ServerConfig(models=[ModelEntry(name="a", kind="llm", model="a")], host=host)

@@ -218,6 +218,20 @@ def test_streams_have_progress_and_timings(tiny: Server, route: str) -> None:
     assert sum("timings" in event for event in events_of(tiny, route, timings_per_token=True)) >= 4
 
 
+def test_events_of_a_response_have_progress_and_timings(tiny: Server) -> None:
+    body = {"model": "tiny", "input": "Hello", "max_output_tokens": 4, "stream": True, **RANDOM}
+    plain = tiny.events("/v1/responses", body)
+    assert [event["type"] for event in plain if "timings" in event] == ["response.incomplete"]
+    assert not any("prompt_progress" in event for event in plain)
+    asked = {**body, "return_progress": True, "timings_per_token": True, "cache_prompt": False}
+    events = tiny.events("/v1/responses", asked)
+    progress = [event for event in events if "prompt_progress" in event]
+    assert progress and {event["type"] for event in progress} == {"response.in_progress"}
+    assert all(event["prompt_progress"]["processed"] <= event["prompt_progress"]["total"] > 0 for event in progress)
+    deltas = [event for event in events if event["type"].endswith(".delta")]
+    assert deltas and all(event["timings"]["predicted_n"] > 0 for event in deltas)
+
+
 def test_native_route_returns_the_selected_fields(tiny: Server) -> None:
     fields = {"prompt": "Hello", "model": "tiny", "n_predict": 2, "response_fields": ["content", "timings/predicted_n"]}
     found = tiny.post("/completion", fields).json()

@@ -18,9 +18,10 @@ from PIL import Image
 from server.conftest import KEY, png
 from server.running import Server, running_server
 
-from cyllama.server.config import Limits, ModelEntry
+from cyllama.server.config import ModelEntry
 from cyllama.server.image_jobs import ImageRequest
 from cyllama.server.image_links import ImageLinks
+from cyllama.server.limits import Limits
 from cyllama.server.routes._image_events import due_steps
 from cyllama.server.routes._image_fields import Output
 from cyllama.server.routes.images import _decoded, _Task

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from typing import Any
 
 import pytest
 from language.native_server import native_server
-from server.running import Server
+from server.running import Server, running_server
 
 SYSTEM = "You are a helpful assistant."
 USER_MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
@@ -15,6 +17,7 @@ QUESTION = [
     {"role": "system", "content": SYSTEM},
     *USER_MESSAGES,
 ]
+SAMPLE = re.compile(r"llamacpp:\w+ [\d.e+-]+")  # without a label
 # fields that differ between two responses
 VOLATILE = (
     "id",
@@ -108,6 +111,17 @@ def test_reports_prometheus_metrics(server: Server, key: dict[str, str]) -> None
         if 'cyllama_requests_total{route="/v1/chat/completions",method="POST",status="200"}' in line
     ]
     assert int(count.split()[-1]) >= 2
+
+
+def test_metrics_of_a_single_model_are_those_of_llama_server() -> None:
+    with running_server("-m", "tiny-random-llama") as server:
+        server.post("/v1/chat/completions", {"messages": QUESTION, "max_tokens": 2})
+        response = server.get("/metrics")
+        samples = [line for line in response.text.splitlines() if line.startswith("llamacpp:")]
+        assert samples and all(SAMPLE.fullmatch(line) for line in samples)
+        assert any(line.startswith("llamacpp:tokens_predicted_total ") for line in samples)
+        started = int(response.headers["process-start-time-unix"])
+        assert abs(started - time.time()) < 600 and f"process_start_time_seconds {started}" in response.text
 
 
 # -------------------------------------------------------------------------- llama-server

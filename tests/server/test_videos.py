@@ -30,7 +30,7 @@ from cyllama.models.converters.esrgan import write_safetensors
 from cyllama.sd.families import FAMILIES
 from cyllama.sd.results import VideoResult
 from cyllama.server import ModelEntry, ServerConfig, create_app
-from cyllama.server.config import Limits
+from cyllama.server.limits import Limits
 from cyllama.server.state import ServerState
 
 # OpenAI ends its own service; the client's methods remain the form that other servers have

@@ -21,10 +21,11 @@ __all__ = ["add_arguments", "add_model_arguments", "build_config", "build_model_
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments; the limits are the fields of `Limits`."""
-    from cyllama.server.config import KEY_VARIABLE, SIZES, Limits
+    from cyllama.server.config import KEY_VARIABLE
+    from cyllama.server.limits import SIZES, Limits
 
     add_model_arguments(parser)
-    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1, this machine only)")
+    parser.add_argument("--host", help="address to listen on, or several with commas (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default: 8080; 0: a free port)")
     parser.add_argument(
         "--api-key-file",
@@ -54,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="let clients of Ollama's protocol download and delete models",
     )
+    for name, text in (("metrics", "/metrics"), ("slots", "/slots, which shows running prompts")):
+        parser.add_argument(f"--no-{name}", dest=name, action="store_false", default=None, help=f"do not answer {text}")
     parser.add_argument("-v", "--verbose", action="store_true", help="log what the server does")
     group = parser.add_argument_group("limits")
     for item in dataclasses.fields(Limits):
@@ -104,13 +107,16 @@ def build_config(arguments: argparse.Namespace) -> ServerConfig:
     OSError, ValueError, TypeError
         As of `ServerConfig.from_file`.
     """
-    from cyllama.server.config import Limits, environment_keys, parse_bytes, read_key_file
+    from cyllama.server.config import environment_keys, parse_bytes, read_key_file
+    from cyllama.server.limits import Limits
 
     config = build_model_config(
         arguments,
         host=arguments.host,
         port=arguments.port,
         allow_pull=arguments.allow_pull,
+        metrics=arguments.metrics,
+        slots=arguments.slots,
         cors_origins=arguments.cors,
         allow_no_key=arguments.allow_no_key,
         batch_folder=arguments.batch_folder,

@@ -30,6 +30,8 @@ __all__ = ["BlockingCalls"]
 class BlockingCalls(SlotStates, ChatEngine):
     """The blocking calls of `LLM`."""
 
+    _defaults: dict[str, Any]  # fields of each request that does not set them
+
     _control: ControlTexts
     _loras: list[str]
     _media: MediaInput
@@ -297,7 +299,7 @@ class BlockingCalls(SlotStates, ChatEngine):
         if isinstance(options.get("lora"), Mapping):
             options = {**options, "lora": self._lora_scales(options["lora"])}
         self._validator.check(options)
-        return effective_fields(options)
+        return {**self._defaults, **effective_fields(options)}
 
     def _lora_scales(self, weights: Mapping[Any, float]) -> list[dict[str, Any]]:
         known = {name: i for i, name in enumerate(self._loras)}

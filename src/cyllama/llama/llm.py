@@ -24,7 +24,7 @@ from cyllama.llama._slots import SlotUse
 from cyllama.llama._special_tokens import ControlTexts
 from cyllama.llama._validation import FieldValidator
 from cyllama.llama.memory_estimate import fit_context
-from cyllama.llama.options import adapter_arguments, draft_arguments, found_model, model_arguments
+from cyllama.llama.options import adapter_arguments, draft_arguments, found_model, model_arguments, request_defaults
 from cyllama.llama.prompt_cache import DEFAULT_BYTES, PromptCache, cache_path, fingerprint
 from cyllama.media.message_parts import Folders, MediaRules
 
@@ -113,6 +113,7 @@ class LLM(AsyncCalls):
             with models.load_errors(path, "llama"):
                 n_ctx = fit_context(arguments, given=chosen.n_ctx is not None or "--ctx-size" in arguments)
             arguments += [] if n_ctx is None else ["--ctx-size", str(n_ctx)]
+        self._defaults = request_defaults(arguments)
         files = [path, *([] if chosen.mmproj is None else [chosen.mmproj])]
         self._loras = [os.fspath(item[0] if isinstance(item, tuple) else item) for item in loras]
         self._slot_use = SlotUse()

@@ -33,6 +33,7 @@ __all__ = [
     "llm_options",
     "model_arguments",
     "more_arguments",
+    "request_defaults",
     "unsafe_reason",
 ]
 
@@ -90,6 +91,8 @@ IGNORED = {
     ),
 }  # fmt: skip
 REPLACED = {"--media-path": "allow_paths"}  # by arguments of LLM
+VERBOSE, VERBOSITY = ("-v", "--verbose", "--log-verbose"), ("-lv", "--verbosity", "--log-verbosity")
+MOST_LOGGED = 9  # with a higher verbosity, upstream's responses have details
 EMBEDDING_BATCH = 2048
 # Defaults that differ from upstream's, whose prompt cache is 8 GiB.
 DEFAULTS = ("--kv-unified", "--cache-ram", "512")
@@ -378,6 +381,13 @@ def more_arguments(options: Mapping[str, Any], *, allow_unsafe: bool = False) ->
                 raise TypeError(f"options[{name!r}] is {value!r}, expected {values} values")
             found += [flag, *(_text(part, name) for part in parts)]
     return found
+
+
+def request_defaults(arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the fields that a request has by default with these arguments: with ``verbose``, its details."""
+    levels = [int(level) for word, level in itertools.pairwise(arguments) if word in VERBOSITY]
+    is_verbose = not set(VERBOSE).isdisjoint(arguments) or any(level > MOST_LOGGED for level in levels)
+    return {"verbose": True} if is_verbose else {}
 
 
 def draft_arguments(draft_model: Paths | None) -> list[str]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cyllama.server.config import Limits, ModelEntry, ServerConfig
+from cyllama.server.config import ModelEntry, ServerConfig
+from cyllama.server.limits import Limits
 
 if TYPE_CHECKING:
     from cyllama.server.app import create_app

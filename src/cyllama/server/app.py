@@ -153,7 +153,7 @@ def _middleware(config: ServerConfig) -> list[Middleware]:
     cors = Middleware(
         CORSMiddleware,
         allow_origins=list(config.cors_origins),
-        allow_methods=["GET", "POST"] if config.batch_folder is None else ["GET", "POST", "DELETE"],
+        allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
         allow_headers=["*"],  # clients send many of their own, such as x-stainless-lang
     )
     return [cors, auth]

@@ -17,9 +17,10 @@ from PIL import Image
 from cyllama.errors import CancelledError
 from cyllama.sd.loras import lora_names
 from cyllama.sd.options import ImageOptions
-from cyllama.server.config import Limits, ModelEntry
+from cyllama.server.config import ModelEntry
 from cyllama.server.http.current_job import Job
 from cyllama.server.http.errors import http_error
+from cyllama.server.limits import Limits
 from cyllama.server.received_images import check_image, read_image
 from cyllama.server.state import ServerState
 

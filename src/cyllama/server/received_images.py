@@ -13,8 +13,8 @@ from cyllama.errors import MediaError
 from cyllama.media.encoded import decode_base64
 from cyllama.media.image import to_alpha, to_layers, to_mask, to_pixels
 from cyllama.media.image_file import check_image_file
-from cyllama.server.config import Limits
 from cyllama.server.http.errors import http_error
+from cyllama.server.limits import Limits
 
 __all__ = ["check_image", "decode_text", "read_alpha", "read_image", "read_layers", "read_mask"]
 

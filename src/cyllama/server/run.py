@@ -104,7 +104,7 @@ def serve(config: ServerConfig, *, on_start: Callable[[str], object] | None = No
     ----------
     config : ServerConfig
     on_start : callable, optional
-        Called with the address, such as ``"http://127.0.0.1:8080"``, when the server listens.
+        Called with the first address, such as ``"http://127.0.0.1:8080"``, when the server listens.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def serve(config: ServerConfig, *, on_start: Callable[[str], object] | None = No
     config = _fit_open_files(config)
     sys.setswitchinterval(SWITCH_SECONDS)
     limit_heaps()
-    listener = _listen(config)
+    listeners = _listen(config)
     state = ServerState(config)
     try:
         state.preload()
@@ -153,11 +153,11 @@ def serve(config: ServerConfig, *, on_start: Callable[[str], object] | None = No
 
         def started() -> None:
             if on_start is not None:
-                on_start(_url(listener))
+                on_start(_url(listeners[0]))
 
-        _Server(settings, state, started).run([listener])
+        _Server(settings, state, started).run(listeners)
     finally:
-        listener.close()
+        _close(listeners)
         state.tasks.close()
         state.free()
 
@@ -187,10 +187,23 @@ def _fit_open_files(config: ServerConfig) -> ServerConfig:
     return dataclasses.replace(config, limits=dataclasses.replace(limits, connections=connections))
 
 
-def _listen(config: ServerConfig) -> socket.socket:
-    host = config.host.strip("[]")
-    family = socket.getaddrinfo(host, config.port, type=socket.SOCK_STREAM)[0][0]
-    return socket.create_server((host, config.port), family=family, backlog=BACKLOG)
+def _listen(config: ServerConfig) -> list[socket.socket]:
+    found: list[socket.socket] = []
+    port = config.port
+    try:
+        for address in config.addresses:
+            family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][0]
+            found.append(socket.create_server((address, port), family=family, backlog=BACKLOG))
+            port = found[0].getsockname()[1]  # all addresses have the same port, also if it is any free one
+    except OSError:
+        _close(found)
+        raise
+    return found
+
+
+def _close(listeners: list[socket.socket]) -> None:
+    for listener in listeners:
+        listener.close()
 
 
 def _url(listener: socket.socket) -> str:

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cyllama.server.config import Limits, ModelEntry
+from cyllama.server.config import ModelEntry
 from cyllama.server.http.errors import error_body, http_error, to_http_error
 from cyllama.server.http.response_stream import ResponseStream
 from cyllama.server.http.task import CancelReason
 from cyllama.server.image_jobs import Pixels, check_loras, encode_image
+from cyllama.server.limits import Limits
 
 if TYPE_CHECKING:
     from PIL import Image

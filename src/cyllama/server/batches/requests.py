@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 from starlette.exceptions import HTTPException
 
-from cyllama.server.config import EngineKind, Limits
+from cyllama.server.config import EngineKind
 from cyllama.server.http.body_limits import ValueCounter, check_values
 from cyllama.server.http.errors import error_body, http_error
 from cyllama.server.http.request_body import parse_json
+from cyllama.server.limits import Limits
 from cyllama.server.routes._text_table import text_table
 
 __all__ = [

@@ -18,8 +18,8 @@ from typing import IO, Any, Literal
 from cyllama.server.batches.folder import make_folders, open_database, part_path, remove_strays
 from cyllama.server.batches.output import OutputFile, lock_file
 from cyllama.server.batches.requests import LineFault
-from cyllama.server.config import Limits
 from cyllama.server.http.errors import http_error
+from cyllama.server.limits import Limits
 
 __all__ = ["COMPLETION_SECONDS", "OPEN_STATUSES", "BatchRecord", "BatchStore", "FileRecord"]
 

@@ -108,8 +108,8 @@ UNSUPPORTED = {
     "web_search_options": NO_SEARCH,
 }
 NO_EFFECT = ("response_fields", "return_tokens", "n", "n_cmpl", "max_tokens", "max_completion_tokens", "logprobs",
-             "n_probs", "stream_options", "timings_per_token", "return_progress", "verbose",
-             "continue_final_message", "echo", "json_schema", "post_sampling_probs")  # fmt: skip
+             "n_probs", "stream_options", "verbose", "continue_final_message", "echo", "json_schema",
+             "post_sampling_probs")  # fmt: skip
 
 
 @functools.cache

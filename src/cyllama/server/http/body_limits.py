@@ -7,8 +7,8 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
-from cyllama.server.config import Limits
 from cyllama.server.http.errors import http_error
+from cyllama.server.limits import Limits
 
 __all__ = ["MEDIA", "ValueCounter", "check_body", "check_values", "containers", "depth_error"]
 

@@ -11,9 +11,9 @@ from collections import Counter
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from cyllama.server.config import Limits
 from cyllama.server.http.clients import client_address
 from cyllama.server.http.errors import error_body, http_error
+from cyllama.server.limits import Limits
 
 __all__ = [
     "HEAD_BYTES",

@@ -14,10 +14,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from cyllama.server.config import Limits
 from cyllama.server.http.body_limits import ValueCounter, check_body, check_values, depth_error
 from cyllama.server.http.errors import CLOSE_CONNECTION, http_error
 from cyllama.server.http.queues import BodyBudget
+from cyllama.server.limits import Limits
 
 __all__ = ["MAX_FIELDS", "RequestBody", "parse_json"]
 

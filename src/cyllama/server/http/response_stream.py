@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from starlette.exceptions import HTTPException
@@ -102,12 +103,14 @@ class ResponseStream:
 
     # ------------------------------------------------------------------------- working thread
 
-    def send(self, status: int, content_type: str, data: bytes) -> None:
+    def send(
+        self, status: int, content_type: str, data: bytes, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         """Write a whole response; an error without the folders in its message."""
         if status >= 400:
             data = _without_folders(data)
         with self._changed:
-            self._head = Head(status, content_type, len(data))
+            self._head = Head(status, content_type, len(data), headers)
             self._parts.append(data)
             self._notify()
 

@@ -8,8 +8,8 @@ from collections import Counter
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
-from cyllama.server.config import Limits
 from cyllama.server.http.protocol import LimitedConnection
+from cyllama.server.limits import Limits
 
 __all__ = ["MAX_FRAMES", "limited_websocket"]
 

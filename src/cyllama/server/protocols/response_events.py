@@ -43,6 +43,7 @@ class ResponseEvents:
         self._open: dict[str, Any] | None = None
         self._reason: str | None = None
         self._rows: list[Mapping[str, Any]] = []  # of tokens whose text has not arrived
+        self._timings: dict[str, Any] = {}  # of the latest chunk
         text = dict(fields.get("text") or {})
         self.response: dict[str, Any] = {
             "id": f"resp_{uuid.uuid4().hex}",
@@ -80,6 +81,9 @@ class ResponseEvents:
         """Yield the events for a chunk."""
         if chunk.get("usage"):
             self._set_usage(chunk["usage"])
+        if "prompt_progress" in chunk:
+            yield self._event("response.in_progress", response=self._copy(), prompt_progress=chunk["prompt_progress"])
+        self._timings = {"timings": chunk["timings"]} if chunk.get("timings") else self._timings
         for choice in chunk["choices"]:
             delta = choice.get("delta") or {}
             self._rows += (choice.get("logprobs") or {}).get("content") or ()
@@ -107,7 +111,7 @@ class ResponseEvents:
         if response["usage"] is not None and texts:
             details = response["usage"]["output_tokens_details"]
             details["reasoning_tokens"] = min(sum(map(self._count, texts)), response["usage"]["output_tokens"])
-        yield self._event(f"response.{response['status']}", response=self._copy())
+        yield self._event(f"response.{response['status']}", response=self._copy(), **self._timings)
 
     def _event(self, kind: str, **data: Any) -> Event:
         event = {"type": kind, "sequence_number": self._number, **data}
@@ -138,7 +142,7 @@ class ResponseEvents:
         assert self._open is not None
         part = self._open["content"][0]
         part["text"] += text
-        more: dict[str, Any] = {}
+        more: dict[str, Any] = dict(self._timings)
         if is_message:
             more["logprobs"] = [_logprob(row) for row in rows]
             part["logprobs"] = part["logprobs"] + more["logprobs"]

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from cyllama.media.image import fitted
-from cyllama.server.config import Limits
 from cyllama.server.http.errors import http_error
 from cyllama.server.image_jobs import Pixels
+from cyllama.server.limits import Limits
 from cyllama.server.received_images import decode_text, read_image, read_mask
 
 __all__ = ["Box", "MaskOptions", "Part", "decode_image", "decode_mask", "fit_to_size", "masked_part"]

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from starlette.datastructures import FormData, UploadFile
 
-from cyllama.server.config import Limits
 from cyllama.server.http.errors import http_error
 from cyllama.server.image_jobs import OPTIONS, OUTPUT_FORMATS, ImageFormat, parse_options
+from cyllama.server.limits import Limits
 
 __all__ = ["FILE_FIELDS", "IMAGE_FIELDS", "ImageEvent", "Output", "parse_fields", "parse_form", "parse_output"]
 

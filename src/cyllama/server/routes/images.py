@@ -16,12 +16,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from cyllama.server.config import Limits, ModelEntry
+from cyllama.server.config import ModelEntry
 from cyllama.server.http.current_job import Job
 from cyllama.server.http.errors import http_error
 from cyllama.server.http.response_stream import JSON, ResponseStream
 from cyllama.server.http.task import TaskResponse
 from cyllama.server.image_jobs import ImageRequest, Pixels, encode_image, generate
+from cyllama.server.limits import Limits
 from cyllama.server.received_images import decode_text, read_alpha, read_image, read_layers
 from cyllama.server.routes._image_events import StreamedJob
 from cyllama.server.routes._image_fields import (

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cyllama.server.http.errors import error_response, log, to_http_error
+from cyllama.server.http.errors import error_response, http_error, log, to_http_error
 from cyllama.server.http.response_stream import ResponseStream
 from cyllama.server.http.task import TaskResponse
 from cyllama.server.state import ServerState
@@ -37,6 +37,7 @@ class MetricsMiddleware:
         self.buckets: Counter[tuple[str, float]] = Counter()
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.running = 0
+        self.began = int(time.time())
 
     def wrap(self, app: ASGIApp, routes: Iterable[Route]) -> None:
         """Set the application and its routes."""
@@ -112,6 +113,8 @@ def metrics_route(state: ServerState, metrics: MetricsMiddleware) -> Route:
 
 
 async def _metrics(state: ServerState, metrics: MetricsMiddleware, request: Request) -> TaskResponse:
+    if not state.config.metrics:
+        raise http_error(501, "/metrics is disabled: metrics is false (--no-metrics)")
     lines = metrics.lines()  # in the event loop, which changes the counters
     sizes = {f'{{engine="{kind}"}}': queue.size for kind, queue in state.queues.items()}
     rejected = {f'{{engine="{kind}"}}': queue.rejected for kind, queue in state.queues.items()}
@@ -119,32 +122,41 @@ async def _metrics(state: ServerState, metrics: MetricsMiddleware, request: Requ
     live = {"": state.live_queue.size}
     lines += _metric("cyllama_live_sessions", "gauge", "Open sessions of live transcription.", live)
     lines += _metric("cyllama_engine_rejected_total", "counter", "Requests rejected by a full queue.", rejected)
-    return state.tasks.respond(state.status_queue, partial(_write_metrics, state, lines))
+    lines += _metric("process_start_time_seconds", "gauge", "Time of the server's start.", {"": metrics.began})
+    headers = {"process-start-time-unix": str(metrics.began)}  # as llama-server
+    return state.tasks.respond(state.status_queue, partial(_write_metrics, state, lines, headers))
 
 
-def _write_metrics(state: ServerState, lines: list[str], stream: ResponseStream, cancel: threading.Event) -> None:
+def _write_metrics(
+    state: ServerState, lines: list[str], headers: Mapping[str, str], stream: ResponseStream, cancel: threading.Event
+) -> None:
     sizes = {f'{{kind="{model.kind}",model="{_escape(str(model.name))}"}}': model.size for model in state.pool.loaded}
     lines = lines + _metric("cyllama_model_bytes", "gauge", "Estimated memory of a loaded model.", sizes)
     families: dict[str, list[str]] = {}
+    configured = [entry for entry in state.config.models if entry.kind == "llm"]
     for entry in state.entries:
         if entry.kind == "llm" and state.is_loaded(entry):
             with (
                 state.use_llm(entry, cancel, is_request=False) as llm,
                 llm.request("metrics", cancel=cancel) as response,
             ):
-                _add_label(response.data.decode(), entry.name, families)
+                # a single model has no label, so that queries for llama-server find the same series
+                model = None if configured == [entry] else entry.name
+                _add_samples(response.data.decode(), model, families)
     lines += [line for family in families.values() for line in family]
-    stream.send(200, TEXT, ("\n".join(lines) + "\n").encode())
+    stream.send(200, TEXT, ("\n".join(lines) + "\n").encode(), headers)
 
 
-def _add_label(text: str, model: str, families: dict[str, list[str]]) -> None:
-    """Add llama-server's samples to `families` (name: lines), with the model as a label."""
+def _add_samples(text: str, model: str | None, families: dict[str, list[str]]) -> None:
+    """Add llama-server's samples to `families` (name: lines), with the model as a label if it is given."""
     for line in text.splitlines():
         if line.startswith("# "):
             name = line.split()[2]
             family = families.setdefault(name, [])
             if line not in family:
                 family.append(line)
+        elif model is None:
+            families.setdefault(re.split("[ {]", line, maxsplit=1)[0], []).append(line)
         elif match := SAMPLE.match(line):
             labels = f'model="{_escape(model)}"' + (f",{match[2]}" if match[2] else "")
             families.setdefault(match[1], []).append(f"{match[1]}{{{labels}}} {match[3]}")

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from cyllama.server.config import ModelEntry
+from cyllama.server.http.errors import http_error
 from cyllama.server.http.response_stream import JSON, ResponseStream
 from cyllama.server.http.task import TaskResponse
 from cyllama.server.protocols.call import TextCall, naming_fields
@@ -39,6 +40,8 @@ async def _post(state: ServerState, route: TextRoute, request: Request) -> TaskR
 
 
 async def _get(state: ServerState, handler: str, request: Request) -> TaskResponse:
+    if handler == "slots" and not state.config.slots:
+        raise http_error(501, "/slots is disabled: slots is false (--no-slots)")
     entry = state.find_model(request.query_params.get("model"), "chat")
     params = {"fail_on_no_slot": "1"} if request.query_params.get("fail_on_no_slot") else {}
     return state.respond("llm", partial(_run_get, state, entry, handler, params))

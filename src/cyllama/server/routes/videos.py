@@ -14,11 +14,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from cyllama import models
-from cyllama.server.config import Limits, ModelEntry
+from cyllama.server.config import ModelEntry
 from cyllama.server.http.clients import client_name
 from cyllama.server.http.errors import http_error
 from cyllama.server.http.request_body import RequestBody
 from cyllama.server.image_jobs import OPTIONS, Pixels
+from cyllama.server.limits import Limits
 from cyllama.server.received_images import decode_text, read_image
 from cyllama.server.routes._image_fields import parse_fields
 from cyllama.server.state import ServerState
