@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import functools
 import inspect
@@ -94,7 +93,7 @@ class Record(Mapping[str, Any]):
 
     def to_dict(self) -> dict[str, Any]:
         """Return a copy of plain dicts and lists."""
-        return copy.deepcopy(self._data)
+        return {name: _copied(value) for name, value in self._data.items()}
 
     def to_json(self) -> str:
         """Return the response as JSON."""
@@ -105,6 +104,12 @@ class Record(Mapping[str, Any]):
 def _declared(kind: type[Record]) -> frozenset[str]:
     names = {name for base in kind.__mro__ for name in inspect.get_annotations(base)}
     return frozenset(name for name in names if not name.startswith("_"))
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _copied(item) for name, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
 
 
 def _wrap(value: Any, kind: type[Record]) -> Any:
