@@ -42,15 +42,26 @@ def request_lines(texts: list[str], name: str, options: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+class Costs:
+    """The generated tokens per second, and the milliseconds of the processor for each token, from now on."""
+
+    def __init__(self, rows: list[str]) -> None:
+        self._tokens = len(rows) * OPTIONS["max_tokens"]
+        self._start, self._cpu = time.perf_counter(), time.process_time()
+
+    def so_far(self) -> dict[str, float]:
+        """Return the figures if all rows are computed."""
+        return {
+            "speed": self._tokens / (time.perf_counter() - self._start),
+            "cpu": 1000 * (time.process_time() - self._cpu) / self._tokens,
+        }
+
+
 def costs(rows: list[str], work: Callable[[], object]) -> dict[str, float]:
-    """Return the generated tokens per second, and the milliseconds of the processor for each token."""
-    start, cpu = time.perf_counter(), time.process_time()
+    """Return the costs of the work."""
+    begun = Costs(rows)
     work()
-    tokens = len(rows) * OPTIONS["max_tokens"]
-    return {
-        "speed": tokens / (time.perf_counter() - start),
-        "cpu": 1000 * (time.process_time() - cpu) / tokens,
-    }
+    return begun.so_far()
 
 
 def busy_slots(llm: Any) -> dict[str, float]:
@@ -92,6 +103,7 @@ def file_of_requests(rows: list[str]) -> dict[str, float]:
 
     class Watched(LocalWorker):
         async def close(self) -> None:
+            self.costs = begun.so_far()  # all rows are computed; freeing the model does not count, as loading it
             with self._state.pool.use("llm", model(), **SETTINGS) as llm:
                 self.busy = busy_slots(llm)
             await super().close()
@@ -101,8 +113,9 @@ def file_of_requests(rows: list[str]) -> dict[str, float]:
         source, target = Path(folder, "in"), Path(folder, "out")
         source.write_text(request_lines(rows, "chat", OPTIONS))
         worker = Watched(config, 2 * SLOTS)
-        found = costs(rows, lambda: run_file(config, source, target, lambda *_: [worker]))
-        return found | worker.busy
+        begun = Costs(rows)
+        run_file(config, source, target, lambda *_: [worker])
+        return worker.costs | worker.busy
 
 
 def measure(rounds: Rounds) -> Figures:
