@@ -116,6 +116,13 @@ def test_allows_configured_origins() -> None:
         assert evil.status_code == 403 and "access-control-allow-origin" not in evil.headers
 
 
+def test_any_origin_may_be_allowed() -> None:
+    with client_of("--cors", "*") as client:
+        response = client.get("/v1/models", headers={"Origin": "https://any.example"})
+        assert response.headers["access-control-allow-origin"] == "https://any.example"
+        assert "access-control-allow-credentials" not in response.headers
+
+
 def test_configured_origins_may_use_every_method() -> None:
     asked = {"Origin": "https://good.example", "Access-Control-Request-Headers": "authorization"}
     with client_of("--cors", "https://good.example") as client:

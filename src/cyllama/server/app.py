@@ -152,7 +152,8 @@ def _middleware(config: ServerConfig) -> list[Middleware]:
         return [auth]
     cors = Middleware(
         CORSMiddleware,
-        allow_origins=list(config.cors_origins),
+        allow_origins=[origin for origin in config.cors_origins if origin != "*"],
+        allow_origin_regex=".*" if "*" in config.cors_origins else None,  # returns the origin, as llama-server
         allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
         allow_headers=["*"],  # clients send many of their own, such as x-stainless-lang
     )
