@@ -31,8 +31,6 @@ SpeechRange = tuple[float, float]  # start and end in seconds
 CHUNK_SECONDS, CUT_SECONDS = 600.0, 30.0
 QUIET_SECONDS = 0.2
 WINDOW_SECONDS = 30.0  # of the encoder
-# Between ranges of speech, as in whisper.cpp: the audio that follows a range, then silence.
-OVERLAP_SECONDS, GAP_SECONDS = 0.1, 0.1
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Chunk:
     samples : ndarray of float32, shape (n,)
         Mono, 16,000 Hz.
     spans : tuple of Span
-        In order. Between spans there is silence that the audio does not have.
+        In order.
     """
 
     samples: Samples
@@ -63,18 +61,25 @@ class Chunk:
         return f"Chunk({self.start:.2f}-{self.end:.2f} s, {len(self.samples)} samples)"
 
     def start_time(self, moment: float) -> float:
-        """Return the time in the audio for a start in the chunk; a gap maps to the start of the next span."""
+        """Return the time in the audio for a start in the chunk."""
         for span in self.spans:
             if moment < span.end:
                 return span.time + max(0.0, moment - span.begin)
         return self.end
 
     def end_time(self, moment: float) -> float:
-        """Return the time in the audio for an end in the chunk; a gap maps to the end of the span before."""
+        """Return the time in the audio for an end in the chunk."""
         for span in reversed(self.spans):
             if moment > span.begin:
                 return span.time + min(moment, span.end) - span.begin
         return self.start
+
+    def range_time(self, begin: float, end: float) -> tuple[float, float]:
+        """Return start and end in the audio of a word in the chunk, both in the span that has its middle."""
+        middle = (begin + end) / 2
+        span = min(self.spans, key=lambda span: max(span.begin - middle, middle - span.end))
+        times = (span.time + min(max(moment, span.begin), span.end) - span.begin for moment in (begin, end))
+        return next(times), next(times)
 
     @property
     def start(self) -> float:
@@ -149,7 +154,7 @@ def limit_chunks(chunks: Iterable[Chunk], seconds: float) -> Iterator[Chunk]:
 
 
 def _slice_chunk(chunk: Chunk, first: int, last: int) -> Iterator[Chunk]:
-    """Yield the chunk between two samples, unless it is only a gap."""
+    """Yield the chunk between two samples."""
     start, end = first / SAMPLE_RATE, last / SAMPLE_RATE
     spans = tuple(
         Span(max(span.begin, start) - start, min(span.end, end) - start, span.time + max(0.0, start - span.begin))
@@ -195,7 +200,7 @@ def speech_chunks(stream: AudioStream, speech: list[SpeechRange], seconds: float
     length = 0.0
     ends = [math.inf if end is None else end for _, end in stream.clips]
     for start, end in speech:
-        more = end - start + OVERLAP_SECONDS + GAP_SECONDS
+        more = end - start
         if group and (length + more > seconds or bisect_right(ends, start) != bisect_right(ends, group[-1][0])):
             yield _join_ranges(reader, group)
             group, length = [], 0.0
@@ -206,16 +211,12 @@ def speech_chunks(stream: AudioStream, speech: list[SpeechRange], seconds: float
 
 
 def _join_ranges(reader: RangeReader, ranges: list[SpeechRange]) -> Chunk:
-    gap = np.zeros(round(GAP_SECONDS * SAMPLE_RATE), np.float32)
     blocks: list[Samples] = []
     spans: list[Span] = []
     n = 0
-    for i, (start, end) in enumerate(ranges):
-        is_last = i == len(ranges) - 1
-        samples = reader.read(start, end if is_last else end + OVERLAP_SECONDS)
+    for start, end in ranges:
+        blocks.append(reader.read(start, end))
         begin = n / SAMPLE_RATE
-        spans.append(Span(begin, begin + end - start, start))  # the overlap maps to the end of the span
-        for block in (samples,) if is_last else (samples, gap):
-            blocks.append(block)
-            n += len(block)
+        n += len(blocks[-1])
+        spans.append(Span(begin, n / SAMPLE_RATE, start))
     return Chunk(np.concatenate(blocks), tuple(spans))

@@ -187,8 +187,8 @@ class SegmentBuilder:
         tokens: list[Token] = []
         for _, parts in groupby(group, key=lambda word: word.number):
             pieces = list(parts)
-            start = round(self._chunk.start_time(pieces[0].start), 6)  # equal to the end before, if it is the same
-            end = max(start, round(self._chunk.end_time(pieces[-1].end), 6))
+            times = self._chunk.range_time(pieces[0].start, pieces[-1].end)
+            start, end = (round(moment, 6) for moment in times)  # equal to the end before, if it is the same
             own = [token for piece in pieces for token in piece.tokens]
             words.append(make_word(own, start, end))
             tokens += [self._clamp(token, start, end) for token in own]

@@ -20,6 +20,7 @@ CONTEXT_FRAMES = 1500
 RANGE_DB = 50.0  # what is further below the speech is silence, also if the background is digital silence
 QUIETER_SPEAKER_DB = 15.0  # below the loudest speech of the chunk
 PART_OF_RANGE, MIN_DB = 0.25, 4.0  # of the threshold above the background
+SLIVER_SECONDS = 0.1  # of voice that goes on where the chunk leaves audio out
 BRIDGED_FRAMES, SHORTEST_FRAMES, PADDED_FRAMES = 20, 6, 2
 
 
@@ -83,9 +84,8 @@ def _ranges(loud: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 def voice_in_chunk(chunk: Chunk) -> list[VoiceRange]:
     """Return the voice of a chunk in its own seconds; no range goes over audio that the chunk leaves out."""
-    return [
-        (max(start, span.begin), min(end, span.end))
-        for start, end in find_voice(chunk.samples)
-        for span in chunk.spans
-        if start < span.end and end > span.begin
-    ]
+    found: list[VoiceRange] = []
+    for start, end in find_voice(chunk.samples):
+        parts = [(max(start, span.begin), min(end, span.end)) for span in chunk.spans]
+        found += [part for part in parts if part[1] - part[0] > min(SLIVER_SECONDS, end - start) / 2]
+    return found

@@ -69,6 +69,8 @@ class VadOptions(WhisperVadParams):
     """Options of voice activity detection (``whisper_vad_params``, whisper.h), under faster-whisper's names."""
 
     model: str | None = param("name or file of the VAD model; default: silero-vad", c=None)
+    # with whisper.cpp's 30 ms the model skips utterances: it has learned speech with pauses
+    speech_pad_ms: int | None = param("padding before and after a segment; default: 400", 400, low=0, high=120_000)
 
 
 @dataclass(kw_only=True, repr=False)
