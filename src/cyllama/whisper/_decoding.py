@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from cyllama._cancel import AnyCancel, Cancel
+from cyllama.media.audio import SAMPLE_RATE
 from cyllama.whisper._chunking import Chunk
 from cyllama.whisper._parakeet_state import ParakeetState
 from cyllama.whisper._segment_builder import CENTISECONDS, EngineSegment, SegmentBuilder
 from cyllama.whisper._segments import Segment
+from cyllama.whisper._skipped_speech import is_better, shift_segment, skipped_parts
 from cyllama.whisper._state import WhisperState
 from cyllama.whisper.options import TranscribeOptions
 from cyllama.whisper.params import WhisperFullParams
@@ -95,7 +97,8 @@ class WhisperDecoder:
         builder = SegmentBuilder(chunk, self.options, self.language)
 
         def new_segments(first: int, last: int) -> None:
-            for segment in builder.build([self._segment(state, i) for i in range(first, last)]):
+            window = self._complete([self._segment(state, i) for i in range(first, last)], builder, cancel)
+            for segment in builder.build(window):
                 on_segment(segment)
 
         params = replace(
@@ -108,6 +111,23 @@ class WhisperDecoder:
             **changes,
         )
         state.full(chunk.samples, params, cancel=cancel)
+
+    def _complete(
+        self, window: list[EngineSegment], builder: SegmentBuilder, cancel: Cancel | None
+    ) -> list[EngineSegment]:
+        """Return the segments of a window; those of its utterances one by one if the model skipped some of them."""
+        parts = skipped_parts(window, builder.voice) if builder.needs_words else []
+        if not parts:
+            return window
+        params = replace(self.params, prompt_tokens=None, token_timestamps=True, max_len=None, split_on_word=None)
+        found: list[EngineSegment] = []
+        with self.new_state() as state:
+            for start, end in parts:
+                first = max(0, round(start * SAMPLE_RATE))
+                state.full(builder.chunk.samples[first : round(end * SAMPLE_RATE)], params, cancel=cancel)
+                segments = [self._segment(state, i) for i in range(state.n_segments)]
+                found += [shift_segment(segment, first / SAMPLE_RATE) for segment in segments if segment.tokens]
+        return found if is_better(found, window) else window
 
     def _segment(self, state: WhisperState, i: int) -> EngineSegment:
         """Return segment `i` of a state."""

@@ -70,13 +70,16 @@ class SegmentBuilder:
 
     Attributes
     ----------
+    chunk : Chunk
+    voice : list of (float, float)
+        Ranges of voice in the chunk.
     needs_words : bool
         Whether the engine has to find the times of tokens, as segments are split between words.
     """
 
     def __init__(self, chunk: Chunk, options: TranscribeOptions, language: str) -> None:
-        self._chunk, self._options, self._language = chunk, options, language
-        self._voice = voice_in_chunk(chunk)
+        self.chunk, self._options, self._language = chunk, options, language
+        self.voice = voice_in_chunk(chunk)
         self._end = 0.0  # of the last word, in seconds of the chunk
         self._threshold = options.no_speech_threshold
         if self._threshold is None:
@@ -92,7 +95,7 @@ class SegmentBuilder:
                 yield from self._without_words(part)
             return
         words = self._time_words(found)
-        place_words(words, [(part.start, part.end) for part in found], self._voice, self._end)
+        place_words(words, [(part.start, part.end) for part in found], self.voice, self._end)
         for i, part in enumerate(found):
             members = [word for word in words if word.segment == i]
             if _is_too_fast(members):
@@ -110,22 +113,22 @@ class SegmentBuilder:
         text = b"".join(token.text for token in part.tokens).decode("utf-8", "replace")
         if not text.strip() or SILENCE.fullmatch(text):
             return True
-        voiced = any(start < part.end and end > part.start for start, end in self._voice)
+        voiced = any(start < part.end and end > part.start for start, end in self.voice)
         return not voiced and part.no_speech_prob > (self._threshold or 0.0)
 
     def _has_pause(self) -> bool:
-        chunk = self._chunk
-        ends = [chunk.end_time(end) for _, end in self._voice]
-        starts = [chunk.start_time(start) for start, _ in self._voice[1:]]
+        chunk = self.chunk
+        ends = [chunk.end_time(end) for _, end in self.voice]
+        starts = [chunk.start_time(start) for start, _ in self.voice[1:]]
         return any(start - end >= PAUSE_SECONDS for end, start in zip(ends, starts, strict=False))
 
     def _without_words(self, part: EngineSegment) -> Iterator[Segment]:
         start, end = part.start, part.end
         if not self._options.without_timestamps:
-            start, end = trim_to_voice(start, end, self._voice)
-        start = self._chunk.start_time(start)
+            start, end = trim_to_voice(start, end, self.voice)
+        start = self.chunk.start_time(start)
         tokens = [self._token(data) for data in part.tokens]
-        segment = make_segment(tokens, self._chunk, start, max(start, self._chunk.end_time(end)), None)
+        segment = make_segment(tokens, self.chunk, start, max(start, self.chunk.end_time(end)), None)
         yield replace(
             segment,
             no_speech_prob=part.no_speech_prob,
@@ -135,7 +138,7 @@ class SegmentBuilder:
 
     def _token(self, data: WhisperToken, start: float | None = None, end: float | None = None) -> Token:
         """Return a token with times in the chunk."""
-        dtw = self._chunk.end_time(data.t_dtw / CENTISECONDS) if data.t_dtw >= 0 else None
+        dtw = self.chunk.end_time(data.t_dtw / CENTISECONDS) if data.t_dtw >= 0 else None
         return Token(data.id, data.text, data.p, data.plog, start, end, dtw)
 
     def _time_words(self, window: Sequence[EngineSegment]) -> list[TimedWord]:
@@ -179,7 +182,7 @@ class SegmentBuilder:
     def _is_pause(self, before: TimedWord, after: TimedWord) -> bool:
         if self._options.without_timestamps:
             return False
-        return self._chunk.start_time(after.start) - self._chunk.end_time(before.end) >= PAUSE_SECONDS
+        return self.chunk.start_time(after.start) - self.chunk.end_time(before.end) >= PAUSE_SECONDS
 
     def _with_words(self, group: Sequence[TimedWord], part: EngineSegment) -> Segment:
         """Return a segment that begins with its first word and ends with its last."""
@@ -187,19 +190,19 @@ class SegmentBuilder:
         tokens: list[Token] = []
         for _, parts in groupby(group, key=lambda word: word.number):
             pieces = list(parts)
-            times = self._chunk.range_time(pieces[0].start, pieces[-1].end)
+            times = self.chunk.range_time(pieces[0].start, pieces[-1].end)
             start, end = (round(moment, 6) for moment in times)  # equal to the end before, if it is the same
             own = [token for piece in pieces for token in piece.tokens]
             words.append(make_word(own, start, end))
             tokens += [self._clamp(token, start, end) for token in own]
         has_words = self._options.word_timestamps
-        segment = make_segment(tokens, self._chunk, words[0].start, words[-1].end, tuple(words) if has_words else None)
+        segment = make_segment(tokens, self.chunk, words[0].start, words[-1].end, tuple(words) if has_words else None)
         return replace(segment, no_speech_prob=part.no_speech_prob, temperature=part.temperature)
 
     def _clamp(self, token: Token, start: float, end: float) -> Token:
         """Return a token with times in the audio, within its word."""
-        first = min(max(self._chunk.start_time(token.start or 0.0), start), end)
-        last = min(max(self._chunk.end_time(token.end or 0.0), first), end)
+        first = min(max(self.chunk.start_time(token.start or 0.0), start), end)
+        last = min(max(self.chunk.end_time(token.end or 0.0), first), end)
         return replace(token, start=first, end=last)
 
 
