@@ -7,7 +7,6 @@ backend. It has neither encryption nor authentication: use it in a network that 
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import os
 import socket
@@ -17,6 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cyllama._admission import Admission
 from cyllama._native import default_threads, devices
 from cyllama._native._exit import close_at_exit
 from cyllama._native._rpc import serve_client, supports_rpc
@@ -224,13 +224,10 @@ class RPCServer:
         if max_clients < 1:
             raise ValueError(f"max_clients is {max_clients}, expected 1 or more")
         self._max_clients = max_clients
-        self._networks = [_network(text) for text in allow]
+        self._admission = Admission(host, allow)
         self._cache_folder = None if cache_folder is None else os.fspath(cache_folder)
         if self._cache_folder is not None:
             os.makedirs(self._cache_folder, exist_ok=True)
-        if not _is_loopback(host) and not self._networks:
-            raise ValueError(f"host is {host!r}, which other machines can reach: name those that may connect with "
-                             "allow=, such as 192.168.1.0/24")  # fmt: skip
         self._lock = threading.Lock()
         self._clients: dict[socket.socket, threading.Thread] = {}
         self._closed = threading.Event()
@@ -286,7 +283,7 @@ class RPCServer:
 
     def _admit(self, connection: socket.socket, peer: str) -> None:
         """Serve a client in a thread of its own, or refuse it."""
-        if not self._may_connect(peer):
+        if not self._admission.admits(peer):
             logger.warning("refused a connection from %s, which allow= does not name", peer)
             connection.close()
             return
@@ -305,10 +302,6 @@ class RPCServer:
                 return
         logger.warning("refused a connection from %s: %d clients are served", peer, self._max_clients)
         connection.close()
-
-    def _may_connect(self, peer: str) -> bool:
-        address = ipaddress.ip_address(peer)
-        return address.is_loopback or any(address in network for network in self._networks)
 
     def _serve(self, connection: socket.socket, peer: str) -> None:
         logger.debug("serving %s", peer)
@@ -337,20 +330,6 @@ def _known_devices(names: Sequence[str] | None) -> list[str]:
     if not names:
         raise ValueError("devices is empty, expected at least one name")
     return list(names)
-
-
-def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    try:
-        return ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        raise ValueError(f"allow contains {text!r}, expected an address or a network such as 192.168.1.0/24") from None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _shut_down(connection: socket.socket) -> None:

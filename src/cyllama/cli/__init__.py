@@ -54,6 +54,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "all engines": {
         "serve": ("cyllama.cli.serve", "run an OpenAI-compatible server for all engines"),
         "rpc-server": ("cyllama.cli.rpc_server", "let other machines compute on the devices of this one"),
+        "wyoming": ("cyllama.cli.wyoming", "recognize speech for Home Assistant"),
         "batch": ("cyllama.cli.batch", "run a file of requests in OpenAI's batch format"),
         "demo": ("cyllama.cli.demo", "run all engines once, with small models"),
     },

@@ -94,6 +94,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "cyllama rpc-server",
         "cyllama rpc-server --host 0.0.0.0 --allow 192.168.1.0/24 --port 50052",
     ),
+    "wyoming": ("cyllama wyoming -m base --host 0.0.0.0 --allow 192.168.1.0/24",),
     "demo": ("cyllama demo 'a large blue square on white'",),
     "doctor": ("cyllama doctor",),
     "pull": (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import ipaddress
 import os
 import re
 import socket
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack, get_args
 
+from cyllama._admission import is_loopback
 from cyllama.server.limits import SIZES, Limits
 
 __all__ = [
@@ -253,7 +253,7 @@ class ServerConfig:
     @property
     def is_local(self) -> bool:
         """Whether the server listens on loopback addresses only."""
-        return all(map(_is_loopback, self.addresses))
+        return all(map(is_loopback, self.addresses))
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -379,13 +379,6 @@ def read_key_file(path: str | os.PathLike[str]) -> list[str]:
     """Return the API keys of a file with one key per line; ignore empty lines and lines that begin with ``#``."""
     lines = (line.strip() for line in Path(path).read_text("utf-8").splitlines())
     return [line for line in lines if line and not line.startswith("#")]
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return address == "localhost" or ipaddress.ip_address(address).is_loopback
-    except ValueError:  # a name
-        return False
 
 
 def _strings(given: Mapping[str, Any], name: str) -> list[str]:

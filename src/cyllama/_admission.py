@@ -1,0 +1,53 @@
+"""Which peers may connect to a server whose protocol has no authentication."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+__all__ = ["Admission", "is_loopback"]
+
+
+class Admission:
+    """The addresses that may connect: loopback, and those that are named.
+
+    Parameters
+    ----------
+    host : str
+        Address that the server listens on.
+    allow : sequence of str
+        Addresses and networks, such as ``"192.168.1.0/24"``.
+
+    Raises
+    ------
+    ValueError
+        A network is invalid, or `host` is not loopback and `allow` is empty.
+    """
+
+    def __init__(self, host: str, allow: Sequence[str]) -> None:
+        self._networks = [_network(text) for text in allow]
+        if not is_loopback(host) and not self._networks:
+            raise ValueError(
+                f"host is {host!r}, which other machines can reach: name those that may connect with allow=, "
+                "such as 192.168.1.0/24"
+            )
+
+    def admits(self, peer: str) -> bool:
+        """Return whether an address may connect."""
+        address = ipaddress.ip_address(peer)
+        return address.is_loopback or any(address in network for network in self._networks)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is a loopback address, or ``localhost``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"allow contains {text!r}, expected an address or a network such as 192.168.1.0/24") from None
