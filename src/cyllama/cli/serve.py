@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="let clients of Ollama's protocol download and delete models",
     )
-    parser.add_argument("-v", "--verbose", action="store_true", help="log what the server does")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log requests, loaded and unloaded models")
     group = parser.add_argument_group("limits")
     for item in dataclasses.fields(Limits):
         kind = str if item.name in SIZES else type(item.default)
