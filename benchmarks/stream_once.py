@@ -3,7 +3,8 @@
 usage: python stream_once.py PACKAGE MODEL [--depth N] [--tokens N] [--threads N] [--whole]
 
 Runs in the Python that has the package: cyllama, llama-cpp-python, xllamacpp, or the wheels cyllama-0.7 or inferna-0.7.
-The prompt has about `depth` tokens, which are not measured. With --whole cyllama gives the answer at once, and its timings count.
+The prompt has about `depth` tokens, which are not measured. With --whole cyllama gives the answer at once, and its
+timings count.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ MISTAKES: tuple[tuple[str, dict[str, str], int, str], ...] = (
     ("run llama3.2", {}, 2, "did you mean chat?"),
     ("chat hi", {}, 2, "-m smollm2-135m-instruct"),
     # wrong files
-    ("chat hi -m none.gguf", {}, 1, "no such file: none.gguf"),
+    ("chat hi -m none.gguf", {}, 1, "no such file: none.gguf; `cyllama models list`"),
     ("chat hi -m photo.png", {}, 1, "a PNG image, expected a model"),
     ("chat hi -m page.gguf", {}, 1, "an HTML page, not a model; download"),
     ("chat hi -m pointer.gguf", {}, 1, "git lfs pull"),

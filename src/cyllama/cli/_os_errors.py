@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 from pathlib import Path
+
+from cyllama._paths import similar_file
 
 __all__ = ["explain"]
 
@@ -41,14 +42,13 @@ def _missing(name: str) -> str:
     folder = path.parent
     if not folder.is_dir():
         return f"no such file: {name}; there is no folder '{folder}'"
+    near = similar_file(path)
+    if near is not None:
+        return f"no such file: {name}; did you mean {near}?"
     try:
         files = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
     except OSError:
         files = []
-    stems = {Path(file).stem: file for file in files}
-    near = difflib.get_close_matches(path.stem, stems, n=1)
-    if near:
-        return f"no such file: {name}; did you mean {folder / stems[near[0]]}?"
     alike = [file for file in files if path.suffix and Path(file).suffix.casefold() == path.suffix.casefold()]
     if alike:
         more = f" and {len(alike) - SHOWN} more" if len(alike) > SHOWN else ""

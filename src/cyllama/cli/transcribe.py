@@ -140,7 +140,7 @@ def run(arguments: argparse.Namespace) -> int:
                 if len(files) == 1:
                     raise
                 text = explain(error) if isinstance(error, OSError) else str(error)
-                print(f"cyllama: {file}: {text.splitlines()[0]}", file=sys.stderr)
+                print(f"cyllama: {'' if file in text else f'{file}: '}{text.splitlines()[0]}", file=sys.stderr)
                 failed = True
     return FAILED if failed else DAMAGED if damaged else 0
 
