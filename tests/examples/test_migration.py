@@ -102,6 +102,30 @@ def test_pictures(tmp_path: Path) -> None:
     }
 
 
+TORCH = """
+class Generator:
+    def manual_seed(self, seed):
+        self.initial_seed = lambda: seed
+        return self
+
+class dtype:
+    def __str__(self):
+        return "torch.float32"
+
+float32 = dtype()
+"""  # what the program uses of torch, which the tests do not install
+
+
+def test_pictures_need_another_import_only_with_torch(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text(TORCH)
+    text = (BEFORE / "pictures.py").read_text()
+    (tmp_path / "pictures.py").write_text(text.replace("from diffusers ", "from cyllama.compat.diffusers "))
+    assert run(tmp_path / "pictures.py", "tiny-shapes", folder=tmp_path) == "(128, 128), 2 changed\n"
+    kept = np.asarray(Image.open(tmp_path / "first.png"))
+    run(AFTER / "pictures.py", "tiny-shapes", folder=tmp_path)
+    np.testing.assert_array_equal(kept, np.asarray(Image.open(tmp_path / "first.png")))
+
+
 def test_chat_loop_in_process(tmp_path: Path) -> None:
     shown = run(AFTER / "chat_loop.py", CHAT_MODEL, folder=tmp_path, text=QUESTIONS)
     assert re.search(CAPITALS, shown, re.DOTALL), shown
