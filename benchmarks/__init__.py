@@ -16,6 +16,7 @@ NAMES = (
     "speech_times",
     "diffusion",
     "serving",
+    "tuning",
     "first_event",
     "load",
     "rpc",

@@ -10,6 +10,7 @@ from benchmarks import NAMES
 from benchmarks.measure import Figures, Missing, load
 
 QUIET = 0.3  # cores that other processes may keep busy
+SUMMARY = "Summary"
 
 
 def write(folder: Path) -> Path:
@@ -20,6 +21,17 @@ def write(folder: Path) -> Path:
         raise Missing("the charts need matplotlib; install it with: pip install --group bench") from None
     target = folder / "benchmarks.md"
     earlier = sections_of(target.read_text()) if target.exists() else {}
+    lines = head(earlier)
+    for name in NAMES:
+        module = importlib.import_module(f"benchmarks.{name}")
+        lines += [f"## {module.TITLE}", "", *body(name, module, earlier.get(module.TITLE), folder)]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text("\n".join(lines).rstrip() + "\n")
+    return target
+
+
+def head(earlier: dict[str, list[str]]) -> list[str]:
+    """Return the beginning of the page; its summary is written by hand and stays."""
     lines = [
         "# Benchmarks",
         "",
@@ -29,12 +41,7 @@ def write(folder: Path) -> Path:
         "a speed.",
         "",
     ]
-    for name in NAMES:
-        module = importlib.import_module(f"benchmarks.{name}")
-        lines += [f"## {module.TITLE}", "", *body(name, module, earlier.get(module.TITLE), folder)]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text("\n".join(lines).rstrip() + "\n")
-    return target
+    return [*lines, f"## {SUMMARY}", "", *earlier[SUMMARY]] if SUMMARY in earlier else lines
 
 
 def body(name: str, module: ModuleType, earlier: list[str] | None, folder: Path) -> list[str]:

@@ -41,6 +41,7 @@ PEERS = RESULTS / "text-peers"  # an environment for each
 # name: (what to install, the Python it needs or None for this one)
 OTHERS = {
     "llama-cpp-python": ("llama-cpp-python==0.3.36", None),
+    "xllamacpp": ("xllamacpp==2026.10.11549", None),
     "cyllama-0.7": ("cyllama==0.7.0", "python3.12"),
     "inferna-0.7": ("inferna==0.7.0", "python3.12"),
 }

@@ -2,8 +2,9 @@
 
 usage: python stream_once.py PACKAGE MODEL [--depth N] [--tokens N] [--threads N] [--whole]
 
-Runs in the Python that has the package: cyllama, llama-cpp-python, or the wheels cyllama-0.7 or inferna-0.7. The prompt
-has about `depth` tokens, which are not measured. With --whole cyllama gives the answer at once, and its timings count.
+Runs in the Python that has the package: cyllama, llama-cpp-python, xllamacpp, or the wheels cyllama-0.7 or inferna-0.7.
+The prompt has about `depth` tokens, which are not measured. With --whole cyllama gives the answer at once, and its
+timings count.
 """
 
 from __future__ import annotations
@@ -59,7 +60,35 @@ def cyllama_07(options: argparse.Namespace, prompt: str, n_ctx: int) -> Iterator
     yield from llm(prompt, stream=True)
 
 
-PACKAGES = {"cyllama": ours, "llama-cpp-python": llama_cpp_python, "cyllama-0.7": cyllama_07, "inferna-0.7": cyllama_07}
+def xllamacpp(options: argparse.Namespace, prompt: str, n_ctx: int) -> Iterator[Any]:
+    """xllamacpp's `Server` in the process, which calls a function for each chunk."""
+    import queue
+    import threading
+
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path, params.n_ctx, params.n_parallel = options.model, n_ctx, 1
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads
+    server = xllamacpp.Server(params)
+    body = {"prompt": prompt, "max_tokens": options.tokens + 1, "temperature": 0, "ignore_eos": True, "stream": True}
+    chunks: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def generate() -> None:
+        server.handle_completions(body, chunks.put)
+        chunks.put(None)
+
+    threading.Thread(target=generate).start()
+    yield from iter(chunks.get, None)
+
+
+PACKAGES = {
+    "cyllama": ours,
+    "llama-cpp-python": llama_cpp_python,
+    "xllamacpp": xllamacpp,
+    "cyllama-0.7": cyllama_07,
+    "inferna-0.7": cyllama_07,
+}
 
 
 def main() -> None:

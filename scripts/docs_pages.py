@@ -37,6 +37,7 @@ PAGES = {
     "cli": ("cyllama.cli",),
 }
 ROOT_PAGES = {
+    "CHANGELOG.md": "changelog.md",
     "CODE_OF_CONDUCT.md": "code-of-conduct.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
@@ -136,7 +137,6 @@ def _from_root(config: MkDocsConfig, name: str) -> str:
     text = re.sub(r"\]\(docs/([^)]*\.md[^)]*)\)", r"](\1)", text)
     for file, page in ROOT_PAGES.items():
         text = re.sub(rf"\]\({re.escape(file)}(#[\w-]+)?\)", rf"]({page}\1)", text)
-    text = text.replace("[Changelog](CHANGELOG.md)", "`CHANGELOG.md`")
     return re.sub(r"\[([^]]*)\]\((?!https?:|[^)]*\.md\b)[^)]*\)", r"`\1`", text)  # a folder or file outside docs/
 
 
@@ -166,3 +166,12 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     for file, page in ROOT_PAGES.items():
         markdown = re.sub(rf"\]\(\.\./\.\./{re.escape(file)}(#[\w-]+)?\)", rf"](../{page}\1)", markdown)
     return markdown
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """Name the theme's dialog for the search, as screen readers need it."""
+    dialog = 'data-md-component="search" role="dialog"'
+    return output.replace(dialog, f'{dialog} aria-label="Search"', 1)
+
+
+on_post_template = on_post_page  # of 404.html

@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-__all__ = ["expanded", "unset_variables", "user_folder"]
+__all__ = ["expanded", "similar_file", "unset_variables", "user_folder"]
 
 # Of each kind: variable and folder on Windows, folder on macOS, variable and folder elsewhere.
 FOLDERS = {
@@ -48,3 +48,24 @@ def unset_variables(path: str | os.PathLike[str]) -> list[str]:
     """Return the names of the environment variables in a path that are not set."""
     found = VARIABLE.findall(os.fspath(path))
     return [name for pair in found for name in pair if name and name not in os.environ]
+
+
+def similar_file(path: Path, suffixes: tuple[str, ...] = ("",)) -> Path | None:
+    """Return the file in the folder of a missing one whose name without its suffix is most similar.
+
+    Parameters
+    ----------
+    path : Path
+        The missing file.
+    suffixes : tuple of str
+        Only files with one of these endings.
+    """
+    import difflib
+
+    try:
+        found = [Path(entry.name) for entry in os.scandir(path.parent) if entry.name.endswith(suffixes)]
+    except OSError:
+        return None
+    names = {file.stem: file.name for file in found}
+    near = difflib.get_close_matches(path.stem, names, n=1)
+    return path.parent / names[near[0]] if near else None

@@ -32,7 +32,7 @@ MISTAKES: tuple[tuple[str, dict[str, str], int, str], ...] = (
     ("run llama3.2", {}, 2, "did you mean chat?"),
     ("chat hi", {}, 2, "-m smollm2-135m-instruct"),
     # wrong files
-    ("chat hi -m none.gguf", {}, 1, "no such file: none.gguf"),
+    ("chat hi -m none.gguf", {}, 1, "no such file: none.gguf; `cyllama models list`"),
     ("chat hi -m photo.png", {}, 1, "a PNG image, expected a model"),
     ("chat hi -m page.gguf", {}, 1, "an HTML page, not a model; download"),
     ("chat hi -m pointer.gguf", {}, 1, "git lfs pull"),
@@ -41,6 +41,12 @@ MISTAKES: tuple[tuple[str, dict[str, str], int, str], ...] = (
     ("chat hi -m transformers", {}, 1, "convert_hf_to_gguf.py"),
     ("txt2img a -m page.gguf", {}, 1, "an HTML page, not a model; download"),
     ("transcribe notes.txt", {}, 1, "expected a file such as WAV"),
+    ("transcribe talk.mp3", {}, 1, "no such file: talk.mp3; give the path"),
+    ("transcribe talk.wav", {}, 1, "no such file: talk.wav; expected one such as a.wav"),
+    ("transcribe none/a.wav", {}, 1, "there is no folder 'none'"),
+    ("transcribe models", {}, 1, "a directory, expected an audio file"),
+    ("img2img a -m tiny-shapes --image phto.png", {}, 1, "did you mean photo.png?"),
+    ("complete -f note.txt -m smollm2", {}, 1, "did you mean notes.txt?"),
     ("describe notes.txt -m smollm2 -mm vision-dinov2s", {}, 1, "as an image"),
     ("chat hi -m https://huggingface.co/org/repo/resolve/main/a.gguf", {}, 1, "hf:org/repo/a.gguf"),
     # wrong kind of model
@@ -62,7 +68,11 @@ MISTAKES: tuple[tuple[str, dict[str, str], int, str], ...] = (
     ("transcribe a.wav -m large-v3", {}, 1, "check the network, or give a local file"),
     # folders that cannot be written
     ("pull vocab-bert", {"CYLLAMA_CACHE": "{folder}/notes.txt/cache"}, 1, "set CYLLAMA_CACHE to a writable folder"),
+    ("pull vocab-bert", {"HOME": "/proc", "CYLLAMA_CACHE": "", "XDG_CACHE_HOME": ""}, 1, "set CYLLAMA_CACHE"),
     ("txt2img a -m tiny-shapes -o none/a.png", {}, 1, "there is no folder 'none'"),
+    ("transcribe a.wav -o /proc/texts", {}, 1, "/proc"),
+    ("tokenize a -m tiny-random-llama", {"CYLLAMA_CONFIG": "none.toml"}, 1, "none.toml"),
+    ("serve -c photo.png", {}, 1, "photo.png"),
     # missing extras
     ("completion bash", {"MISSING": "shtab"}, 1, "pip install shtab"),
     ("pull hf:org/repo", {"MISSING": "huggingface_hub"}, 1, "pip install huggingface_hub"),

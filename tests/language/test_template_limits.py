@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from data.model_files import with_template
 
-from cyllama import LLM, models
+from cyllama import LLM
 from cyllama.errors import ModelLoadError
-from cyllama.llama import GGUFContext
 
 REFUSED = {
     "recursive macro": "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
@@ -65,23 +65,10 @@ RENDERED = {
 }
 
 
-def with_template(template: str, folder: Path) -> Path:
-    """Return a copy of a small model that carries a template."""
-    path = folder / "template.gguf"
-    with GGUFContext.from_file(models.get("tiny-random-llama")) as source, GGUFContext.empty() as target:
-        target.copy_from(source)
-        target["tokenizer.chat_template"] = template
-        for info in source.tensors():
-            data = source.tensor_data(info.name)
-            target.add_tensor(info.name, data, info.type if data.dtype == "uint8" else None)
-        target.write(path)
-    return path
-
-
 @pytest.mark.parametrize("name", REFUSED)
 def test_refuses_hostile_templates(name: str, tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match=REASONS):
-        LLM(with_template(REFUSED[name], tmp_path), n_ctx=512, n_parallel=1)
+        LLM(with_template("tiny-random-llama", REFUSED[name], tmp_path), n_ctx=512, n_parallel=1)
 
 
 @pytest.mark.parametrize("name", ["recursive macro", "parentheses", "long range", "chain of lists", "wide indent"])

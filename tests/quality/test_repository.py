@@ -83,7 +83,7 @@ def test_container_image_is_valid() -> None:
     text = re.sub(r"^#.*\n", "", (ROOT / "deploy/Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     assert {line.split()[0] for line in lines} <= INSTRUCTIONS
-    assert len([line for line in lines if line.startswith("FROM ")]) == 2 and "USER cyllama" in lines
+    assert len([line for line in lines if line.startswith("FROM ")]) == 2 and "USER 10001" in lines
     for line in lines:
         if line.startswith("RUN "):
             code = re.sub(r"--mount=\S+", "", line.removeprefix("RUN "))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cyllama.compat import diffusers
 from cyllama.errors import CancelledError, UnsupportedError
 from cyllama.models.converters.esrgan import write_safetensors
 from cyllama.sd import StableDiffusion
@@ -205,3 +206,33 @@ def test_wrong_loras_are_named(pipe: StableDiffusion, tmp_path: Path, lora: Path
     with pytest.raises(TypeError, match="dict"):
         pipe.load_lora_weights({"a": 1})  # type: ignore[arg-type]
     assert pipe.get_active_adapters() == []
+
+
+# --------------------------------------------------------------------------------- names of pipelines
+
+
+@pytest.fixture(scope="module")
+def pipeline(flux_path: Path) -> Iterator[diffusers.DiffusionPipeline]:
+    with diffusers.AutoPipelineForText2Image.from_pretrained(flux_path) as model:
+        yield model
+
+
+def test_names_of_pipelines_are_one_loaded_model(pipeline: diffusers.DiffusionPipeline) -> None:
+    assert {getattr(diffusers, name) for name in diffusers.__all__} == {type(pipeline)}
+    assert diffusers.AutoPipelineForImage2Image.from_pipe(pipeline) is pipeline
+    with pytest.raises(TypeError, match="str"):
+        diffusers.StableDiffusionPipeline.from_pipe("tiny-shapes")  # type: ignore[arg-type]
+    assert pipeline("x", generator=7, **SMALL).images[0].size == (64, 64)
+
+
+def test_members_without_a_counterpart_say_what_to_do(pipeline: diffusers.DiffusionPipeline) -> None:
+    for name, words in (("enable_model_cpu_offload", "offload_params_to_cpu"), ("scheduler", "sampler=")):
+        with pytest.raises(AttributeError, match=words):
+            getattr(pipeline, name)
+    with pytest.raises(AttributeError, match="no attribute 'unet'"):
+        _ = pipeline.unet
+    with pytest.raises(UnsupportedError, match="sampler="):
+        pipeline.scheduler = object()
+    with pytest.raises(UnsupportedError, match="not checked"):
+        pipeline.safety_checker = object()
+    pipeline.safety_checker = None

@@ -198,12 +198,20 @@ def _report_errors(call: Callable[[], int]) -> int:
     except (CyllamaError, OSError, ValueError, TypeError, ImportError, MemoryError) as error:
         if os.environ.get("CYLLAMA_TRACEBACK", "0") != "0":
             raise
-        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        text = _message(error)
         if isinstance(error, EngineError) and error.log:
             reasons = dict.fromkeys(line.splitlines()[0] for line in error.log if line and line not in text)
             text += f" ({'; '.join(list(reasons)[:MAX_REASONS])})" if reasons else ""
         print(f"{_style.bad('cyllama:', sys.stderr)} {text}", file=sys.stderr)
         return FAILED
+
+
+def _message(error: Exception) -> str:
+    """Return the first line of an error's message."""
+    from cyllama.cli._os_errors import explain
+
+    text = explain(error) if isinstance(error, OSError) else str(error)
+    return (text.strip() or type(error).__name__).splitlines()[0]
 
 
 def _show_warning(

@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name, text in (("metrics", "/metrics"), ("slots", "/slots, which shows running prompts")):
         parser.add_argument(f"--no-{name}", dest=name, action="store_false", default=None, help=f"do not answer {text}")
-    parser.add_argument("-v", "--verbose", action="store_true", help="log what the server does")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log requests, loaded and unloaded models")
     group = parser.add_argument_group("limits")
     for item in dataclasses.fields(Limits):
         kind = str if item.name in SIZES else type(item.default)

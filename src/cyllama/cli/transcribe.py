@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 from cyllama._paths import expanded
 from cyllama.cli._flags import add_flag
 from cyllama.cli._foreign_flags import WHISPER_NAMES, WHISPER_REFUSED, add_names, refuse
+from cyllama.cli._os_errors import explain
 from cyllama.cli._parser import CommandParser
 
 __all__ = ["add_arguments", "run"]
@@ -138,7 +139,8 @@ def run(arguments: argparse.Namespace) -> int:
             except (CyllamaError, OSError, ValueError) as error:
                 if len(files) == 1:
                     raise
-                print(f"cyllama: {file}: {str(error).splitlines()[0]}", file=sys.stderr)
+                text = explain(error) if isinstance(error, OSError) else str(error)
+                print(f"cyllama: {'' if file in text else f'{file}: '}{text.splitlines()[0]}", file=sys.stderr)
                 failed = True
     return FAILED if failed else DAMAGED if damaged else 0
 

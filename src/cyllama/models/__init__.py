@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cyllama._paths import expanded, unset_variables
+from cyllama._paths import expanded, similar_file, unset_variables
 from cyllama.errors import DownloadError
 from cyllama.models._cache import cache_folder
 from cyllama.models._file_kinds import load_errors
@@ -274,19 +274,9 @@ def _no_file(given: str | os.PathLike[str], path: Path) -> str:
         other = f", or give {HUB_PREFIX}{hub}" if host == "huggingface.co" and hub else " and give its path"
         return f"{text} is a URL, which is not opened; download the file{other}"
     text = text if os.fspath(path) == text else f"{text} ({path})"
-    near = _similar_files(path)
-    return f"no such file: {text}" + (f"; did you mean {near[0]}?" if near else "")
-
-
-def _similar_files(path: Path) -> list[str]:
-    """Return the files in the folder of a missing file with a similar name."""
-    import difflib
-
-    try:
-        names = [entry.name for entry in path.parent.iterdir() if entry.name.endswith(MODEL_SUFFIXES)]
-    except OSError:
-        return []
-    return [os.fspath(path.parent / name) for name in difflib.get_close_matches(path.name, names, n=1, cutoff=0.7)]
+    near = similar_file(path, MODEL_SUFFIXES)
+    hint = "`cyllama models list` has names of models" if near is None else f"did you mean {near}?"
+    return f"no such file: {text}; {hint}"
 
 
 def _is_known(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -38,6 +39,7 @@ class ModelLifetimes:
         self._ends: dict[str, tuple[float, ModelEntry]] = {}  # when the model is unloaded, monotonic
         self._pins: dict[str, contextlib.ExitStack] = {}  # uses that keep models in memory
         self._unpinned: set[str] = set()  # loaded models whose pin a client has ended
+        self._known: weakref.WeakSet[Any] = weakref.WeakSet()  # loaded models that were logged
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -49,6 +51,7 @@ class ModelLifetimes:
             self._ends.pop(entry.name, None)
         try:
             with self._pool.use(entry.kind, entry.model, cancel=cancel, **entry.settings) as model:
+                self._log_load(entry, model)
                 if entry.pin and entry.name not in self._unpinned:
                     self.pin(entry)
                 yield model
@@ -57,6 +60,14 @@ class ModelLifetimes:
                 self._users[entry.name] -= 1
                 if not self._users[entry.name]:
                     self._begin_idle_time(entry)
+
+    def _log_load(self, entry: ModelEntry, model: object) -> None:
+        """Log the first use of a model since it was loaded."""
+        with self._changed:
+            if model in self._known:
+                return
+            self._known.add(model)
+        log.info("loaded %s", entry.name)
 
     def pin(self, entry: ModelEntry) -> None:
         """Keep a loaded model in memory until `unload`; load it if it is not loaded."""

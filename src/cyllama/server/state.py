@@ -167,7 +167,7 @@ class ServerState:
     def load(self, entry: ModelEntry, cancel: Cancel) -> None:
         """Load a model, unless it is loaded."""
         with self.lifetimes.use(entry, cancel):
-            log.info("loaded %s", entry.name)
+            pass
 
     def request_body(self) -> RequestBody:
         """Return a reader for the body of a request."""

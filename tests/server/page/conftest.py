@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from server.conftest import JFK, KEY
+from server.page.browsing import chromium
 from server.page.driving import TIMEOUT
 from server.running import Server, running_server
 
@@ -45,8 +45,6 @@ model = "tiny.en"
 kind = "sd"
 model = "tiny-shapes"
 """
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
 MICROPHONE = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
               f"--use-file-for-fake-audio-capture={JFK}"]  # fmt: skip
 
@@ -70,12 +68,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")  # an event loop runs in this thread while it is open, which disturbs other tests
 def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert program, "the tests of the page need Chromium (Debian: apt-get install chromium)"
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=program, args=[*QUIET, *MICROPHONE])
+    with chromium(*MICROPHONE) as found:
         yield found
-        found.close()
 
 
 @pytest.fixture

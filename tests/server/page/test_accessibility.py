@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 from playwright.sync_api import Page, expect
 from server.conftest import JFK, png
+from server.page.browsing import audit
 from server.page.conftest import SIZES, VARIANTS, Opener, Scheme
 from server.page.driving import ask, chunk, drop, open_tab, pick_model, script_chat, set_setting
 
-AXE = (Path(__file__).parent / "axe.min.js").read_text()
 TABS = ("Chat", "Transcribe", "Images")
 SMALLEST = 44  # pixels of a target
 CONTRAST = 3.0  # of the border of a field with its background
@@ -53,20 +50,6 @@ def fill(page: Page) -> Page:
     )
     open_tab(page, "Chat")
     return page
-
-
-def audit(page: Page) -> list[str]:
-    """Return the serious violations of axe-core's rules."""
-    page.evaluate(AXE)
-    result: Any = page.evaluate(
-        "async () => (await axe.run(document, {resultTypes: ['violations'], rules: {'target-size': {enabled: true}}})).violations"
-    )
-    return [
-        f"{found['impact']}: {found['id']}: {node['html'][:200]}"
-        for found in result
-        if found["impact"] in ("serious", "critical")
-        for node in found["nodes"]
-    ]
 
 
 def small_targets(page: Page) -> list[str]:
@@ -112,7 +95,7 @@ def test_full_page_is_accessible(full: Page) -> None:
                 full.get_by_role("button", name="Chats").click()
         else:
             full.get_by_role("button", name="Settings").click()
-        found = [*audit(full), *small_targets(full), *weak_borders(full)]
+        found = [*audit(full, target_size=True), *small_targets(full), *weak_borders(full)]
         if full.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
             found.append("the page scrolls sideways")
         problems += [f"{name}: {problem}" for problem in found]
@@ -126,11 +109,11 @@ def test_measures_find_problems(page: Page) -> None:
             document.getElementById("model").removeAttribute("aria-label"); }"""
     )
     assert weak_borders(page) and small_targets(page)
-    assert any("select-name" in problem for problem in audit(page))
+    assert any("select-name" in problem for problem in audit(page, target_size=True))
 
 
 def test_empty_page_is_accessible(opened: Opener) -> None:
-    assert audit(opened(*SIZES["phone"])) == []
+    assert audit(opened(*SIZES["phone"]), target_size=True) == []
 
 
 def test_send_is_visible_above_the_keyboard_of_a_phone(opened: Opener) -> None:

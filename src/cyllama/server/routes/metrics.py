@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
@@ -22,6 +23,7 @@ __all__ = ["MetricsMiddleware", "metrics_route"]
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)  # seconds
+QUIET = ("/health", "/v1/health", "/metrics")  # requested again and again by monitors
 METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
 SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{([^}]*)\})? (\S+)$")
 
@@ -78,7 +80,8 @@ class MetricsMiddleware:
         for limit in BUCKETS:
             if seconds <= limit:
                 self.buckets[route, limit] += 1
-        log.debug("%s %s %s %.3f s", scope["method"], route, status, seconds)
+        level = logging.DEBUG if route in QUIET else logging.INFO
+        log.log(level, "%s %s %s %.3f s", method, route, status, seconds)
 
     def lines(self) -> list[str]:
         """Return the metrics in Prometheus' text format."""
