@@ -101,6 +101,16 @@ def test_more_calls_than_states(tiny_en: WhisperContext, parts: list[np.ndarray]
     assert found == [expected[i % len(parts)] for i in range(9)]
 
 
+def test_results_do_not_depend_on_earlier_calls(tiny_en: WhisperContext, parts: list[np.ndarray]) -> None:
+    """The states of a batch are used again."""
+    drawn = params(temperature=0.9, best_of=1)
+    expected, _ = alone(tiny_en, parts[1], drawn)
+    with WhisperState(tiny_en) as state:
+        for samples in (parts[0], parts[1]):
+            state.full(samples, drawn)
+        assert result(state) == expected
+
+
 def test_fallback_of_one_state(tiny_en: WhisperContext, parts: list[np.ndarray]) -> None:
     """A state decodes several times, with several samplers, beside one that decodes once."""
     expected, _ = alone(tiny_en, parts[1], params())

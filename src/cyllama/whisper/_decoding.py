@@ -41,8 +41,8 @@ class ChunkDecoder(Protocol, Generic[State]):
     def new_state(self) -> State:
         """Return a new state of the model."""
 
-    def new_batch(self, size: int) -> AbstractContextManager[Callable[[], State]]:
-        """Return a function that makes states for a batch, of which at most `size` are open at once."""
+    def new_batch(self, size: int) -> AbstractContextManager[Callable[[], AbstractContextManager[State]]]:
+        """Return a function that lends states for a batch, at most `size` at once."""
 
     def next_params(self) -> dict[str, Any]:
         """Return the changed parameters for the second chunk and later ones."""
@@ -87,10 +87,25 @@ class WhisperDecoder:
     first_special: int
 
     @contextlib.contextmanager
-    def new_batch(self, size: int) -> Iterator[Callable[[], WhisperState]]:
-        """Return a function that makes states for a batch, which decode together."""
-        with self.new_group(size) as group:
-            yield lambda: WhisperState(group.context, group)
+    def new_batch(self, size: int) -> Iterator[Callable[[], AbstractContextManager[WhisperState]]]:
+        """Return a function that lends states for a batch, which decode together.
+
+        A state is used again: the memory of a new one has to be cleared.
+        """
+        idle: list[WhisperState] = []
+        with contextlib.ExitStack() as stack:
+            group = stack.enter_context(self.new_group(size))
+
+            @contextlib.contextmanager
+            def lend() -> Iterator[WhisperState]:
+                try:
+                    state = idle.pop()
+                except IndexError:
+                    state = stack.enter_context(WhisperState(group.context, group))
+                yield state
+                idle.append(state)
+
+            yield lend
 
     def next_params(self) -> dict[str, Any]:
         """Return the changed parameters for the second chunk and later ones."""
@@ -203,11 +218,11 @@ def decode_parallel(
     any_cancel = AnyCancel(cancel, failed)
 
     size = decoder.options.batch_size
-    with decoder.new_batch(size) as new_state:
+    with decoder.new_batch(size) as lend:
 
         def work(chunk: Chunk) -> list[Segment]:
             found: list[Segment] = []
-            with new_state() as state:
+            with lend() as state:
                 decoder.decode(state, chunk, on_segment=found.append, cancel=any_cancel)
             return found
 

@@ -205,7 +205,7 @@ class ParakeetDecoder:
         """Return a new state of the model."""
         return ParakeetState(self.context)
 
-    def new_batch(self, size: int) -> AbstractContextManager[Callable[[], ParakeetState]]:
+    def new_batch(self, size: int) -> AbstractContextManager[Callable[[], AbstractContextManager[ParakeetState]]]:
         """Return a function that makes states for a batch; each decodes alone."""
         return nullcontext(self.new_state)
 
