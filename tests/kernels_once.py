@@ -41,9 +41,17 @@ CASES = {
     "large": Case(32, 512, (5,), scale=1e30),
     "small": Case(32, 512, (5,), scale=1e-30),
     "largest sums": Case(16, 512, (5,), "largest"),
+    "rows of no panel": Case(51, 512, (5,)),
+    "half a panel": Case(8, 512, (9,)),
 }
-# Rows of K types are multiples of 256.
-PAIRS = [(kind, label) for kind in SERVED for label in CASES if not (kind.endswith("K") and CASES[label].columns % 256)]
+# Rows of K types are multiples of 256, and their number is a multiple of 16.
+PAIRS = [
+    (kind, label)
+    for kind in SERVED
+    for label in CASES
+    if not (kind.endswith("K") and (CASES[label].columns % 256 or CASES[label].rows % 16))
+]
+LOOKUP = [0, 50, 17, 17, 49, 3]  # in 51 rows
 # A block with the largest values: d, dmin, scales and values of Q4_K; values, scales and d of Q6_K; else d and values.
 LARGEST = {
     "q4_K": b"\0\x3c\0\x3c" + b"\xff" * 140,
@@ -112,6 +120,23 @@ def product(graphs: Graphs, kind: str, case: Case, buffer_type: int | None, thre
     return found
 
 
+def lookup(graphs: Graphs, kind: str, buffer_type: int | None, threads: int) -> Array:
+    """Return rows of weights in a buffer type."""
+    with graphs.context() as context:
+        weights = graphs.tensor(context, TYPES[kind], 512, 51)
+        indices = graphs.tensor(context, 26, len(LOOKUP))
+        result = graphs.call("ggml_get_rows", context, weights, indices)
+        buffers = [graphs.allocate(weights, buffer_type), graphs.allocate(indices), graphs.allocate(result)]
+        assert graphs.supports(result)
+        graphs.write(weights, quantized(graphs, kind, 51, 512))
+        graphs.write(indices, np.array(LOOKUP, np.int32))
+        graphs.compute(graphs.graph(context, result), threads)
+        found = graphs.read(result, (len(LOOKUP), 512), np.float32)
+        for buffer in buffers:
+            graphs.free(buffer)
+    return found
+
+
 def is_served(graphs: Graphs, buffer_type: int, kind: str, rows: int, experts: int = 0, name: str = "w") -> bool:
     """Return whether weights in the buffer type can be multiplied; `experts` is the number of matrices."""
     with graphs.context() as context:
@@ -145,6 +170,9 @@ def main(folder: str, variant: str, threads: str, target: str) -> None:
                 found[f"{name} {label}"] = product(graphs, name, case, buffer_type, int(threads))
                 if os.environ["CYLLAMA_KERNELS"] == "reference":
                     found[f"{name} {label}, upstream"] = product(graphs, name, case, None, int(threads))
+            if not name.endswith("K"):
+                found[f"rows of {name}"] = lookup(graphs, name, buffer_type, int(threads))
+                found[f"rows of {name}, upstream"] = lookup(graphs, name, None, int(threads))
         found["served"] = is_served(graphs, buffer_type, "q4_K", 32)
         found["odd rows"] = is_served(graphs, buffer_type, "q4_K", 40)
         found["another type"] = is_served(graphs, buffer_type, "q4_1", 32)

@@ -327,20 +327,18 @@ class Whisper(Group):
             made.detect_speech(NOISE)
             return [made]
 
-        def parakeet() -> Chain:
-            return [whisper.ParakeetContext(parakeet_path)]
-
         def parakeet_state() -> Chain:
-            chain = parakeet()
+            chain: Chain = [whisper.ParakeetContext(parakeet_path)]
             made = whisper.ParakeetState(chain[0])
             made.full(NOISE)
             return [made, *chain]
 
         self.builders = {
             "WhisperContext": context,
+            "WhisperGroup": lambda: [whisper.WhisperGroup((chain := context())[0], 2), *chain],
             "WhisperState": state,
             "WhisperVad": vad,
-            "ParakeetContext": parakeet,
+            "ParakeetContext": lambda: [whisper.ParakeetContext(parakeet_path)],
             "ParakeetState": parakeet_state,
         }
         self.by_name = {

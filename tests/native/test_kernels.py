@@ -69,6 +69,15 @@ def test_products_are_those_of_upstream(references: dict[str, Arrays]) -> None:
             assert np.abs(found - wanted).max() <= bound * np.abs(wanted).max(), (variant, kind, label)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_rows_are_those_of_upstream(threads: int, references: dict[str, Arrays], tmp_path: Path) -> None:
+    for variant, reference in references.items():
+        found = products(variant, threads, "cyllama", tmp_path)
+        assert found is not None
+        for kind in [kind for kind in reference["kinds"] if not kind.endswith("K")]:
+            np.testing.assert_array_equal(found[f"rows of {kind}"], found[f"rows of {kind}, upstream"])
+
+
 def test_leaves_other_weights_to_upstream(references: dict[str, Arrays]) -> None:
     for variant, reference in references.items():
         found = {name: bool(reference[name]) for name in ("served", "odd rows", "another type", "experts")}

@@ -40,12 +40,12 @@ Choice choice() {
 }
 
 const Kernel * kernel_of(const ggml_tensor * weights) {
-    if (ggml_n_dims(weights) != 2 || weights->ne[1] % ROWS != 0 || !ggml_is_contiguous(weights)) {
+    if (ggml_n_dims(weights) != 2 || !ggml_is_contiguous(weights)) {
         return nullptr;
     }
     for (const Kernel * kernel : KERNELS) {
         if (kernel->type == weights->type) {
-            return kernel;
+            return weights->ne[1] % ROWS == 0 || kernel->row ? kernel : nullptr; // vocabularies have any size
         }
     }
     return nullptr;
@@ -56,6 +56,16 @@ const Kernel * kernel_of(const ggml_tensor * weights) {
 bool needs_second_copy(const ggml_tensor * weights) {
     return strcmp(weights->name, "token_embd.weight") == 0 && weights->type != GGML_TYPE_Q4_0 &&
            weights->type != GGML_TYPE_Q4_K;
+}
+
+int64_t n_panels_of(const ggml_tensor * weights) {
+    return (weights->ne[1] + ROWS - 1) / ROWS; // the last may have fewer rows
+}
+
+// Looks up rows of embeddings that are the output matrix as well. llama.cpp keeps its own copy of those.
+bool has_rows(const ggml_tensor * weights) {
+    const Kernel * kernel = kernel_of(weights);
+    return kernel && kernel->row && strcmp(weights->name, "token_embd.weight") != 0;
 }
 
 // The product of one weight matrix and all rows of activations, which all dimensions of src[1] count.
@@ -71,9 +81,19 @@ class Traits : public ggml::cpu::tensor_traits {
         for (int64_t i = 0; i < weights->ne[1] / ROWS; i++) {
             kernel.repack((const uint8_t *) data + i * size, n_blocks, (uint8_t *) weights->data + i * size);
         }
+        if (const size_t rest = ggml_nbytes(weights) % size) {
+            std::vector<uint8_t> rows(size);
+            const size_t start = ggml_nbytes(weights) - rest;
+            memcpy(rows.data(), (const uint8_t *) data + start, rest);
+            kernel.repack(rows.data(), n_blocks, (uint8_t *) weights->data + start);
+        }
     }
 
     bool work_size(int, const ggml_tensor * op, size_t & size) override {
+        if (op->op == GGML_OP_GET_ROWS) {
+            size = 0;
+            return true;
+        }
         if (op->op != GGML_OP_MUL_MAT) {
             return false;
         }
@@ -82,10 +102,14 @@ class Traits : public ggml::cpu::tensor_traits {
     }
 
     bool compute_forward(ggml_compute_params * params, ggml_tensor * op) override {
+        if (op->op == GGML_OP_GET_ROWS) {
+            get_rows(params, op);
+            return true;
+        }
         if (op->op != GGML_OP_MUL_MAT) {
             return false;
         }
-        const int64_t n_panels = op->src[0]->ne[1] / ROWS;
+        const int64_t n_panels = n_panels_of(op->src[0]);
         // Threads take what they find: four parts for each. Parts of a multiple of one panel.
         const int64_t n_parts = params->nth == 1 ? 1 : std::min<int64_t>(n_panels, 4 * params->nth);
         if (params->ith == 0) {
@@ -100,6 +124,17 @@ class Traits : public ggml::cpu::tensor_traits {
     }
 
   private:
+    void get_rows(const ggml_compute_params * params, const ggml_tensor * op) const {
+        const ggml_tensor * weights = op->src[0];
+        const ggml_tensor * indices = op->src[1];
+        for (int64_t i = params->ith; i < indices->ne[0]; i += params->nth) {
+            const int64_t row = *(const int32_t *) ((const char *) indices->data + i * indices->nb[0]);
+            GGML_ASSERT(row >= 0 && row < weights->ne[1]);
+            const uint8_t * panel = (const uint8_t *) weights->data + row / ROWS * ROWS * weights->nb[1];
+            kernel.row(panel, weights->ne[0] / kernel.block, row % ROWS, (float *) ((char *) op->data + i * op->nb[1]));
+        }
+    }
+
     void quantize_rows(const ggml_compute_params * params, const ggml_tensor * source) const {
         const int64_t n_blocks = source->ne[0] / kernel.block;
         const size_t  size     = kernel.activation_size;
@@ -136,11 +171,16 @@ class Traits : public ggml::cpu::tensor_traits {
                     const int n = (int) std::min<int64_t>(BATCH, std::min(first + n_kept, n_rows) - row);
                     const void * rows[BATCH];
                     float * outputs[BATCH];
+                    float   last[BATCH][ROWS];
+                    const int64_t n_outputs = std::min(ROWS, weights->ne[1] - i * ROWS);
                     for (int c = 0; c < n; c++) {
                         rows[c] = (const char *) params->wdata + (row + c) * row_size;
-                        outputs[c] = output(op, row + c) + i * ROWS;
+                        outputs[c] = n_outputs == ROWS ? output(op, row + c) + i * ROWS : last[c];
                     }
                     product(panel, n_blocks, rows, n, outputs);
+                    for (int c = 0; c < n && n_outputs < ROWS; c++) {
+                        memcpy(output(op, row + c) + i * ROWS, last[c], n_outputs * sizeof(float));
+                    }
                 }
             }
         }
@@ -195,16 +235,25 @@ size_t alignment(ggml_backend_buffer_type_t) {
     return 64;
 }
 
+size_t allocated_size(ggml_backend_buffer_type_t, const ggml_tensor * tensor) {
+    return kernel_of(tensor) ? n_panels_of(tensor) * ROWS * tensor->nb[1] : ggml_nbytes(tensor);
+}
+
 class BufferType : public ggml::cpu::extra_buffer_type {
     // Products with an expert's rows (GGML_OP_MUL_MAT_ID) are upstream's.
     bool supports_op(ggml_backend_dev_t, const ggml_tensor * op) override {
         const ggml_tensor * source = op->src[1];
+        if (op->op == GGML_OP_GET_ROWS) {
+            return is_ours(op->src[0]) && has_rows(op->src[0]) && source->type == GGML_TYPE_I32 &&
+                   ggml_n_dims(source) == 1 && (!source->buffer || ggml_backend_buft_is_host(source->buffer->buft));
+        }
         return op->op == GGML_OP_MUL_MAT && is_ours(op->src[0]) && kernel_of(op->src[0]) &&
                !needs_second_copy(op->src[0]) && source->type == GGML_TYPE_F32 && (!source->buffer || ggml_backend_buft_is_host(source->buffer->buft));
     }
 
     ggml::cpu::tensor_traits * get_tensor_traits(const ggml_tensor * op) override {
-        return op->op == GGML_OP_MUL_MAT && is_ours(op->src[0]) ? (Traits *) op->src[0]->extra : nullptr;
+        const bool is_served = op->op == GGML_OP_MUL_MAT || op->op == GGML_OP_GET_ROWS;
+        return is_served && is_ours(op->src[0]) ? (Traits *) op->src[0]->extra : nullptr;
     }
 
     static bool is_ours(const ggml_tensor * weights) {
@@ -217,7 +266,7 @@ class BufferType : public ggml::cpu::extra_buffer_type {
 
 ggml_backend_buffer_type_t cyllama_kernels_buffer_type(void) {
     static ggml_backend_buffer_type type = {
-        /* .iface   = */ { cyllama::name_of, cyllama::allocate, nullptr, cyllama::alignment, nullptr, nullptr, nullptr, nullptr },
+        /* .iface   = */ { cyllama::name_of, cyllama::allocate, nullptr, cyllama::alignment, nullptr, cyllama::allocated_size, nullptr, nullptr },
         /* .device  = */ ggml_backend_reg_dev_get(ggml_backend_cpu_reg(), 0),
         /* .context = */ new cyllama::BufferType(),
     };

@@ -45,6 +45,8 @@ struct Kernel {
     void (*repack)(const uint8_t * rows, int64_t n_blocks, uint8_t * panel);
     Product product;
     Product reference; // the same numbers in plain C
+    // Writes the values of row r of a panel; null where the type has no lookup of rows.
+    void (*row)(const uint8_t * panel, int64_t n_blocks, int64_t r, float * to);
 };
 
 extern const Kernel q4_k_kernel;

@@ -268,8 +268,19 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
 
 #endif
 
+template <typename Format> void row(const uint8_t * panel, int64_t n_blocks, int64_t r, float * to) {
+    for (int64_t i = 0; i < n_blocks; i++) {
+        const auto & group = ((const typename Format::Group *) panel)[i];
+        const float d = half_to_float(group.d[r]);
+        for (int k = 0; k < SMALL_BLOCK; k++) {
+            to[i * SMALL_BLOCK + k] = (Format::value(group, r, k) - Format::ZERO) * d;
+        }
+    }
+}
+
 template <typename Format> constexpr Kernel kernel(ggml_type type, Product product) {
-    return { type, SMALL_BLOCK, sizeof(SmallActivations), quantize_small, repack<Format>, product, reference<Format> };
+    return { type, SMALL_BLOCK, sizeof(SmallActivations), quantize_small, repack<Format>, product, reference<Format>,
+             row<Format> };
 }
 
 template <int N> constexpr auto multiply_q4_0 = multiply<Q4_0, N>;

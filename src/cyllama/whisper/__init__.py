@@ -6,6 +6,7 @@
 
 from cyllama.media.audio import AudioStream, load_audio
 from cyllama.whisper._core import bench_ggml_mul_mat, bench_memcpy, system_info, version
+from cyllama.whisper._group import WhisperGroup
 from cyllama.whisper._model import WhisperContext, WhisperGrammar, languages
 from cyllama.whisper._option_types import TranscribeOptionsDict
 from cyllama.whisper._parakeet import ParakeetContext
@@ -56,6 +57,7 @@ __all__ = [
     "WhisperContextParams",
     "WhisperFullParams",
     "WhisperGrammar",
+    "WhisperGroup",
     "WhisperState",
     "WhisperTimings",
     "WhisperToken",

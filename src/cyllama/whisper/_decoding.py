@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from cyllama._cancel import AnyCancel, Cancel
 from cyllama.media.audio import SAMPLE_RATE
 from cyllama.whisper._chunking import Chunk
+from cyllama.whisper._group import WhisperGroup
 from cyllama.whisper._parakeet_state import ParakeetState
 from cyllama.whisper._segment_builder import CENTISECONDS, EngineSegment, SegmentBuilder
 from cyllama.whisper._segments import Segment
@@ -21,6 +24,9 @@ from cyllama.whisper.options import TranscribeOptions
 from cyllama.whisper.params import WhisperFullParams
 
 __all__ = ["ChunkDecoder", "OnProgress", "OnSegment", "WhisperDecoder", "decode", "decode_parallel"]
+
+# Chunks of a batch that wait for a chunk before them, in units of the batch's size: a chunk may take long.
+AHEAD = 2
 
 State = TypeVar("State", WhisperState, ParakeetState)
 OnSegment = Callable[[Segment], object]
@@ -36,6 +42,9 @@ class ChunkDecoder(Protocol, Generic[State]):
 
     def new_state(self) -> State:
         """Return a new state of the model."""
+
+    def new_batch(self, size: int) -> AbstractContextManager[Callable[[], AbstractContextManager[State]]]:
+        """Return a function that lends states for a batch, at most `size` at once."""
 
     def next_params(self) -> dict[str, Any]:
         """Return the changed parameters for the second chunk and later ones."""
@@ -61,6 +70,8 @@ class WhisperDecoder:
     ----------
     new_state : callable
         Returns a new state of the model.
+    new_group : callable
+        Returns a group of the model, for a number of states.
     params : WhisperFullParams
         Parameters of the first chunk.
     options : TranscribeOptions
@@ -71,10 +82,32 @@ class WhisperDecoder:
     """
 
     new_state: Callable[[], WhisperState]
+    new_group: Callable[[int], WhisperGroup]
     params: WhisperFullParams
     options: TranscribeOptions
     language: str
     first_special: int
+
+    @contextlib.contextmanager
+    def new_batch(self, size: int) -> Iterator[Callable[[], AbstractContextManager[WhisperState]]]:
+        """Return a function that lends states for a batch, which decode together.
+
+        A state is used again: the memory of a new one has to be cleared.
+        """
+        idle: list[WhisperState] = []
+        with contextlib.ExitStack() as stack:
+            group = stack.enter_context(self.new_group(size))
+
+            @contextlib.contextmanager
+            def lend() -> Iterator[WhisperState]:
+                try:
+                    state = idle.pop()
+                except IndexError:
+                    state = stack.enter_context(WhisperState(group.context, group))
+                yield state
+                idle.append(state)
+
+            yield lend
 
     def next_params(self) -> dict[str, Any]:
         """Return the changed parameters for the second chunk and later ones."""
@@ -204,22 +237,25 @@ def decode_parallel(
     failed = threading.Event()
     any_cancel = AnyCancel(cancel, failed)
 
-    def work(chunk: Chunk) -> list[Segment]:
-        found: list[Segment] = []
-        with decoder.new_state() as state:
-            decoder.decode(state, chunk, on_segment=found.append, cancel=any_cancel)
-        return found
+    size = decoder.options.batch_size
+    with decoder.new_batch(size) as lend:
 
-    workers = ThreadPoolExecutor(decoder.options.batch_size, thread_name_prefix="cyllama-whisper")
-    try:
-        for chunk, found in _map_ordered(workers, work, chunks, decoder.options.batch_size):
-            for segment in found:
-                counter(segment)
-            if on_progress is not None:
-                on_progress(min(1.0, chunk.end / max(seconds, 1e-9)))
-    finally:
-        failed.set()
-        workers.shutdown(wait=True, cancel_futures=True)
+        def work(chunk: Chunk) -> list[Segment]:
+            found: list[Segment] = []
+            with lend() as state:
+                decoder.decode(state, chunk, on_segment=found.append, cancel=any_cancel)
+            return found
+
+        workers = ThreadPoolExecutor(size, thread_name_prefix="cyllama-whisper")
+        try:
+            for chunk, found in _map_ordered(workers, work, chunks, AHEAD * size):
+                for segment in found:
+                    counter(segment)
+                if on_progress is not None:
+                    on_progress(min(1.0, chunk.end / max(seconds, 1e-9)))
+        finally:
+            failed.set()
+            workers.shutdown(wait=True, cancel_futures=True)
     if on_progress is not None:
         on_progress(1.0)
 

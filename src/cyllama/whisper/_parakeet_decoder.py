@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 from cyllama._cancel import Cancel
+from cyllama._native import _core
 from cyllama.errors import UnsupportedError
 from cyllama.whisper._chunking import Chunk
 from cyllama.whisper._decoding import OnProgress, OnSegment
@@ -187,17 +189,25 @@ class ParakeetDecoder:
     context : ParakeetContext
     options : TranscribeOptions
         Checked by :func:`check_parakeet_options`.
-    n_threads : int or None
-        Threads of each call.
     """
 
     context: ParakeetContext
     options: TranscribeOptions
-    n_threads: int | None = None
+
+    @property
+    def n_threads(self) -> int | None:
+        """Threads of each call; the calls of a batch share the thread budget."""
+        if self.options.batch_size > 1 and self.options.n_threads is None:
+            return max(1, int(_core.get_threads()) // self.options.batch_size)
+        return self.options.n_threads
 
     def new_state(self) -> ParakeetState:
         """Return a new state of the model."""
         return ParakeetState(self.context)
+
+    def new_batch(self, size: int) -> AbstractContextManager[Callable[[], AbstractContextManager[ParakeetState]]]:
+        """Return a function that makes states for a batch; each decodes alone."""
+        return nullcontext(self.new_state)
 
     def next_params(self) -> dict[str, Any]:
         """Return the changed parameters for the second chunk and later ones."""

@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from cyllama._cancel import Cancel
 from cyllama.whisper._base import BaseState
+from cyllama.whisper._group import WhisperGroup
 from cyllama.whisper._model import WhisperContext
 from cyllama.whisper.params import WhisperFullParams
 
@@ -34,7 +35,7 @@ class WhisperTimings(NamedTuple):
 class WhisperState(BaseState):
     context: Final[WhisperContext]
 
-    def __init__(self, context: WhisperContext) -> None: ...
+    def __init__(self, context: WhisperContext, group: WhisperGroup | None=None) -> None: ...
     def pcm_to_mel(self, samples: npt.ArrayLike, n_threads: int | None=None, *, cancel: Cancel | None=None) -> None: ...
     def set_mel(self, mel: npt.ArrayLike) -> None: ...
     @property

@@ -13,10 +13,11 @@ from libcpp.vector cimport vector
 
 from cyllama._native._core cimport engine_error, start_call
 from cyllama._native._exit cimport is_ending
-from cyllama._native._handle cimport CallState, check_range
+from cyllama._native._handle cimport CallState, Handle, check_range
 from cyllama.whisper cimport libwhisper as lib
 from cyllama.whisper._base cimport BaseState, Callbacks, call_encoder_begin, call_new_segment, call_progress
 from cyllama.whisper._fill cimport FullParams, threads
+from cyllama.whisper._group cimport WhisperGroup
 from cyllama.whisper._model cimport WhisperContext, ask_stop
 
 from cyllama._cancel import Cancel
@@ -139,6 +140,13 @@ cdef class WhisperState(BaseState):
     ----------
     context : WhisperContext
         The model. It stays open as long as the state.
+    group : WhisperGroup, optional
+        The group that :meth:`full` decodes with. It stays open as long as the state.
+
+    Raises
+    ------
+    ValueError
+        The group is one of another context, or has no room.
 
     Notes
     -----
@@ -146,21 +154,26 @@ cdef class WhisperState(BaseState):
     same time. Source: ``whisper_init_state``, whisper.h.
     """
 
-    def __cinit__(self, WhisperContext context not None):
+    def __cinit__(self, WhisperContext context not None, WhisperGroup group=None):
+        cdef Handle parent = context if group is None else group
         context._check_weights()
+        if group is not None:
+            group._check_room(context)
         self.context = context
         start_call()
-        context._hold()
+        parent._hold()
         try:
             with nogil:
                 self._ptr = lib.whisper_init_state(context._ptr)
         finally:
-            context._unhold()
+            parent._unhold()
         if self._ptr == NULL:
             raise engine_error(OutOfMemoryError, "cannot make a state", "whisper", "whisper_init_state", None)
-        self._opened("WhisperState", context)
+        if group is not None:
+            lib.whisper_set_group(self._ptr, group._ptr)
+        self._opened("WhisperState", parent)
 
-    def __init__(self, context: WhisperContext) -> None:
+    def __init__(self, context: WhisperContext, group: WhisperGroup | None = None) -> None:
         pass
 
     def __dealloc__(self):

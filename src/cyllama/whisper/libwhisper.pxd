@@ -16,6 +16,8 @@ cdef extern from "whisper.h" nogil:
         pass
     cdef struct whisper_state:
         pass
+    cdef struct whisper_group:
+        pass
 
     ctypedef int32_t whisper_token
     cdef enum whisper_alignment_heads_preset:
@@ -98,6 +100,9 @@ cdef extern from "whisper.h" nogil:
     whisper_state * whisper_init_state(whisper_context * ctx) except +translate_exception
     void whisper_set_abort_callback_from_state(
         whisper_state * state, ggml_abort_callback abort_callback, void * user_data) noexcept
+    whisper_group * whisper_group_init(whisper_context * ctx, int n_states) except +translate_exception
+    void whisper_group_free(whisper_group * group) noexcept
+    void whisper_set_group(whisper_state * state, whisper_group * group) noexcept
     void whisper_free(whisper_context * ctx) noexcept
     void whisper_free_state(whisper_state * state) noexcept
     int whisper_pcm_to_mel_with_state(

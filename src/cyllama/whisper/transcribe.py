@@ -11,7 +11,6 @@ from typing import Any, BinaryIO, Generic, Protocol, Self, Unpack, cast
 import numpy as np
 import numpy.typing as npt
 
-import cyllama
 from cyllama._cancel import Cancel
 from cyllama._native.memory import return_memory
 from cyllama.errors import ClosedError, UnsupportedError
@@ -37,6 +36,7 @@ from cyllama.whisper._decoding import (
     decode_parallel,
 )
 from cyllama.whisper._dtw import context_params
+from cyllama.whisper._group import WhisperGroup
 from cyllama.whisper._model import WhisperContext
 from cyllama.whisper._option_types import LoadOptionsDict, TranscribeOptionsDict
 from cyllama.whisper._parakeet import ParakeetContext
@@ -311,6 +311,12 @@ class Whisper:
             raise ClosedError("this Whisper is closed")
         return WhisperState(self._whisper)
 
+    def _new_group(self, n_states: int) -> WhisperGroup:
+        """Return a group of states for one transcription."""
+        if self._closed:
+            raise ClosedError("this Whisper is closed")
+        return WhisperGroup(self._whisper, n_states)
+
     @property
     def _whisper(self) -> WhisperContext:
         assert isinstance(self._context, WhisperContext)
@@ -344,10 +350,12 @@ class Whisper:
         )
         if isinstance(self._context, ParakeetContext):
             longest = max_chunk_seconds(chosen, self._context.n_audio_ctx)
-            return _Task(ParakeetDecoder(self._context, chosen, _threads(chosen)), stream, speech, info, longest)
+            return _Task(ParakeetDecoder(self._context, chosen), stream, speech, info, longest)
         params = self._full_params(chosen, detected.language)
         text_language = ENGLISH if chosen.task == "translate" else detected.language
-        decoder = WhisperDecoder(self._new_state, params, chosen, text_language, self._whisper.token_eot)
+        decoder = WhisperDecoder(
+            self._new_state, self._new_group, params, chosen, text_language, self._whisper.token_eot
+        )
         return _Task(decoder, stream, speech, info)
 
     def _check_task(self, options: TranscribeOptions) -> None:
@@ -394,7 +402,6 @@ class Whisper:
         if tokens and not options.condition_on_previous_text:
             # the context of every window is the prompt
             fields |= {"carry_initial_prompt": True, "n_max_text_ctx": len(tokens) + 1}
-        fields["n_threads"] = _threads(options)
         return WhisperFullParams(language=language, prompt_tokens=tokens or None, **fields)
 
 
@@ -424,13 +431,6 @@ def _choose_context(head: object, dtw: bool | str | None, params: Mapping[str, A
     if is_parakeet(head):
         return ParakeetContext, parakeet_context_params(dtw, params)
     return WhisperContext, context_params(head, dtw, params)
-
-
-def _threads(options: TranscribeOptions) -> int | None:
-    """Return the threads of one call; chunks in parallel share the thread budget."""
-    if options.batch_size > 1 and options.n_threads is None:
-        return max(1, int(cyllama.get_threads()) // options.batch_size)
-    return options.n_threads
 
 
 def transcribe(
