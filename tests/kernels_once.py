@@ -54,8 +54,8 @@ CASES = {
 PAIRS = [
     (kind, label) for kind in SERVED for label in CASES if not (kind in LARGE_BLOCKS and CASES[label].columns % 256)
 ]
-# A block with the largest values: d, dmin, scales and values of Q4_K and Q5_K; values, scales and d of Q6_K; else d (and
-# the minimum or the scales) and values.
+# A block with the largest values: d, dmin, scales and values of Q4_K and Q5_K; values, scales and d of Q6_K; else d
+# (and the minimum or the scales) and values.
 LARGEST = {
     "q4_K": b"\0\x3c\0\x3c" + b"\xff" * 140,
     "q5_K": b"\0\x3c\0\x3c" + b"\xff" * 172,
@@ -174,6 +174,9 @@ def main(folder: str, variant: str, threads: str, target: str) -> None:
                 found[f"{name} {label}"] = product(graphs, name, case, buffer_type, int(threads))
                 if os.environ["CYLLAMA_KERNELS"] == "reference":
                     found[f"{name} {label}, upstream"] = product(graphs, name, case, None, int(threads))
+            many = Case(80, 768, (520,))
+            found[f"{name} reordered"] = product(graphs, name, many, buffer_type, int(threads))
+            found[f"{name} in ggml's format"] = product(graphs, name, many, None, int(threads))
         found["served"] = is_served(graphs, buffer_type, "q4_K", 32)
         found["odd rows"] = is_served(graphs, buffer_type, "q4_K", 40)
         found["another type"] = is_served(graphs, buffer_type, "q5_1", 32)

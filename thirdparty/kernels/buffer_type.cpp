@@ -32,6 +32,8 @@ constexpr int64_t KEPT = 393216; // bytes of activations that stay in the second
 constexpr int64_t KEPT = 196608; // processors without VNNI have a smaller cache
 #endif
 
+constexpr int64_t REORDERED = 262144; // bytes of weights in ggml's own format that a thread reorders at a time
+
 enum class Choice { ours, reference, upstream };
 
 Choice choice() {
@@ -61,6 +63,10 @@ const Kernel * kernel_of(const ggml_tensor * weights) {
 bool needs_second_copy(const ggml_tensor * weights) {
     return strcmp(weights->name, "token_embd.weight") == 0 && weights->type != GGML_TYPE_Q4_0 &&
            weights->type != GGML_TYPE_Q4_K;
+}
+
+bool is_ours(const ggml_tensor * weights) {
+    return weights->buffer && weights->buffer->buft == cyllama_kernels_buffer_type();
 }
 
 // Which results an expert computes: a slot is a row of activations and of results of GGML_OP_MUL_MAT_ID.
@@ -116,6 +122,13 @@ class Traits : public ggml::cpu::tensor_traits {
   public:
     explicit Traits(const Kernel & kernel) : kernel(kernel) {}
 
+    // Whether weights in ggml's own format are reordered for this product.
+    bool pays(const ggml_tensor * op) const {
+        const ggml_tensor * weights = op->src[0], * source = op->src[1];
+        return op->op == GGML_OP_MUL_MAT && weights->buffer && ggml_backend_buft_is_host(weights->buffer->buft) &&
+               weights->ne[2] == 1 && source->type == GGML_TYPE_F32 && ggml_nrows(source) >= kernel.many_rows;
+    }
+
     void repack(const ggml_tensor * weights, const void * data) const {
         const int64_t n_blocks = weights->ne[0] / kernel.block;
         const size_t  size     = ROWS * weights->nb[1];
@@ -124,11 +137,16 @@ class Traits : public ggml::cpu::tensor_traits {
         }
     }
 
-    bool work_size(int, const ggml_tensor * op, size_t & size) override {
+    bool work_size(int n_threads, const ggml_tensor * op, size_t & size) override {
         if (op->op != GGML_OP_MUL_MAT && op->op != GGML_OP_MUL_MAT_ID) {
             return false;
         }
-        size = activations_size(op) + (op->op == GGML_OP_MUL_MAT_ID ? Slots::size(op) : 0);
+        size = activations_size(op);
+        if (op->op == GGML_OP_MUL_MAT_ID) {
+            size += Slots::size(op);
+        } else if (!is_ours(op->src[0])) {
+            size += n_threads * count_reordered(op->src[0]) * ROWS * op->src[0]->nb[1];
+        }
         return true;
     }
 
@@ -142,7 +160,7 @@ class Traits : public ggml::cpu::tensor_traits {
         quantize_rows(params, op->src[1]);
         if (op->op == GGML_OP_MUL_MAT) {
             ggml_barrier(params->threadpool);
-            multiply_all(params, op);
+            multiply_all(params, op, is_ours(op->src[0]));
         } else {
             Slots slots(op, (char *) params->wdata + activations_size(op));
             if (params->ith == 0) {
@@ -184,14 +202,34 @@ class Traits : public ggml::cpu::tensor_traits {
         return params->nth == 1 ? 1 : std::min<int64_t>(n_panels, 4 * params->nth);
     }
 
-    void multiply_all(const ggml_compute_params * params, const ggml_tensor * op) const {
+    // How many panels a thread reorders at a time.
+    static int64_t count_reordered(const ggml_tensor * weights) {
+        return std::clamp<int64_t>(REORDERED / (ROWS * weights->nb[1]), 1, weights->ne[1] / ROWS);
+    }
+
+    void multiply_all(const ggml_compute_params * params, const ggml_tensor * op, bool is_reordered) const {
+        const ggml_tensor * weights = op->src[0];
         const int64_t n_panels = op->src[0]->ne[1] / ROWS, n_parts = count_parts(params, n_panels);
         const int64_t row_size = activations_size(op) / ggml_nrows(op->src[1]);
         const auto with   = [&](int64_t row) { return (const char *) params->wdata + row * row_size; };
         const auto output = [&](int64_t row) { return (float *) row_of(op, row); };
+        const auto * data = (const uint8_t *) weights->data;
+        const int64_t n_rows = ggml_nrows(op->src[1]), n_now = is_reordered ? n_panels : count_reordered(weights);
+        const int64_t n_blocks = weights->ne[0] / kernel.block, panel_size = ROWS * weights->nb[1];
+        auto * panels = (uint8_t *) params->wdata + activations_size(op) + params->ith * n_now * panel_size;
         for (int64_t part = params->ith; part < n_parts; part = ggml_threadpool_chunk_add(params->threadpool, 1)) {
-            multiply(op->src[0], (const uint8_t *) op->src[0]->data, part * n_panels / n_parts,
-                     (part + 1) * n_panels / n_parts, ggml_nrows(op->src[1]), with, output);
+            const int64_t begin = part * n_panels / n_parts, end = (part + 1) * n_panels / n_parts;
+            if (is_reordered) {
+                multiply(weights, data + begin * panel_size, begin, end, n_rows, with, output);
+                continue;
+            }
+            for (int64_t first = begin; first < end; first += n_now) {
+                const int64_t last = std::min(first + n_now, end);
+                for (int64_t i = first; i < last; i++) {
+                    kernel.repack(data + i * panel_size, n_blocks, panels + (i - first) * panel_size);
+                }
+                multiply(weights, panels, first, last, n_rows, with, output);
+            }
         }
     }
 
@@ -208,12 +246,14 @@ class Traits : public ggml::cpu::tensor_traits {
                 return (const char *) params->wdata + (token * source->ne[1] + used) * row_size;
             };
             const auto output = [&](int64_t row) { return (float *) row_of(op, slot[row]); };
-            multiply(weights, (const uint8_t *) weights->data + expert * weights->nb[2], i * n_panels / n_parts,
-                     (i + 1) * n_panels / n_parts, slots.begin[expert + 1] - slots.begin[expert], with, output);
+            const int64_t begin = i * n_panels / n_parts, end = (i + 1) * n_panels / n_parts;
+            multiply(weights, (const uint8_t *) weights->data + expert * weights->nb[2] + begin * ROWS * weights->nb[1],
+                     begin, end, slots.begin[expert + 1] - slots.begin[expert], with, output);
         }
     }
 
-    // Multiplies panels of a matrix; `with` and `output` return the activations and the results of a row.
+    // Multiplies the panels from `begin` to `end` of a matrix, which are at `panels`; `with` and `output` return the
+    // activations and the results of a row.
     template <typename With, typename Output>
     void multiply(const ggml_tensor * weights, const uint8_t * panels, int64_t begin, int64_t end, int64_t n_rows,
                   const With & with, const Output & output) const {
@@ -236,7 +276,8 @@ class Traits : public ggml::cpu::tensor_traits {
                             outputs[c] = output(row + c) + i * ROWS;
                             prefetch_for_writing(outputs[c]);
                         }
-                        product(panels + i * panel_size + block * group_size, n_now, rows, n, outputs, block == 0);
+                        const uint8_t * groups = panels + (i - begin) * panel_size + block * group_size;
+                        product(groups, n_now, rows, n, outputs, block == 0);
                     }
                 }
             }
@@ -298,15 +339,18 @@ class BufferType : public ggml::cpu::extra_buffer_type {
     }
 
     ggml::cpu::tensor_traits * get_tensor_traits(const ggml_tensor * op) override {
-        return is_product(op) && is_ours(op->src[0]) ? (Traits *) op->src[0]->extra : nullptr;
+        if (!is_product(op)) {
+            return nullptr;
+        }
+        if (is_ours(op->src[0])) {
+            return (Traits *) op->src[0]->extra;
+        }
+        Traits * traits = traits_of(op->src[0]);
+        return traits && traits->pays(op) ? traits : nullptr;
     }
 
     static bool is_product(const ggml_tensor * op) {
         return op->op == GGML_OP_MUL_MAT || op->op == GGML_OP_MUL_MAT_ID;
-    }
-
-    static bool is_ours(const ggml_tensor * weights) {
-        return weights->buffer && weights->buffer->buft == cyllama_kernels_buffer_type();
     }
 };
 

@@ -216,7 +216,7 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
 } // namespace
 
 const Kernel iq4_xs_kernel = { GGML_TYPE_IQ4_XS, BLOCK, sizeof(Activations), quantize, repack,
-                               CYLLAMA_PRODUCT(multiply), reference };
+                               CYLLAMA_PRODUCT(multiply), reference, HAS_VNNI ? NEVER : 128 };
 
 } // namespace cyllama
 

@@ -70,7 +70,16 @@ struct Kernel {
     void (*repack)(const uint8_t * rows, int64_t n_blocks, uint8_t * panel);
     Product product;
     Product reference; // the same numbers in plain C
+    // Rows of activations from which weights in ggml's own format are reordered for one product, by measurement.
+    int64_t many_rows;
 };
+
+constexpr int64_t NEVER = INT64_MAX;
+#ifdef CYLLAMA_VNNI
+constexpr bool HAS_VNNI = true;
+#else
+constexpr bool HAS_VNNI = false;
+#endif
 
 extern const Kernel q4_k_kernel;
 extern const Kernel q5_k_kernel;

@@ -287,7 +287,7 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
 } // namespace
 
 const Kernel q6_k_kernel = { GGML_TYPE_Q6_K, BLOCK, sizeof(Activations), quantize, repack,
-                             CYLLAMA_PRODUCT(multiply), reference };
+                             CYLLAMA_PRODUCT(multiply), reference, HAS_VNNI ? NEVER : 128 };
 
 } // namespace cyllama
 

@@ -319,8 +319,9 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
 
 #endif
 
-template <typename Format> constexpr Kernel kernel(ggml_type type, Product product) {
-    return { type, SMALL_BLOCK, sizeof(SmallActivations), quantize_small, repack<Format>, product, reference<Format> };
+template <typename Format> constexpr Kernel kernel(ggml_type type, Product product, int64_t many_rows) {
+    return { type,    SMALL_BLOCK,       sizeof(SmallActivations), quantize_small, repack<Format>,
+             product, reference<Format>, many_rows };
 }
 
 template <int N> constexpr auto multiply_q4_0 = multiply<Q4_0, N>;
@@ -330,10 +331,10 @@ template <int N> constexpr auto multiply_q8_0 = multiply<Q8_0, N>;
 
 } // namespace
 
-const Kernel q4_0_kernel = kernel<Q4_0>(GGML_TYPE_Q4_0, CYLLAMA_PRODUCT(multiply_q4_0));
-const Kernel q4_1_kernel = kernel<Q4_1>(GGML_TYPE_Q4_1, CYLLAMA_PRODUCT(multiply_q4_1));
-const Kernel q5_0_kernel = kernel<Q5_0>(GGML_TYPE_Q5_0, CYLLAMA_PRODUCT(multiply_q5_0));
-const Kernel q8_0_kernel = kernel<Q8_0>(GGML_TYPE_Q8_0, CYLLAMA_PRODUCT(multiply_q8_0));
+const Kernel q4_0_kernel = kernel<Q4_0>(GGML_TYPE_Q4_0, CYLLAMA_PRODUCT(multiply_q4_0), 64);
+const Kernel q4_1_kernel = kernel<Q4_1>(GGML_TYPE_Q4_1, CYLLAMA_PRODUCT(multiply_q4_1), 64);
+const Kernel q5_0_kernel = kernel<Q5_0>(GGML_TYPE_Q5_0, CYLLAMA_PRODUCT(multiply_q5_0), 128);
+const Kernel q8_0_kernel = kernel<Q8_0>(GGML_TYPE_Q8_0, CYLLAMA_PRODUCT(multiply_q8_0), 64);
 
 } // namespace cyllama
 
