@@ -8,6 +8,8 @@ NAMES = (
     "generation",
     "variants",
     "kernels",
+    "loading",
+    "kernel_uses",
     "contention",
     "overhead",
     "startup",

@@ -3,7 +3,7 @@
 It does what llama-bench does: one test at a time, in a context of the size of the test, after a warm-up, and
 nothing is printed inside of the timed loop. Beside that it picks each token (greedy), as a program would.
 
-usage: python -m benchmarks.decode_loop --prompt N --generate N [--threads N] [--model NAME] [--seconds S]
+usage: python -m benchmarks.decode_loop --prompt N --generate N [--threads N] [--model NAME or FILE.gguf] [--seconds S]
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from pathlib import Path
 
 import cyllama
 from cyllama.llama import LlamaBatch, LlamaContext, LlamaContextParams, LlamaModel, LlamaSampler
@@ -65,7 +66,8 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--seconds", type=float)
     chosen = parser.parse_args()
-    model = LlamaModel(cyllama.models.get(chosen.model))
+    path = Path(chosen.model)
+    model = LlamaModel(path if path.suffix == ".gguf" else cyllama.models.get(chosen.model))
     found = {}
     if chosen.prompt:
         found["prompt"] = read_prompt(model, chosen.prompt, chosen.threads)

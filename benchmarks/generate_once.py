@@ -1,6 +1,6 @@
 """Image generation with one of several packages; prints the seconds of loading, step and call as JSON.
 
-usage: python -m benchmarks.generate_once PACKAGE MODEL [--side N] [--steps N] [--threads N]
+usage: python -m benchmarks.generate_once PACKAGE MODEL [--side N] [--steps N] [--threads N] [--type NAME]
 
 Runs in the Python that has the package: cyllama or stable-diffusion-cpp-python.
 """
@@ -35,7 +35,7 @@ def cyllama(options: argparse.Namespace, clock: Clock) -> tuple[float, float]:
     from cyllama.sd import StableDiffusion
 
     start = time.perf_counter()
-    sd = StableDiffusion(options.model, n_threads=options.threads)
+    sd = StableDiffusion(options.model, n_threads=options.threads, wtype=options.type)
     loaded = time.perf_counter()
     size: dict[str, Any] = {"width": options.side, "height": options.side}
     sd.txt2img(PROMPT, steps=options.steps, cfg_scale=1.0, seed=1, on_step=clock, **size)
@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--type", help="of the weights; cyllama only")
     options = parser.parse_args()
     clock = Clock()
     load, total = PACKAGES[options.package](options, clock)

@@ -12,20 +12,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from ggml_graphs import F32, Graphs
 
-TYPES = {"q4_K": 12, "q6_K": 14, "q4_0": 2, "q5_0": 6, "q8_0": 8, "q4_1": 3}
-SERVED = ("q4_K", "q4_0", "q5_0", "q8_0", "q6_K")
+I32 = 26
+TYPES = {"q4_K": 12, "q5_K": 13, "q6_K": 14, "iq4_xs": 23, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q8_0": 8, "q5_1": 7}
+SERVED = ("q4_K", "q5_K", "q6_K", "iq4_xs", "q4_0", "q4_1", "q5_0", "q8_0")
+LARGE_BLOCKS = ("q4_K", "q5_K", "q6_K", "iq4_xs")  # of 256 columns
 OURS = "CPU_CYLLAMA"
 Array = np.ndarray[Any, Any]
 
 
 class Case(NamedTuple):
-    """Rows and columns of the weights, and the rows of activations in up to three dimensions."""
+    """Rows and columns of the weights, and the rows of activations in up to three dimensions.
+
+    With experts, the batch is the number of tokens and the experts for each.
+    """
 
     rows: int
     columns: int
     batch: tuple[int, ...]
     layout: str = "contiguous"
     scale: float = 1.0
+    experts: int = 0
 
 
 CASES = {
@@ -41,22 +47,29 @@ CASES = {
     "large": Case(32, 512, (5,), scale=1e30),
     "small": Case(32, 512, (5,), scale=1e-30),
     "largest sums": Case(16, 512, (5,), "largest"),
+    "experts": Case(48, 512, (9, 2), experts=6),
+    "experts, one token": Case(80, 512, (1, 3), experts=8),
+    "experts with the same activations": Case(48, 512, (21, 2), "shared", experts=5),
     "rows of no panel": Case(51, 512, (5,)),
     "half a panel": Case(8, 512, (9,)),
+    "rows of no panel in several tiles": Case(23, 8192, (40,)),
 }
-# Rows of K types are multiples of 256, and their number is a multiple of 16.
 PAIRS = [
     (kind, label)
     for kind in SERVED
     for label in CASES
-    if not (kind.endswith("K") and (CASES[label].columns % 256 or CASES[label].rows % 16))
+    if not (kind in LARGE_BLOCKS and (CASES[label].columns % 256 or CASES[label].rows % 16))
 ]
 LOOKUP = [0, 50, 17, 17, 49, 3]  # in 51 rows
-# A block with the largest values: d, dmin, scales and values of Q4_K; values, scales and d of Q6_K; else d and values.
+# A block with the largest values: d, dmin, scales and values of Q4_K and Q5_K; values, scales and d of Q6_K; else d
+# (and the minimum or the scales) and values.
 LARGEST = {
     "q4_K": b"\0\x3c\0\x3c" + b"\xff" * 140,
+    "q5_K": b"\0\x3c\0\x3c" + b"\xff" * 172,
     "q6_K": b"\xff" * 192 + b"\x80" * 16 + b"\0\x3c",
+    "iq4_xs": b"\0\x3c" + b"\0" * 134,
     "q4_0": b"\0\x3c" + b"\xff" * 16,
+    "q4_1": b"\0\x3c\0\x3c" + b"\xff" * 16,
     "q5_0": b"\0\x3c" + b"\xff" * 20,
     "q8_0": b"\0\x3c" + b"\x80" * 32,
 }
@@ -85,14 +98,23 @@ def activations(graphs: Graphs, context: int, case: Case) -> tuple[int, int]:
         counts = [ctypes.c_int64(n) for n in (case.columns, case.batch[0])]
         stride = ctypes.c_size_t(4 * (case.columns + 8))
         return graphs.call("ggml_view_2d", context, whole, *counts, stride, ctypes.c_size_t(16)), whole
-    whole = graphs.tensor(context, F32, case.columns, *reversed(case.batch))
+    batch = (case.batch[0], 1) if case.layout == "shared" else case.batch
+    whole = graphs.tensor(context, F32, case.columns, *reversed(batch))
     return whole, whole
+
+
+def experts_of(case: Case) -> Array:
+    """Return the experts of each token; the last expert is not used."""
+    random = np.random.default_rng(2)
+    n_tokens, n_used = case.batch
+    return np.array([random.permutation(case.experts - 1)[:n_used] for _ in range(n_tokens)], np.int32)
 
 
 def product(graphs: Graphs, kind: str, case: Case, buffer_type: int | None, threads: int) -> Array:
     """Return the product of weights in a buffer type with activations."""
     with graphs.context() as context:
-        weights = graphs.tensor(context, TYPES[kind], case.columns, case.rows)
+        matrices = (case.experts,) if case.experts else ()
+        weights = graphs.tensor(context, TYPES[kind], case.columns, case.rows, *matrices)
         source, whole = activations(graphs, context, case)
         buffers = [graphs.allocate(weights, buffer_type), graphs.allocate(whole)]
         if source != whole:
@@ -100,7 +122,13 @@ def product(graphs: Graphs, kind: str, case: Case, buffer_type: int | None, thre
         if case.layout == "transposed" and buffer_type is None:  # ggml's own products need rows without gaps
             source = graphs.call("ggml_cont", context, source)
             buffers.append(graphs.allocate(source))
-        result = graphs.call("ggml_mul_mat", context, weights, source)
+        if case.experts:
+            chosen = graphs.tensor(context, I32, *reversed(case.batch))
+            buffers.append(graphs.allocate(chosen))
+            graphs.write(chosen, experts_of(case))
+            result = graphs.call("ggml_mul_mat_id", context, weights, source, chosen)
+        else:
+            result = graphs.call("ggml_mul_mat", context, weights, source)
         buffers.append(graphs.allocate(result))
         assert graphs.supports(result)
         count = graphs.call("ggml_nelements", whole, result=ctypes.c_int64)
@@ -109,7 +137,7 @@ def product(graphs: Graphs, kind: str, case: Case, buffer_type: int | None, thre
             data = np.frombuffer(LARGEST[kind] * (size // len(LARGEST[kind])), np.uint8)
             values = np.ones(count)
         else:
-            data = quantized(graphs, kind, case.rows, case.columns)
+            data = quantized(graphs, kind, case.rows * max(case.experts, 1), case.columns)
             values = np.random.default_rng(1).standard_normal(count)
         graphs.write(weights, data)
         graphs.write(whole, (values * case.scale).astype(np.float32))
@@ -144,7 +172,7 @@ def is_served(graphs: Graphs, buffer_type: int, kind: str, rows: int, experts: i
         weights = graphs.tensor(context, TYPES[kind], *shape)
         graphs.call("ggml_set_name", weights, name.encode())
         if experts:
-            source, chosen = graphs.tensor(context, F32, 512, 1, 3), graphs.tensor(context, 26, 2, 3)
+            source, chosen = graphs.tensor(context, F32, 512, 1, 3), graphs.tensor(context, I32, 2, 3)
             result = graphs.call("ggml_mul_mat_id", context, weights, source, chosen)
         else:
             result = graphs.call("ggml_mul_mat", context, weights, graphs.tensor(context, F32, 512, 3))
@@ -170,15 +198,19 @@ def main(folder: str, variant: str, threads: str, target: str) -> None:
                 found[f"{name} {label}"] = product(graphs, name, case, buffer_type, int(threads))
                 if os.environ["CYLLAMA_KERNELS"] == "reference":
                     found[f"{name} {label}, upstream"] = product(graphs, name, case, None, int(threads))
-            if not name.endswith("K"):
+            if name not in LARGE_BLOCKS:
                 found[f"rows of {name}"] = lookup(graphs, name, buffer_type, int(threads))
                 found[f"rows of {name}, upstream"] = lookup(graphs, name, None, int(threads))
+            many = Case(80, 768, (520,))
+            found[f"{name} reordered"] = product(graphs, name, many, buffer_type, int(threads))
+            found[f"{name} in ggml's format"] = product(graphs, name, many, None, int(threads))
         found["served"] = is_served(graphs, buffer_type, "q4_K", 32)
         found["odd rows"] = is_served(graphs, buffer_type, "q4_K", 40)
-        found["another type"] = is_served(graphs, buffer_type, "q4_1", 32)
+        found["another type"] = is_served(graphs, buffer_type, "q5_1", 32)
         for kind in ("q4_K", "q8_0"):
             found[f"embeddings {kind}"] = is_served(graphs, buffer_type, kind, 32, name="token_embd.weight")
         found["experts"] = is_served(graphs, buffer_type, "q4_K", 32, experts=4)
+        found["experts of odd rows"] = is_served(graphs, buffer_type, "q4_K", 40, experts=4)
     np.savez(target, **found)
 
 

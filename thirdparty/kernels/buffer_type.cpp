@@ -22,11 +22,17 @@ namespace cyllama {
 namespace {
 
 const Kernel * const KERNELS[] = {
-    &q4_k_kernel, &q4_0_kernel, &q5_0_kernel, &q8_0_kernel,
-#ifndef CYLLAMA_VNNI // ggml's own products of Q6_K prompts are faster with VNNI
-    &q6_k_kernel,
-#endif
+    &q4_k_kernel, &q5_k_kernel, &q6_k_kernel, &iq4_xs_kernel, &q4_0_kernel, &q4_1_kernel, &q5_0_kernel, &q8_0_kernel,
 };
+
+constexpr int64_t TILE = 4096; // columns that a prompt's products take at a time
+#ifdef CYLLAMA_VNNI
+constexpr int64_t KEPT = 393216; // bytes of activations that stay in the second cache while the panels pass
+#else
+constexpr int64_t KEPT = 196608; // processors without VNNI have a smaller cache
+#endif
+
+constexpr int64_t REORDERED = 262144; // bytes of weights in ggml's own format that a thread reorders at a time
 
 enum class Choice { ours, reference, upstream };
 
@@ -39,13 +45,15 @@ Choice choice() {
     return chosen;
 }
 
+// The third dimension counts experts.
 const Kernel * kernel_of(const ggml_tensor * weights) {
-    if (ggml_n_dims(weights) != 2 || !ggml_is_contiguous(weights)) {
+    if (ggml_n_dims(weights) > 3 || !ggml_is_contiguous(weights)) {
         return nullptr;
     }
+    const bool is_full = weights->ne[1] % ROWS == 0;
     for (const Kernel * kernel : KERNELS) {
         if (kernel->type == weights->type) {
-            return weights->ne[1] % ROWS == 0 || kernel->row ? kernel : nullptr; // vocabularies have any size
+            return is_full || (kernel->row && weights->ne[2] == 1) ? kernel : nullptr; // vocabularies have any size
         }
     }
     return nullptr;
@@ -65,20 +73,78 @@ int64_t n_panels_of(const ggml_tensor * weights) {
 // Looks up rows of embeddings that are the output matrix as well. llama.cpp keeps its own copy of those.
 bool has_rows(const ggml_tensor * weights) {
     const Kernel * kernel = kernel_of(weights);
-    return kernel && kernel->row && strcmp(weights->name, "token_embd.weight") != 0;
+    return kernel && kernel->row && weights->ne[2] == 1 && strcmp(weights->name, "token_embd.weight") != 0;
 }
 
-// The product of one weight matrix and all rows of activations, which all dimensions of src[1] count.
+bool is_ours(const ggml_tensor * weights) {
+    return weights->buffer && weights->buffer->buft == cyllama_kernels_buffer_type();
+}
+
+// Which results an expert computes: a slot is a row of activations and of results of GGML_OP_MUL_MAT_ID.
+struct Slots {
+    int32_t * begin; // of each expert, and the end
+    int32_t * slots; // by expert
+
+    Slots(const ggml_tensor * op, char * at) : begin((int32_t *) at), slots(begin + op->src[0]->ne[2] + 1) {}
+
+    static size_t size(const ggml_tensor * op) {
+        return (op->src[0]->ne[2] + 1 + ggml_nelements(op->src[2])) * sizeof(int32_t);
+    }
+
+    void sort(const ggml_tensor * op) {
+        const ggml_tensor * chosen = op->src[2];
+        const int64_t n_experts = op->src[0]->ne[2];
+        std::fill(begin, begin + n_experts + 1, 0);
+        for (int64_t i = 0; i < ggml_nelements(chosen); i++) {
+            const int32_t expert = expert_of(chosen, i);
+            GGML_ASSERT(expert >= 0 && expert < n_experts);
+            begin[expert + 1]++;
+        }
+        for (int64_t i = 0; i < n_experts; i++) {
+            begin[i + 1] += begin[i];
+        }
+        for (int64_t i = 0; i < ggml_nelements(chosen); i++) {
+            slots[begin[expert_of(chosen, i)]++] = (int32_t) i;
+        }
+        for (int64_t i = n_experts; i > 0; i--) { // each begin has become the next one
+            begin[i] = begin[i - 1];
+        }
+        begin[0] = 0;
+    }
+
+  private:
+    static int32_t expert_of(const ggml_tensor * chosen, int64_t i) {
+        const int64_t i0 = i % chosen->ne[0], i1 = i / chosen->ne[0];
+        return *(const int32_t *) ((const char *) chosen->data + i0 * chosen->nb[0] + i1 * chosen->nb[1]);
+    }
+};
+
+// The row that all dimensions but the first count.
+char * row_of(const ggml_tensor * tensor, int64_t row) {
+    const int64_t i1 = row % tensor->ne[1], i2 = row / tensor->ne[1] % tensor->ne[2];
+    const int64_t i3 = row / tensor->ne[1] / tensor->ne[2];
+    return (char *) tensor->data + i1 * tensor->nb[1] + i2 * tensor->nb[2] + i3 * tensor->nb[3];
+}
+
+// The products of one weight matrix and all rows of activations, or of each expert's matrix and the rows for it.
 class Traits : public ggml::cpu::tensor_traits {
     const Kernel & kernel;
 
   public:
     explicit Traits(const Kernel & kernel) : kernel(kernel) {}
 
+    // Whether weights in ggml's own format are reordered for this product.
+    bool pays(const ggml_tensor * op) const {
+        const ggml_tensor * weights = op->src[0], * source = op->src[1];
+        return op->op == GGML_OP_MUL_MAT && weights->buffer && ggml_backend_buft_is_host(weights->buffer->buft) &&
+               weights->ne[1] % ROWS == 0 && weights->ne[2] == 1 && source->type == GGML_TYPE_F32 &&
+               ggml_nrows(source) >= kernel.many_rows;
+    }
+
     void repack(const ggml_tensor * weights, const void * data) const {
         const int64_t n_blocks = weights->ne[0] / kernel.block;
         const size_t  size     = ROWS * weights->nb[1];
-        for (int64_t i = 0; i < weights->ne[1] / ROWS; i++) {
+        for (int64_t i = 0; i < ggml_nrows(weights) / ROWS; i++) {
             kernel.repack((const uint8_t *) data + i * size, n_blocks, (uint8_t *) weights->data + i * size);
         }
         if (const size_t rest = ggml_nbytes(weights) % size) {
@@ -89,15 +155,20 @@ class Traits : public ggml::cpu::tensor_traits {
         }
     }
 
-    bool work_size(int, const ggml_tensor * op, size_t & size) override {
+    bool work_size(int n_threads, const ggml_tensor * op, size_t & size) override {
         if (op->op == GGML_OP_GET_ROWS) {
             size = 0;
             return true;
         }
-        if (op->op != GGML_OP_MUL_MAT) {
+        if (op->op != GGML_OP_MUL_MAT && op->op != GGML_OP_MUL_MAT_ID) {
             return false;
         }
-        size = ggml_nelements(op->src[1]) / kernel.block * kernel.activation_size;
+        size = activations_size(op);
+        if (op->op == GGML_OP_MUL_MAT_ID) {
+            size += Slots::size(op);
+        } else if (!is_ours(op->src[0])) {
+            size += n_threads * count_reordered(op->src[0]) * ROWS * op->src[0]->nb[1];
+        }
         return true;
     }
 
@@ -106,19 +177,23 @@ class Traits : public ggml::cpu::tensor_traits {
             get_rows(params, op);
             return true;
         }
-        if (op->op != GGML_OP_MUL_MAT) {
+        if (op->op != GGML_OP_MUL_MAT && op->op != GGML_OP_MUL_MAT_ID) {
             return false;
         }
-        const int64_t n_panels = n_panels_of(op->src[0]);
-        // Threads take what they find: four parts for each. Parts of a multiple of one panel.
-        const int64_t n_parts = params->nth == 1 ? 1 : std::min<int64_t>(n_panels, 4 * params->nth);
         if (params->ith == 0) {
             ggml_threadpool_chunk_set(params->threadpool, params->nth);
         }
         quantize_rows(params, op->src[1]);
-        ggml_barrier(params->threadpool);
-        for (int64_t part = params->ith; part < n_parts; part = ggml_threadpool_chunk_add(params->threadpool, 1)) {
-            multiply(params, op, part * n_panels / n_parts, (part + 1) * n_panels / n_parts);
+        if (op->op == GGML_OP_MUL_MAT) {
+            ggml_barrier(params->threadpool);
+            multiply_all(params, op, is_ours(op->src[0]));
+        } else {
+            Slots slots(op, (char *) params->wdata + activations_size(op));
+            if (params->ith == 0) {
+                slots.sort(op);
+            }
+            ggml_barrier(params->threadpool);
+            multiply_experts(params, op, slots);
         }
         return true;
     }
@@ -135,13 +210,15 @@ class Traits : public ggml::cpu::tensor_traits {
         }
     }
 
+    size_t activations_size(const ggml_tensor * op) const {
+        return ggml_nelements(op->src[1]) / kernel.block * kernel.activation_size;
+    }
+
     void quantize_rows(const ggml_compute_params * params, const ggml_tensor * source) const {
         const int64_t n_blocks = source->ne[0] / kernel.block;
         const size_t  size     = kernel.activation_size;
         for (int64_t i = params->ith; i < ggml_nrows(source); i += params->nth) {
-            const int64_t i1 = i % source->ne[1], i2 = i / source->ne[1] % source->ne[2];
-            const int64_t i3 = i / source->ne[1] / source->ne[2];
-            const char * row = (const char *) source->data + i1 * source->nb[1] + i2 * source->nb[2] + i3 * source->nb[3];
+            const char * row = row_of(source, i);
             char * to = (char *) params->wdata + i * n_blocks * size;
             if (source->nb[0] == sizeof(float)) {
                 kernel.quantize((const float *) row, n_blocks, to);
@@ -157,38 +234,107 @@ class Traits : public ggml::cpu::tensor_traits {
         }
     }
 
-    void multiply(const ggml_compute_params * params, const ggml_tensor * op, int64_t begin, int64_t end) const {
+    // Threads take what they find: four parts for each. Parts of a multiple of one panel.
+    static int64_t count_parts(const ggml_compute_params * params, int64_t n_panels) {
+        return params->nth == 1 ? 1 : std::min<int64_t>(n_panels, 4 * params->nth);
+    }
+
+    // How many panels a thread reorders at a time.
+    static int64_t count_reordered(const ggml_tensor * weights) {
+        return std::clamp<int64_t>(REORDERED / (ROWS * weights->nb[1]), 1, weights->ne[1] / ROWS);
+    }
+
+    void multiply_all(const ggml_compute_params * params, const ggml_tensor * op, bool is_reordered) const {
         const ggml_tensor * weights = op->src[0];
-        const int64_t n_blocks = weights->ne[0] / kernel.block, n_rows = ggml_nrows(op->src[1]);
-        const int64_t row_size = n_blocks * kernel.activation_size;
-        const Product product = choice() == Choice::reference ? kernel.reference : kernel.product;
-        // Activations that stay in the second cache while the panels pass.
-        const int64_t n_kept = std::max<int64_t>(BATCH, 196608 / row_size / BATCH * BATCH);
-        for (int64_t first = 0; first < n_rows; first += n_kept) {
-            for (int64_t i = begin; i < end; i++) {
-                const uint8_t * panel = (const uint8_t *) weights->data + i * ROWS * weights->nb[1];
-                for (int64_t row = first; row < std::min(first + n_kept, n_rows); row += BATCH) {
-                    const int n = (int) std::min<int64_t>(BATCH, std::min(first + n_kept, n_rows) - row);
-                    const void * rows[BATCH];
-                    float * outputs[BATCH];
-                    float   last[BATCH][ROWS];
-                    const int64_t n_outputs = std::min(ROWS, weights->ne[1] - i * ROWS);
-                    for (int c = 0; c < n; c++) {
-                        rows[c] = (const char *) params->wdata + (row + c) * row_size;
-                        outputs[c] = n_outputs == ROWS ? output(op, row + c) + i * ROWS : last[c];
-                    }
-                    product(panel, n_blocks, rows, n, outputs);
-                    for (int c = 0; c < n && n_outputs < ROWS; c++) {
-                        memcpy(output(op, row + c) + i * ROWS, last[c], n_outputs * sizeof(float));
-                    }
+        const int64_t n_panels = n_panels_of(weights), n_parts = count_parts(params, n_panels);
+        const int64_t row_size = activations_size(op) / ggml_nrows(op->src[1]);
+        const auto with   = [&](int64_t row) { return (const char *) params->wdata + row * row_size; };
+        const auto output = [&](int64_t row) { return (float *) row_of(op, row); };
+        const auto * data = (const uint8_t *) weights->data;
+        const int64_t n_rows = ggml_nrows(op->src[1]), n_now = is_reordered ? n_panels : count_reordered(weights);
+        const int64_t n_blocks = weights->ne[0] / kernel.block, panel_size = ROWS * weights->nb[1];
+        auto * panels = (uint8_t *) params->wdata + activations_size(op) + params->ith * n_now * panel_size;
+        for (int64_t part = params->ith; part < n_parts; part = ggml_threadpool_chunk_add(params->threadpool, 1)) {
+            const int64_t begin = part * n_panels / n_parts, end = (part + 1) * n_panels / n_parts;
+            if (is_reordered) {
+                multiply(weights, data + begin * panel_size, begin, end, n_rows, with, output);
+                continue;
+            }
+            for (int64_t first = begin; first < end; first += n_now) {
+                const int64_t last = std::min(first + n_now, end);
+                for (int64_t i = first; i < last; i++) {
+                    kernel.repack(data + i * panel_size, n_blocks, panels + (i - first) * panel_size);
                 }
+                multiply(weights, panels, first, last, n_rows, with, output);
             }
         }
     }
 
-    static float * output(const ggml_tensor * op, int64_t row) {
-        const int64_t i1 = row % op->ne[1], i2 = row / op->ne[1] % op->ne[2], i3 = row / op->ne[1] / op->ne[2];
-        return (float *) ((char *) op->data + i1 * op->nb[1] + i2 * op->nb[2] + i3 * op->nb[3]);
+    void multiply_experts(const ggml_compute_params * params, const ggml_tensor * op, const Slots & slots) const {
+        const ggml_tensor * weights = op->src[0], * source = op->src[1];
+        const int64_t n_panels = weights->ne[1] / ROWS, n_parts = count_parts(params, n_panels);
+        const int64_t row_size = activations_size(op) / ggml_nrows(source);
+        for (int64_t part = params->ith; part < n_parts * weights->ne[2];
+             part = ggml_threadpool_chunk_add(params->threadpool, 1)) {
+            const int64_t expert = part / n_parts, i = part % n_parts;
+            const int32_t * slot = slots.slots + slots.begin[expert];
+            const auto with = [&](int64_t row) {
+                const int64_t token = slot[row] / op->ne[1], used = slot[row] % op->ne[1] % source->ne[1];
+                return (const char *) params->wdata + (token * source->ne[1] + used) * row_size;
+            };
+            const auto output = [&](int64_t row) { return (float *) row_of(op, slot[row]); };
+            const int64_t begin = i * n_panels / n_parts, end = (i + 1) * n_panels / n_parts;
+            multiply(weights, (const uint8_t *) weights->data + expert * weights->nb[2] + begin * ROWS * weights->nb[1],
+                     begin, end, slots.begin[expert + 1] - slots.begin[expert], with, output);
+        }
+    }
+
+    // Multiplies the panels from `begin` to `end` of a matrix, which are at `panels`; `with` and `output` return the
+    // activations and the results of a row.
+    template <typename With, typename Output>
+    void multiply(const ggml_tensor * weights, const uint8_t * panels, int64_t begin, int64_t end, int64_t n_rows,
+                  const With & with, const Output & output) const {
+        const Product product = choice() == Choice::reference ? kernel.reference : kernel.product;
+        const size_t  panel_size = ROWS * weights->nb[1];
+        const int64_t n_blocks = weights->ne[0] / kernel.block, group_size = panel_size / n_blocks;
+        const int64_t n_tile = n_rows <= BATCH ? n_blocks : std::min(n_blocks, TILE / kernel.block);
+        const int64_t n_kept = std::max<int64_t>(1, KEPT / (n_tile * kernel.activation_size) / BATCH) * BATCH;
+        for (int64_t block = 0; block < n_blocks; block += n_tile) {
+            const int64_t n_now = std::min(n_tile, n_blocks - block);
+            for (int64_t first = 0; first < n_rows; first += n_kept) {
+                const int64_t last = std::min(first + n_kept, n_rows);
+                for (int64_t i = begin; i < end; i++) {
+                    const int64_t n_outputs = std::min<int64_t>(ROWS, weights->ne[1] - i * ROWS);
+                    for (int64_t row = first; row < last; row += BATCH) {
+                        const int n = (int) std::min<int64_t>(BATCH, last - row);
+                        const void * rows[BATCH];
+                        float * outputs[BATCH];
+                        for (int c = 0; c < n; c++) {
+                            rows[c]    = with(row + c) + block * kernel.activation_size;
+                            outputs[c] = output(row + c) + i * ROWS;
+                            prefetch_for_writing(outputs[c]);
+                        }
+                        const uint8_t * groups = panels + (i - begin) * panel_size + block * group_size;
+                        if (n_outputs == ROWS) {
+                            product(groups, n_now, rows, n, outputs, block == 0);
+                            continue;
+                        }
+                        float   part[BATCH][ROWS]; // the last panel has fewer rows
+                        float * parts[BATCH];
+                        for (int c = 0; c < n; c++) {
+                            parts[c] = part[c];
+                            if (block > 0) {
+                                memcpy(part[c], outputs[c], n_outputs * sizeof(float));
+                            }
+                        }
+                        product(groups, n_now, rows, n, parts, block == 0);
+                        for (int c = 0; c < n; c++) {
+                            memcpy(outputs[c], part[c], n_outputs * sizeof(float));
+                        }
+                    }
+                }
+            }
+        }
     }
 };
 
@@ -236,28 +382,39 @@ size_t alignment(ggml_backend_buffer_type_t) {
 }
 
 size_t allocated_size(ggml_backend_buffer_type_t, const ggml_tensor * tensor) {
-    return kernel_of(tensor) ? n_panels_of(tensor) * ROWS * tensor->nb[1] : ggml_nbytes(tensor);
+    return kernel_of(tensor) ? n_panels_of(tensor) * ROWS * tensor->nb[1] * tensor->ne[2] : ggml_nbytes(tensor);
 }
 
 class BufferType : public ggml::cpu::extra_buffer_type {
-    // Products with an expert's rows (GGML_OP_MUL_MAT_ID) are upstream's.
     bool supports_op(ggml_backend_dev_t, const ggml_tensor * op) override {
         const ggml_tensor * source = op->src[1];
         if (op->op == GGML_OP_GET_ROWS) {
             return is_ours(op->src[0]) && has_rows(op->src[0]) && source->type == GGML_TYPE_I32 &&
                    ggml_n_dims(source) == 1 && (!source->buffer || ggml_backend_buft_is_host(source->buffer->buft));
         }
-        return op->op == GGML_OP_MUL_MAT && is_ours(op->src[0]) && kernel_of(op->src[0]) &&
-               !needs_second_copy(op->src[0]) && source->type == GGML_TYPE_F32 && (!source->buffer || ggml_backend_buft_is_host(source->buffer->buft));
+        if (!is_product(op) || !is_ours(op->src[0]) || !kernel_of(op->src[0]) || needs_second_copy(op->src[0])) {
+            return false;
+        }
+        return (op->op == GGML_OP_MUL_MAT_ID || op->src[0]->ne[2] == 1) && source->type == GGML_TYPE_F32 &&
+               (!source->buffer || ggml_backend_buft_is_host(source->buffer->buft));
     }
 
     ggml::cpu::tensor_traits * get_tensor_traits(const ggml_tensor * op) override {
-        const bool is_served = op->op == GGML_OP_MUL_MAT || op->op == GGML_OP_GET_ROWS;
-        return is_served && is_ours(op->src[0]) ? (Traits *) op->src[0]->extra : nullptr;
+        if (!is_product(op) && op->op != GGML_OP_GET_ROWS) {
+            return nullptr;
+        }
+        if (is_ours(op->src[0])) {
+            return (Traits *) op->src[0]->extra;
+        }
+        if (op->op == GGML_OP_GET_ROWS) {
+            return nullptr;
+        }
+        Traits * traits = traits_of(op->src[0]);
+        return traits && traits->pays(op) ? traits : nullptr;
     }
 
-    static bool is_ours(const ggml_tensor * weights) {
-        return weights->buffer && weights->buffer->buft == cyllama_kernels_buffer_type();
+    static bool is_product(const ggml_tensor * op) {
+        return op->op == GGML_OP_MUL_MAT || op->op == GGML_OP_MUL_MAT_ID;
     }
 };
 
@@ -266,7 +423,8 @@ class BufferType : public ggml::cpu::extra_buffer_type {
 
 ggml_backend_buffer_type_t cyllama_kernels_buffer_type(void) {
     static ggml_backend_buffer_type type = {
-        /* .iface   = */ { cyllama::name_of, cyllama::allocate, nullptr, cyllama::alignment, nullptr, cyllama::allocated_size, nullptr, nullptr },
+        /* .iface   = */ { cyllama::name_of, cyllama::allocate, nullptr, cyllama::alignment, nullptr,
+                           cyllama::allocated_size, nullptr, nullptr },
         /* .device  = */ ggml_backend_reg_dev_get(ggml_backend_cpu_reg(), 0),
         /* .context = */ new cyllama::BufferType(),
     };

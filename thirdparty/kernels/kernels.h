@@ -12,29 +12,54 @@
 #include <cstddef>
 #include <cstdint>
 
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VNNI__)
+#define CYLLAMA_VNNI
+#endif
+
 namespace cyllama {
 
 constexpr int64_t ROWS        = 16;  // of a panel
 constexpr int64_t BLOCK       = 256; // columns of a group of a K type
 constexpr int64_t SMALL_BLOCK = 32;  // columns of a group of another type
-constexpr int     BATCH       = 4;   // rows of activations that a product takes at most
+#ifdef CYLLAMA_VNNI
+constexpr int BATCH = 8; // rows of activations that a product takes at most
+#else
+constexpr int BATCH = 4;
+#endif
 
 struct Activations { // one block of one row
     float   scale;
     int8_t  values[BLOCK];
-    int16_t sums16[BLOCK / 16]; // of 16 values
     int16_t sums32[BLOCK / 32]; // of 32 values
+#ifdef CYLLAMA_VNNI
+    int32_t offsets16[BLOCK / 16]; // -32 * the sum of 16 values
+#else
+    int16_t sums16[BLOCK / 16]; // of 16 values
+#endif
+
+    void set_sums(int j, int first, int second) { // of the halves of 32 values
+        sums32[j] = (int16_t) (first + second);
+#ifdef CYLLAMA_VNNI
+        offsets16[2 * j]     = -32 * first;
+        offsets16[2 * j + 1] = -32 * second;
+#else
+        sums16[2 * j]     = (int16_t) first;
+        sums16[2 * j + 1] = (int16_t) second;
+#endif
+    }
 };
 
 struct SmallActivations {
     float   scale;
     int32_t sum;
+    float   scaled_sum; // scale * sum
     int8_t  values[SMALL_BLOCK];
 };
 
-// Multiplies a panel of n_blocks groups with n rows of activations (at most BATCH). 16 results go to each of outputs.
+// Multiplies n_blocks groups of a panel with n rows of activations (at most BATCH). 16 results go to each of outputs;
+// they are added to what is there unless the groups are the `first` of the panel.
 using Product = void (*)(const uint8_t * panel, int64_t n_blocks, const void * const * rows, int n,
-                         float * const * outputs);
+                         float * const * outputs, bool first);
 
 struct Kernel {
     ggml_type type;
@@ -45,13 +70,25 @@ struct Kernel {
     void (*repack)(const uint8_t * rows, int64_t n_blocks, uint8_t * panel);
     Product product;
     Product reference; // the same numbers in plain C
+    // Rows of activations from which weights in ggml's own format are reordered for one product, by measurement.
+    int64_t many_rows;
     // Writes the values of row r of a panel; null where the type has no lookup of rows.
     void (*row)(const uint8_t * panel, int64_t n_blocks, int64_t r, float * to);
 };
 
+constexpr int64_t NEVER = INT64_MAX;
+#ifdef CYLLAMA_VNNI
+constexpr bool HAS_VNNI = true;
+#else
+constexpr bool HAS_VNNI = false;
+#endif
+
 extern const Kernel q4_k_kernel;
+extern const Kernel q5_k_kernel;
 extern const Kernel q6_k_kernel;
+extern const Kernel iq4_xs_kernel;
 extern const Kernel q4_0_kernel;
+extern const Kernel q4_1_kernel;
 extern const Kernel q5_0_kernel;
 extern const Kernel q8_0_kernel;
 

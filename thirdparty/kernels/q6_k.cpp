@@ -48,10 +48,11 @@ void repack(const uint8_t * rows, int64_t n_blocks, uint8_t * panel) {
     }
 }
 
-void reference(const uint8_t * panel, int64_t n_blocks, const void * const * rows, int n, float * const * outputs) {
+void reference(const uint8_t * panel, int64_t n_blocks, const void * const * rows, int n, float * const * outputs,
+               bool first) {
     for (int c = 0; c < n; c++) {
         for (int64_t r = 0; r < ROWS; r++) {
-            float total = 0;
+            float total = first ? 0 : outputs[c][r];
             for (int64_t i = 0; i < n_blocks; i++) {
                 const Group & group = ((const Group *) panel)[i];
                 const Activations & with = ((const Activations *) rows[c])[i];
@@ -59,8 +60,9 @@ void reference(const uint8_t * panel, int64_t n_blocks, const void * const * row
                 for (int k = 0; k < BLOCK; k++) {
                     const int j = k / 32, t = k % 32 / 4, at = 4 * r + k % 4;
                     const Four & four = group.fours[j / 4][t];
-                    const int q = (four.low[j % 2][at] >> (j % 4 / 2 * 4) & 15) | (four.high[at] >> (j % 4 * 2) & 3) << 4;
-                    sum += group.scales[k / 16][r] * (q - 32) * with.values[k];
+                    const int low  = four.low[j % 2][at] >> (j % 4 / 2 * 4) & 15;
+                    const int high = four.high[at] >> (j % 4 * 2) & 3;
+                    sum += group.scales[k / 16][r] * ((low | high << 4) - 32) * with.values[k];
                 }
                 total = fmaf(with.scale, half_to_float(group.d[r]) * (float) sum, total);
             }
@@ -69,21 +71,102 @@ void reference(const uint8_t * panel, int64_t n_blocks, const void * const * row
     }
 }
 
+#ifdef CYLLAMA_VNNI
+
+// Six bits of four columns of a part.
+inline __m512i value_bits(__m512i low, __m512i high, int part) {
+    const __m512i upper = part == 0   ? _mm512_slli_epi16(high, 4)
+                          : part == 1 ? _mm512_slli_epi16(high, 2)
+                          : part == 2 ? high
+                                      : _mm512_srli_epi16(high, 2);
+    const __m512i lower = _mm512_and_si512(part >= 2 ? _mm512_srli_epi16(low, 4) : low, _mm512_set1_epi8(15));
+    return or_and(lower, upper, _mm512_set1_epi8(0x30));
+}
+
+// Adds the products of 16 columns of P parts, which have a scale each: of part `first`, and of the part that has the
+// upper bits of the same bytes.
+template <int N, int P>
+inline void add_16(const Group & group, int half, int first, int s, const Activations * const * with,
+                   __m512i (&sums)[N]) {
+    const int j = 8 * half + 2 * first + s; // of the scale; the other part's is 4 further
+    __m512i products[P][N];
+    for (int p = 0; p < P; p++) {
+#pragma GCC unroll 8
+        for (int c = 0; c < N; c++) {
+            products[p][c] = _mm512_set1_epi32(with[c]->offsets16[j + 4 * p]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int t = 4 * s; t < 4 * s + 4; t++) {
+        const Four & values = group.fours[half][t];
+        const __m512i low = in_register(load_64(values.low[first % 2])), high = in_register(load_64(values.high));
+        for (int p = 0; p < P; p++) {
+            const __m512i w = value_bits(low, high, first + 2 * p);
+#pragma GCC unroll 8
+            for (int c = 0; c < N; c++) {
+                const int8_t * y = with[c]->values + 128 * half + 32 * (first + 2 * p) + 4 * t;
+                products[p][c] = _mm512_dpbusd_epi32(products[p][c], w, broadcast_16(y));
+            }
+        }
+    }
+    for (int p = 0; p < P; p++) {
+        const __m512i scale = _mm512_cvtepi8_epi32(load_16(group.scales[j + 4 * p]));
+#pragma GCC unroll 8
+        for (int c = 0; c < N; c++) {
+            sums[c] = _mm512_add_epi32(sums[c], _mm512_mullo_epi32(products[p][c], scale));
+        }
+    }
+}
+
+// Adds the products of 16 columns of each part of 128.
+template <int N>
+inline void add_64(const Group & group, int half, int s, const Activations * const * with, __m512i (&sums)[N]) {
+    constexpr int P = N <= 4 ? 2 : 1; // more do not fit in the registers
+#pragma GCC unroll 4
+    for (int first = 0; first < 4 / P; first++) {
+        add_16<N, P>(group, half, first, s, with, sums);
+    }
+}
+
+template <int N>
+void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows, float * const * outputs,
+              bool first) {
+    __m512 totals[N];
+    for (int c = 0; c < N; c++) {
+        totals[c] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(outputs[c]);
+    }
+    for (int64_t i = 0; i < n_blocks; i++) {
+        const Group & group = ((const Group *) panel)[i];
+        const Activations * with[N];
+        for (int c = 0; c < N; c++) {
+            with[c] = (const Activations *) rows[c] + i;
+        }
+        __m512i sums[N];
+        for (int c = 0; c < N; c++) {
+            sums[c] = _mm512_setzero_si512();
+        }
+        for (int half = 0; half < 2; half++) {
+            add_64<N>(group, half, 0, with, sums);
+            add_64<N>(group, half, 1, with, sums);
+        }
+        const __m512 d = _mm512_cvtph_ps(load(group.d));
+        for (int c = 0; c < N; c++) {
+            const __m512 value = _mm512_mul_ps(d, _mm512_cvtepi32_ps(sums[c]));
+            totals[c] = _mm512_fmadd_ps(_mm512_set1_ps(with[c]->scale), value, totals[c]);
+        }
+    }
+    for (int c = 0; c < N; c++) {
+        _mm512_storeu_ps(outputs[c], totals[c]);
+    }
+}
+
+#else
+
 // The next group is read while this one is computed.
 inline void prefetch_next(const Four * values) {
     prefetch((const uint8_t *) values->high + sizeof(Group));
     prefetch((const uint8_t *) values->low[0] + sizeof(Group));
     prefetch((const uint8_t *) values->low[1] + sizeof(Group));
-}
-
-// Bytes of 16 rows as pairs of equal 16-bit numbers with signs.
-template <int half> inline __m256i pairs_signed(__m128i bytes) {
-    const __m256i both  = _mm256_broadcastsi128_si256(bytes);
-    const __m256i order = half == 0 ? _mm256_setr_epi8(-1, 0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3,
-                                                       -1, 4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7)
-                                    : _mm256_setr_epi8(-1, 8, -1, 8, -1, 9, -1, 9, -1, 10, -1, 10, -1, 11, -1, 11,
-                                                       -1, 12, -1, 12, -1, 13, -1, 13, -1, 14, -1, 14, -1, 15, -1, 15);
-    return _mm256_srai_epi16(_mm256_shuffle_epi8(both, order), 8);
 }
 
 // Six bits of four columns of a part, for 8 rows from `row` on.
@@ -160,10 +243,13 @@ inline void offsets_of(const Group & group, const Activations * const * with, __
 }
 
 template <int N>
-void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows, float * const * outputs) {
+void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows, float * const * outputs,
+              bool first) {
     __m256 totals[N][2];
     for (int c = 0; c < N; c++) {
-        totals[c][0] = totals[c][1] = _mm256_setzero_ps();
+        for (int h = 0; h < 2; h++) {
+            totals[c][h] = first ? _mm256_setzero_ps() : _mm256_loadu_ps(outputs[c] + 8 * h);
+        }
     }
     for (int64_t i = 0; i < n_blocks; i++) {
         const Group & group = ((const Group *) panel)[i];
@@ -196,10 +282,12 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
     }
 }
 
+#endif
+
 } // namespace
 
 const Kernel q6_k_kernel = { GGML_TYPE_Q6_K, BLOCK, sizeof(Activations), quantize, repack,
-                             CYLLAMA_PRODUCT(multiply), reference };
+                             CYLLAMA_PRODUCT(multiply), reference, HAS_VNNI ? NEVER : 128, nullptr };
 
 } // namespace cyllama
 

@@ -16,12 +16,13 @@ void quantize_reference(const float * values, int64_t n_blocks, void * blocks) {
         }
         const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
         to[i].scale = largest > 0 ? 1.0f / inverse : 0.0f;
-        memset(to[i].sums16, 0, sizeof(to[i].sums16));
-        memset(to[i].sums32, 0, sizeof(to[i].sums32));
+        int sums[BLOCK / 16] = {};
         for (int64_t k = 0; k < BLOCK; k++) {
             to[i].values[k] = (int8_t) fminf(fmaxf(nearbyintf(inverse * values[k]), -127.0f), 127.0f);
-            to[i].sums16[k / 16] += to[i].values[k];
-            to[i].sums32[k / 32] += to[i].values[k];
+            sums[k / 16] += to[i].values[k];
+        }
+        for (int j = 0; j < BLOCK / 32; j++) {
+            to[i].set_sums(j, sums[2 * j], sums[2 * j + 1]);
         }
     }
 }
@@ -80,9 +81,7 @@ void quantize(const float * values, int64_t n_blocks, void * blocks) {
         for (int k = 0; k < BLOCK; k += 32) {
             int32_t sums[2];
             round_32(values + k, _mm256_set1_ps(inverse), to[i].values + k, sums);
-            to[i].sums16[k / 16]     = (int16_t) sums[0];
-            to[i].sums16[k / 16 + 1] = (int16_t) sums[1];
-            to[i].sums32[k / 32]     = (int16_t) (sums[0] + sums[1]);
+            to[i].set_sums(k / 32, sums[0], sums[1]);
         }
     }
 }
@@ -101,6 +100,7 @@ void quantize_small_reference(const float * values, int64_t n_blocks, void * blo
             to[i].values[k] = (int8_t) fminf(fmaxf(nearbyintf(inverse * values[k]), -127.0f), 127.0f);
             to[i].sum += to[i].values[k];
         }
+        to[i].scaled_sum = to[i].scale * (float) to[i].sum;
     }
 }
 
@@ -111,8 +111,9 @@ void quantize_small(const float * values, int64_t n_blocks, void * blocks) {
         const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
         int32_t sums[2];
         round_32(values, _mm256_set1_ps(inverse), to[i].values, sums);
-        to[i].scale = largest / 127.0f;
-        to[i].sum   = sums[0] + sums[1];
+        to[i].scale      = largest / 127.0f;
+        to[i].sum        = sums[0] + sums[1];
+        to[i].scaled_sum = to[i].scale * (float) to[i].sum;
     }
 }
 

@@ -5,19 +5,25 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
 namespace cyllama {
 
 // The product that calls multiply<n>, for n rows.
-#define CYLLAMA_PRODUCT(multiply)                                                                                     \
-    [](const uint8_t * panel, int64_t n_blocks, const void * const * rows, int n, float * const * outputs) {           \
+#define CYLLAMA_PRODUCT(multiply)                                                                                      \
+    [](const uint8_t * panel, int64_t n_blocks, const void * const * rows, int n, float * const * outputs,             \
+       bool first) {                                                                                                   \
         switch (n) {                                                                                                   \
-            case 1: multiply<1>(panel, n_blocks, rows, outputs); break;                                                \
-            case 2: multiply<2>(panel, n_blocks, rows, outputs); break;                                                \
-            case 3: multiply<3>(panel, n_blocks, rows, outputs); break;                                                \
-            default: multiply<4>(panel, n_blocks, rows, outputs); break;                                               \
+            case 1: multiply<1>(panel, n_blocks, rows, outputs, first); break;                                         \
+            case 2: multiply<2>(panel, n_blocks, rows, outputs, first); break;                                         \
+            case 3: multiply<3>(panel, n_blocks, rows, outputs, first); break;                                         \
+            case 4: multiply<4>(panel, n_blocks, rows, outputs, first); break;                                         \
+            case 5: multiply<std::min(BATCH, 5)>(panel, n_blocks, rows, outputs, first); break;                        \
+            case 6: multiply<std::min(BATCH, 6)>(panel, n_blocks, rows, outputs, first); break;                        \
+            case 7: multiply<std::min(BATCH, 7)>(panel, n_blocks, rows, outputs, first); break;                        \
+            default: multiply<BATCH>(panel, n_blocks, rows, outputs, first); break;                                    \
         }                                                                                                              \
     }
 
@@ -28,6 +34,14 @@ inline __m256 halves_to_floats(const uint16_t * values) {
 }
 
 inline __m256i load(const void * from) { return _mm256_loadu_si256((const __m256i *) from); }
+
+inline __m128i load_16(const void * from) { return _mm_loadu_si128((const __m128i *) from); }
+
+inline void prefetch_for_writing(void * to) {
+#if defined(__GNUC__)
+    __builtin_prefetch(to, 1);
+#endif
+}
 
 inline void prefetch(const void * from) { _mm_prefetch((const char *) from, _MM_HINT_T0); }
 
@@ -56,9 +70,17 @@ template <int half> inline __m256i pairs_unsigned(__m128i bytes) {
     return _mm256_shuffle_epi8(both, order);
 }
 
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VNNI__)
-#define CYLLAMA_VNNI
+// Bytes of 16 rows as pairs of equal 16-bit numbers with signs.
+template <int half> inline __m256i pairs_signed(__m128i bytes) {
+    const __m256i both  = _mm256_broadcastsi128_si256(bytes);
+    const __m256i order = half == 0 ? _mm256_setr_epi8(-1, 0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3,
+                                                       -1, 4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7)
+                                    : _mm256_setr_epi8(-1, 8, -1, 8, -1, 9, -1, 9, -1, 10, -1, 10, -1, 11, -1, 11,
+                                                       -1, 12, -1, 12, -1, 13, -1, 13, -1, 14, -1, 14, -1, 15, -1, 15);
+    return _mm256_srai_epi16(_mm256_shuffle_epi8(both, order), 8);
+}
 
+#ifdef CYLLAMA_VNNI
 // Four bytes, in each of the sixteen lanes.
 inline __m512i broadcast_16(const void * from) {
     int32_t value;
@@ -68,7 +90,16 @@ inline __m512i broadcast_16(const void * from) {
 
 inline __m512i load_64(const void * from) { return _mm512_loadu_si512(from); }
 
-inline __m128i load_16(const void * from) { return _mm_loadu_si128((const __m128i *) from); }
+// Compilers read memory again for each use, which costs more than the use.
+inline __m512i in_register(__m512i values) {
+#if defined(__GNUC__)
+    __asm__("" : "+v"(values));
+#endif
+    return values;
+}
+
+// a | (b & mask)
+inline __m512i or_and(__m512i a, __m512i b, __m512i mask) { return _mm512_ternarylogic_epi32(a, b, mask, 0xf8); }
 #endif
 
 } // namespace cyllama

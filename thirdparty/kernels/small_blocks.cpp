@@ -1,4 +1,4 @@
-// Types of weights with blocks of 32 columns: a value is d * (q - zero), with q of 4, 5 or 8 bits.
+// Types of weights with blocks of 32 columns: a value is d * (q - zero) or d * q + m, with q of 4, 5 or 8 bits.
 #include "kernels.h"
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
@@ -11,18 +11,37 @@
 namespace cyllama {
 namespace {
 
-// Each format has 16 rows of 32 columns in a Group, and: the zero; how many vectors of four columns can be multiplied
-// and added in 16 bits; a value; and four columns `t` of eight rows or (VNNI) of sixteen.
+struct Factors {
+    static constexpr bool HAS_MINIMA = false;
+    uint16_t d[ROWS];
 
-struct Q4_0 {
-    using Block = block_q4_0;
-    struct Group {
-        uint16_t d[ROWS];
-        uint8_t  values[4][4 * ROWS]; // the low bits are of the first 16 columns
+    template <typename Block> void set(const Block & block, int64_t r) { d[r] = block.d; }
+};
+
+struct FactorsAndMinima {
+    static constexpr bool HAS_MINIMA = true;
+    uint16_t d[ROWS], m[ROWS];
+
+    void set(const block_q4_1 & block, int64_t r) {
+        d[r] = block.d;
+        m[r] = block.m;
+    }
+};
+
+// Each format has 16 rows of 32 columns in a Group, and: the zero; whether there is a minimum m; how many vectors of
+// four columns can be multiplied and added in 16 bits; a value; and four columns `t` of eight rows, or (VNNI) columns
+// `t` and `t + 4` of sixteen.
+
+// 4 bits.
+template <typename Packed, typename Head, int zero> struct Q4 {
+    using Block = Packed;
+    struct Group : Head {
+        uint8_t values[4][4 * ROWS]; // the low bits are of the first 16 columns
     };
-    static constexpr int ZERO = 8, ADDED = 8; // 8 * 2 * 15 * 127 < 2^15
+    static constexpr int ZERO = zero, ADDED = 8; // 8 * 2 * 15 * 127 < 2^15
 
     static void repack(const Block & block, int64_t r, Group & group) {
+        group.set(block, r);
         for (int t = 0; t < 4; t++) {
             memcpy(group.values[t] + 4 * r, block.qs + 4 * t, 4);
         }
@@ -37,23 +56,27 @@ struct Q4_0 {
         return _mm256_and_si256(t < 4 ? both : _mm256_srli_epi16(both, 4), _mm256_set1_epi8(15));
     }
 #ifdef CYLLAMA_VNNI
-    static __m512i values_16(const Group & group, int t) {
-        const __m512i both = load_64(group.values[t % 4]);
-        return _mm512_and_si512(t < 4 ? both : _mm512_srli_epi16(both, 4), _mm512_set1_epi8(15));
+    static void values_16(const Group & group, int t, __m512i (&w)[2]) {
+        const __m512i both = in_register(load_64(group.values[t])), low = _mm512_set1_epi8(15);
+        w[0] = _mm512_and_si512(both, low);
+        w[1] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
     }
 #endif
 };
 
+using Q4_0 = Q4<block_q4_0, Factors, 8>;
+using Q4_1 = Q4<block_q4_1, FactorsAndMinima, 0>;
+
 struct Q5_0 {
     using Block = block_q5_0;
-    struct Group {
-        uint16_t d[ROWS];
-        uint8_t  high[4 * ROWS]; // bit t: of columns 4 t to 4 t + 3
-        uint8_t  values[4][4 * ROWS];
+    struct Group : Factors {
+        uint8_t high[4 * ROWS]; // bit t: of columns 4 t to 4 t + 3
+        uint8_t values[4][4 * ROWS];
     };
     static constexpr int ZERO = 16, ADDED = 4; // 4 * 2 * 31 * 127 < 2^15
 
     static void repack(const Block & block, int64_t r, Group & group) {
+        group.set(block, r);
         uint32_t high;
         memcpy(&high, block.qh, sizeof(high));
         for (int k = 0; k < 32; k++) {
@@ -76,24 +99,24 @@ struct Q5_0 {
         return _mm256_or_si256(low, _mm256_and_si256(bit, _mm256_set1_epi8(16)));
     }
 #ifdef CYLLAMA_VNNI
-    static __m512i values_16(const Group & group, int t) {
-        const __m512i both = load_64(group.values[t % 4]), high = load_64(group.high);
-        const __m512i low = _mm512_and_si512(t < 4 ? both : _mm512_srli_epi16(both, 4), _mm512_set1_epi8(15));
-        const __m512i bit = t < 4 ? _mm512_slli_epi16(high, 4 - t) : _mm512_srli_epi16(high, t - 4);
-        return _mm512_or_si512(low, _mm512_and_si512(bit, _mm512_set1_epi8(16)));
+    static void values_16(const Group & group, int t, __m512i (&w)[2]) {
+        const __m512i both = in_register(load_64(group.values[t])), high = in_register(load_64(group.high));
+        const __m512i low = _mm512_set1_epi8(15), bit = _mm512_set1_epi8(16);
+        w[0] = or_and(_mm512_and_si512(both, low), _mm512_slli_epi16(high, 4 - t), bit);
+        w[1] = or_and(_mm512_and_si512(_mm512_srli_epi16(both, 4), low), _mm512_srli_epi16(high, t), bit);
     }
 #endif
 };
 
 struct Q8_0 {
     using Block = block_q8_0;
-    struct Group {
-        uint16_t d[ROWS];
-        uint8_t  values[8][4 * ROWS]; // plus 128
+    struct Group : Factors {
+        uint8_t values[8][4 * ROWS]; // plus 128
     };
     static constexpr int ZERO = 128, ADDED = 0; // a sum of two pairs needs more than 16 bits
 
     static void repack(const Block & block, int64_t r, Group & group) {
+        group.set(block, r);
         for (int t = 0; t < 8; t++) {
             uint32_t four;
             memcpy(&four, block.qs + 4 * t, sizeof(four));
@@ -106,7 +129,10 @@ struct Q8_0 {
 
     static __m256i values(const Group & group, int t, int row) { return load(group.values[t] + 4 * row); }
 #ifdef CYLLAMA_VNNI
-    static __m512i values_16(const Group & group, int t) { return load_64(group.values[t]); }
+    static void values_16(const Group & group, int t, __m512i (&w)[2]) {
+        w[0] = load_64(group.values[t]);
+        w[1] = load_64(group.values[t + 4]);
+    }
 #endif
 };
 
@@ -120,7 +146,6 @@ template <typename Format> void repack(const uint8_t * rows, int64_t n_blocks, u
         for (int64_t r = 0; r < ROWS; r++) {
             Block block;
             memcpy(&block, rows + (r * n_blocks + i) * sizeof(block), sizeof(block));
-            group.d[r] = block.d;
             Format::repack(block, r, group);
         }
         memcpy(panel + i * sizeof(group), &group, sizeof(group));
@@ -128,16 +153,20 @@ template <typename Format> void repack(const uint8_t * rows, int64_t n_blocks, u
 }
 
 template <typename Format>
-void reference(const uint8_t * panel, int64_t n_blocks, const void * const * rows, int n, float * const * outputs) {
+void reference(const uint8_t * panel, int64_t n_blocks, const void * const * rows, int n, float * const * outputs,
+               bool first) {
     for (int c = 0; c < n; c++) {
         for (int64_t r = 0; r < ROWS; r++) {
-            float total = 0;
+            float total = first ? 0 : outputs[c][r];
             for (int64_t i = 0; i < n_blocks; i++) {
                 const auto & group = ((const typename Format::Group *) panel)[i];
                 const SmallActivations & with = ((const SmallActivations *) rows[c])[i];
                 int32_t sum = 0;
                 for (int k = 0; k < SMALL_BLOCK; k++) {
                     sum += (Format::value(group, r, k) - Format::ZERO) * with.values[k];
+                }
+                if constexpr (Format::Group::HAS_MINIMA) {
+                    total = fmaf(half_to_float(group.m[r]), with.scaled_sum, total);
                 }
                 total = fmaf(half_to_float(group.d[r]) * with.scale, (float) sum, total);
             }
@@ -149,10 +178,11 @@ void reference(const uint8_t * panel, int64_t n_blocks, const void * const * row
 #ifdef CYLLAMA_VNNI
 
 template <typename Format, int N>
-void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows, float * const * outputs) {
+void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows, float * const * outputs,
+              bool first) {
     __m512 totals[N];
     for (int c = 0; c < N; c++) {
-        totals[c] = _mm512_setzero_ps();
+        totals[c] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(outputs[c]);
     }
     for (int64_t i = 0; i < n_blocks; i++) {
         const auto & group = ((const typename Format::Group *) panel)[i];
@@ -162,11 +192,20 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
             with[c] = (const SmallActivations *) rows[c] + i;
             sums[c] = _mm512_set1_epi32(-Format::ZERO * with[c]->sum);
         }
+#pragma GCC unroll 4
+        for (int t = 0; t < 4; t++) {
+            __m512i w[2];
+            Format::values_16(group, t, w);
 #pragma GCC unroll 8
-        for (int t = 0; t < 8; t++) {
-            const __m512i w = Format::values_16(group, t);
             for (int c = 0; c < N; c++) {
-                sums[c] = _mm512_dpbusd_epi32(sums[c], w, broadcast_16(with[c]->values + 4 * t));
+                sums[c] = _mm512_dpbusd_epi32(sums[c], w[0], broadcast_16(with[c]->values + 4 * t));
+                sums[c] = _mm512_dpbusd_epi32(sums[c], w[1], broadcast_16(with[c]->values + 4 * t + 16));
+            }
+        }
+        if constexpr (Format::Group::HAS_MINIMA) {
+            const __m512 m = _mm512_cvtph_ps(load(group.m));
+            for (int c = 0; c < N; c++) {
+                totals[c] = _mm512_fmadd_ps(m, _mm512_set1_ps(with[c]->scaled_sum), totals[c]);
             }
         }
         const __m512 d = _mm512_cvtph_ps(load(group.d));
@@ -204,7 +243,8 @@ inline void signed_sums_of(const Q8_0::Group & group, const SmallActivations * c
 
 // Sums of q * activation in 32 bits; the zero is subtracted.
 template <typename Format, int N>
-inline void sums_of(const typename Format::Group & group, const SmallActivations * const * with, __m256i (&sums)[N][2]) {
+inline void sums_of(const typename Format::Group & group, const SmallActivations * const * with,
+                    __m256i (&sums)[N][2]) {
     const __m256i ones = _mm256_set1_epi16(1);
     __m256i parts[N][2];
 #pragma GCC unroll 8
@@ -226,7 +266,7 @@ inline void sums_of(const typename Format::Group & group, const SmallActivations
             }
         }
     }
-    for (int c = 0; c < N; c++) {
+    for (int c = 0; c < N && Format::ZERO; c++) {
         const __m256i offset = _mm256_set1_epi32(Format::ZERO * with[c]->sum);
         for (int h = 0; h < 2; h++) {
             sums[c][h] = _mm256_sub_epi32(sums[c][h], offset);
@@ -235,10 +275,13 @@ inline void sums_of(const typename Format::Group & group, const SmallActivations
 }
 
 template <typename Format, int N>
-void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows, float * const * outputs) {
+void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows, float * const * outputs,
+              bool first) {
     __m256 totals[N][2];
     for (int c = 0; c < N; c++) {
-        totals[c][0] = totals[c][1] = _mm256_setzero_ps();
+        for (int h = 0; h < 2; h++) {
+            totals[c][h] = first ? _mm256_setzero_ps() : _mm256_loadu_ps(outputs[c] + 8 * h);
+        }
     }
     for (int64_t i = 0; i < n_blocks; i++) {
         const auto & group = ((const typename Format::Group *) panel)[i];
@@ -251,6 +294,14 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
             signed_sums_of<N>(group, with, sums);
         } else {
             sums_of<Format, N>(group, with, sums);
+        }
+        if constexpr (Format::Group::HAS_MINIMA) {
+            for (int h = 0; h < 2; h++) {
+                const __m256 m = halves_to_floats(group.m + 8 * h);
+                for (int c = 0; c < N; c++) {
+                    totals[c][h] = _mm256_fmadd_ps(m, _mm256_set1_ps(with[c]->scaled_sum), totals[c][h]);
+                }
+            }
         }
         for (int h = 0; h < 2; h++) {
             const __m256 d = halves_to_floats(group.d + 8 * h);
@@ -272,26 +323,32 @@ template <typename Format> void row(const uint8_t * panel, int64_t n_blocks, int
     for (int64_t i = 0; i < n_blocks; i++) {
         const auto & group = ((const typename Format::Group *) panel)[i];
         const float d = half_to_float(group.d[r]);
+        float m = 0;
+        if constexpr (Format::Group::HAS_MINIMA) {
+            m = half_to_float(group.m[r]);
+        }
         for (int k = 0; k < SMALL_BLOCK; k++) {
-            to[i * SMALL_BLOCK + k] = (Format::value(group, r, k) - Format::ZERO) * d;
+            to[i * SMALL_BLOCK + k] = (Format::value(group, r, k) - Format::ZERO) * d + m;
         }
     }
 }
 
-template <typename Format> constexpr Kernel kernel(ggml_type type, Product product) {
-    return { type, SMALL_BLOCK, sizeof(SmallActivations), quantize_small, repack<Format>, product, reference<Format>,
-             row<Format> };
+template <typename Format> constexpr Kernel kernel(ggml_type type, Product product, int64_t many_rows) {
+    return { type,    SMALL_BLOCK,       sizeof(SmallActivations), quantize_small, repack<Format>,
+             product, reference<Format>, many_rows,                row<Format> };
 }
 
 template <int N> constexpr auto multiply_q4_0 = multiply<Q4_0, N>;
+template <int N> constexpr auto multiply_q4_1 = multiply<Q4_1, N>;
 template <int N> constexpr auto multiply_q5_0 = multiply<Q5_0, N>;
 template <int N> constexpr auto multiply_q8_0 = multiply<Q8_0, N>;
 
 } // namespace
 
-const Kernel q4_0_kernel = kernel<Q4_0>(GGML_TYPE_Q4_0, CYLLAMA_PRODUCT(multiply_q4_0));
-const Kernel q5_0_kernel = kernel<Q5_0>(GGML_TYPE_Q5_0, CYLLAMA_PRODUCT(multiply_q5_0));
-const Kernel q8_0_kernel = kernel<Q8_0>(GGML_TYPE_Q8_0, CYLLAMA_PRODUCT(multiply_q8_0));
+const Kernel q4_0_kernel = kernel<Q4_0>(GGML_TYPE_Q4_0, CYLLAMA_PRODUCT(multiply_q4_0), 64);
+const Kernel q4_1_kernel = kernel<Q4_1>(GGML_TYPE_Q4_1, CYLLAMA_PRODUCT(multiply_q4_1), 64);
+const Kernel q5_0_kernel = kernel<Q5_0>(GGML_TYPE_Q5_0, CYLLAMA_PRODUCT(multiply_q5_0), 128);
+const Kernel q8_0_kernel = kernel<Q8_0>(GGML_TYPE_Q8_0, CYLLAMA_PRODUCT(multiply_q8_0), 64);
 
 } // namespace cyllama
 
