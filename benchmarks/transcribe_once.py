@@ -1,6 +1,7 @@
 """One transcription with one of several packages; prints the seconds of loading and transcribing as JSON.
 
-usage: python -m benchmarks.transcribe_once PACKAGE MODEL FILE [--beam N] [--batch N] [--type NAME] [--threads N]
+usage: python -m benchmarks.transcribe_once PACKAGE MODEL FILE [--beam N] [--batch N] [--no-timestamps] [--type NAME]
+       [--threads N]
 
 Runs in the Python that has the package: cyllama, faster-whisper or pywhispercpp. All take as many threads.
 """
@@ -25,6 +26,7 @@ def cyllama(options: argparse.Namespace) -> tuple[float, float, str]:
     whisper = Whisper(options.model)
     loaded = time.perf_counter()
     given: dict[str, Any] = {"beam_size": options.beam, "batch_size": options.batch, "temperature": 0.0}
+    given["without_timestamps"] = options.no_timestamps
     text = whisper(options.file, **given).text
     return loaded - start, time.perf_counter() - loaded, text
 
@@ -69,11 +71,13 @@ def main() -> None:
     parser.add_argument("file")
     parser.add_argument("--beam", type=int, default=1)
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--no-timestamps", action="store_true", help="of cyllama; others have their default")
     parser.add_argument("--type", default="default")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     load, transcribe, text = PACKAGES[options.package](options)
-    print(json.dumps({"load": load, "transcribe": transcribe, "total": load + transcribe, "words": len(text.split())}))
+    found = {"load": load, "transcribe": transcribe, "total": load + transcribe, "cpu": time.process_time()}
+    print(json.dumps(found | {"words": len(text.split())}))
 
 
 if __name__ == "__main__":
