@@ -162,8 +162,8 @@ def section(figures: Figures, charts: Path) -> list[str]:
         "Whisper tiny.en; the same weights in each package's format, two threads. Seconds from the start of "
         "loading to the last word, by each program's own clock, without interpreter startup, imports and loading of "
         "ggml's backends; then of the whole process. The recordings are jfk.wav (11 s), and the same repeated for ten "
-        "minutes; all decode at one temperature, without fallback. In batches, faster-whisper decodes without timestamps, "
-        "which is its default.",
+        "minutes; all decode at one temperature, without fallback. In batches, faster-whisper decodes without "
+        "timestamps, which is its default.",
         "",
         *show.commands(figures["commands"]),
     ]
