@@ -31,8 +31,9 @@ cdef class WhisperGroup(Handle):
     Notes
     -----
     States join with ``WhisperState(context, group)``. Each runs :meth:`WhisperState.full` in a thread of its own: the
-    decoder waits until every state of the group that is in such a call needs it. The results are those of a state alone
-    within rounding. A callback of such a call must not wait for another state of the group.
+    decoder waits until every state of the group that is in such a call needs it. The logits are those of a state alone
+    within rounding; beam search draws its candidates at random, so rounding can change its text. A callback of such a
+    call must not wait for another state of the group.
 
     Thread safety: the states may be made and used in several threads. Source: ``whisper_group_init``, whisper.h
     (patched).
