@@ -194,6 +194,9 @@ def _listen(config: ServerConfig) -> list[socket.socket]:
         for address in config.addresses:
             family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][0]
             found.append(socket.create_server((address, port), family=family, backlog=BACKLOG))
+            # Connections inherit it. asyncio sets it only for sockets that name their protocol; without it, each
+            # response on a connection that is used again comes 40 ms late.
+            found[-1].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             port = found[0].getsockname()[1]  # all addresses have the same port, also if it is any free one
     except OSError:
         _close(found)

@@ -16,12 +16,13 @@ from starlette.exceptions import HTTPException
 from cyllama._cancel import POLL_SECONDS, Cancel, raise_if_cancelled
 from cyllama.server.http.errors import OLLAMA_PREFIX, error_body, error_value, without_folders
 
-__all__ = ["JSON", "LINES", "MAX_PENDING", "Head", "ResponseStream", "Update"]
+__all__ = ["JSON", "LINES", "MAX_PENDING", "PING_SECONDS", "Head", "ResponseStream", "Update"]
 
 JSON = "application/json; charset=utf-8"
 EVENTS = "text/event-stream"
 LINES = "application/x-ndjson"
 PING = b":\n\n"  # a comment
+PING_SECONDS = 15.0  # the default of sse_ping_interval
 ERROR_EVENT = re.compile(rb'(?:event: error\n)?(?:data|error): ?\{"(?:error"|type": ?"error")')
 MAX_PENDING = 1 << 16  # bytes that wait for the client before the working thread has to wait
 
@@ -126,7 +127,8 @@ class ResponseStream:
         """
         with self._changed:
             self._ping_seconds = ping_seconds
-            self._notify()
+            if ping_seconds not in (None, PING_SECONDS):  # the event loop waits for so long anyway
+                self._notify()
 
     def start_events(self) -> None:
         """Begin a response of server-sent events."""
@@ -180,10 +182,12 @@ class ResponseStream:
     async def read(self) -> Update:
         """Wait for the next update."""
         try:
-            async with asyncio.timeout(self._ping_seconds):
+            async with asyncio.timeout(PING_SECONDS if self._ping_seconds is None else self._ping_seconds):
                 await self._ready.wait()
         except TimeoutError:
             with self._changed:
+                if not self._notified and self._ping_seconds is None:
+                    return Update(None, b"", False, None)
                 if not self._notified:
                     return Update(None if self._begun else self._begin(EVENTS), PING, False, None)
         with self._changed:

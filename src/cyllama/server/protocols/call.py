@@ -13,14 +13,12 @@ from cyllama.errors import ClosedError, ContextFullError, EngineError
 from cyllama.server.config import ModelEntry
 from cyllama.server.fields.field import RouteFields
 from cyllama.server.http.errors import engine_request_error, error_message, http_error
-from cyllama.server.http.response_stream import JSON, ResponseStream
+from cyllama.server.http.response_stream import JSON, PING_SECONDS, ResponseStream
 
 if TYPE_CHECKING:
     from cyllama.llama import LLM
 
 __all__ = ["TextCall", "event_bytes"]
-
-PING_SECONDS = 15.0  # the default of sse_ping_interval
 
 
 @dataclass(frozen=True)
