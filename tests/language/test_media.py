@@ -118,7 +118,7 @@ def trained() -> Iterator[LLM]:
 @pytest.mark.parametrize(("shape", "colour"), [("circle", "red"), ("square", "blue"), ("circle", "green")])
 def test_names_shape_and_colour(trained: LLM, shape: str, colour: str) -> None:
     image = draw(shape, colour, 224)
-    response = trained.chat("What is in this picture?", images=image, max_tokens=24, temperature=0).text
+    response = trained.chat("Describe the picture.", images=image, max_tokens=24, temperature=0).text
     assert shape in response and colour in response
     assert trained.supports("vision") and not trained.supports("audio")
 
