@@ -61,10 +61,15 @@ struct Q5_K {
     static constexpr int AT_ONCE = 2;
 
     static void repack_high(const Block & block, int64_t r, Group & group) {
-        for (int k = 0; k < BLOCK; k++) {
-            const int j = k / 32;
-            group.high[k % 32 / 4][4 * r + k % 4] |= (block.qh[k % 32] >> j & 1) << (j / 2 + j % 2 * 4);
+        for (int c = 0; c < 32; c++) {
+            group.high[c / 4][4 * r + c % 4] = even_bits(block.qh[c]) | even_bits(block.qh[c] >> 1) << 4;
         }
+    }
+
+    static unsigned even_bits(unsigned byte) {
+        byte &= 0x55;
+        byte = (byte | byte >> 1) & 0x33;
+        return (byte | byte >> 2) & 0x0f;
     }
 
     static int value(const Group & group, int64_t r, int k) {

@@ -79,8 +79,11 @@ struct Q5_0 {
         group.set(block, r);
         uint32_t high;
         memcpy(&high, block.qh, sizeof(high));
-        for (int k = 0; k < 32; k++) {
-            group.high[4 * r + k % 4] |= (high >> k & 1) << k / 4;
+        for (int k = 0; k < 4; k++) { // every fourth bit
+            uint32_t bits = high >> k & 0x11111111;
+            bits = (bits | bits >> 3) & 0x03030303;
+            bits = (bits | bits >> 6) & 0x000f000f;
+            group.high[4 * r + k] = (bits | bits >> 12) & 0xff;
         }
         for (int t = 0; t < 4; t++) {
             memcpy(group.values[t] + 4 * r, block.qs + 4 * t, 4);
