@@ -95,6 +95,7 @@ extern const Kernel q8_0_kernel;
 void quantize(const float * values, int64_t n_blocks, void * to);                 // to Activations
 void quantize_reference(const float * values, int64_t n_blocks, void * to);
 void quantize_small(const float * values, int64_t n_blocks, void * to);           // to SmallActivations
+void quantize_small_halves(const float * values, int64_t n_blocks, void * to);    // scales are halves
 void quantize_small_reference(const float * values, int64_t n_blocks, void * to);
 
 } // namespace cyllama

@@ -117,6 +117,16 @@ void quantize_small(const float * values, int64_t n_blocks, void * blocks) {
     }
 }
 
+// With the rounding of ggml's Q8_1, so that models with Q4_1 weights write the same texts.
+void quantize_small_halves(const float * values, int64_t n_blocks, void * blocks) {
+    quantize_small(values, n_blocks, blocks);
+    auto * to = (SmallActivations *) blocks;
+    for (int64_t i = 0; i < n_blocks; i++) {
+        to[i].scale      = _cvtsh_ss(_cvtss_sh(to[i].scale, _MM_FROUND_TO_NEAREST_INT));
+        to[i].scaled_sum = _cvtsh_ss(_cvtss_sh(to[i].scaled_sum, _MM_FROUND_TO_NEAREST_INT));
+    }
+}
+
 } // namespace cyllama
 
 #endif

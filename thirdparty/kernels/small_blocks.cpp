@@ -337,8 +337,9 @@ template <typename Format> void row(const uint8_t * panel, int64_t n_blocks, int
 }
 
 template <typename Format> constexpr Kernel kernel(ggml_type type, Product product, int64_t many_rows) {
-    return { type,    SMALL_BLOCK,       sizeof(SmallActivations), quantize_small, repack<Format>,
-             product, reference<Format>, many_rows,                row<Format> };
+    return { type,    SMALL_BLOCK,       sizeof(SmallActivations),
+             Format::Group::HAS_MINIMA ? quantize_small_halves : quantize_small,
+             repack<Format>, product, reference<Format>, many_rows, row<Format> };
 }
 
 template <int N> constexpr auto multiply_q4_0 = multiply<Q4_0, N>;
