@@ -424,8 +424,11 @@ def test_memory_does_not_grow_with_calls(whisper: Whisper) -> None:
         gc.collect()
         return resident_bytes()
 
-    before = run(6)
-    assert run(20) - before < 2_000_000
+    def lowest() -> int:  # memory that was freed may come back to the system a moment later
+        return min(run(4) for _ in range(5))
+
+    before = lowest()
+    assert lowest() - before < 2_000_000
 
 
 def test_memory_does_not_grow_with_length(whisper: Whisper, tmp_path: Path) -> None:
