@@ -14,7 +14,7 @@ from ggml_graphs import F32, Graphs
 
 I32 = 26
 TYPES = {"q4_K": 12, "q5_K": 13, "q6_K": 14, "iq4_xs": 23, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q8_0": 8, "q5_1": 7}
-SERVED = ("q4_K", "q5_K", "q6_K", "iq4_xs", "q4_0", "q4_1", "q5_0", "q8_0")
+SERVED = ("q4_K", "q5_K", "q6_K", "iq4_xs", "q4_0", "q5_0", "q8_0")
 LARGE_BLOCKS = ("q4_K", "q5_K", "q6_K", "iq4_xs")  # of 256 columns
 OURS = "CPU_CYLLAMA"
 Array = np.ndarray[Any, Any]

@@ -67,7 +67,7 @@ def test_products_are_those_of_upstream(references: dict[str, Arrays]) -> None:
     With large blocks, only the order of additions differs. With others, ggml rounds the scales of activations to F16,
     and their sums for a type with minima.
     """
-    bounds = dict.fromkeys(LARGE_BLOCKS, 1e-5) | {"q4_1": 2e-3}
+    bounds = dict.fromkeys(LARGE_BLOCKS, 1e-5)
     for variant, reference in references.items():
         for kind, label in pairs_of(reference):
             if kind not in LARGE_BLOCKS and CASES[label].scale not in (0, 1):
@@ -83,7 +83,7 @@ def test_rows_are_those_of_upstream(threads: int, references: dict[str, Arrays],
         found = products(variant, threads, "cyllama", tmp_path)
         assert found is not None
         kinds = [kind for kind in reference["kinds"] if f"rows of {kind}" in found]
-        assert len(kinds) == 4, variant
+        assert len(kinds) == 3, variant
         for kind in kinds:
             np.testing.assert_array_equal(found[f"rows of {kind}"], found[f"rows of {kind}, upstream"])
 
