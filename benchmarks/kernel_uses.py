@@ -25,7 +25,7 @@ def uses(rounds: Rounds) -> dict[str, list[str]]:
         f"{chats} chats together, {kind}": python(
             "chat_load", "cyllama", weights(kind), "--chats", chats, "--tokens", tokens, "--threads", threads()
         )
-        for kind in ("Q4_1", "Q4_K_M", "Q8_0")
+        for kind in ("Q4_0", "Q4_K_M", "Q8_0")
     }
     found["drafts of a Q4_0 model for Q8_0"] = python(
         "draft_once", weights("Q8_0"), weights("Q4_0"), "--tokens", rounds.pick(128, 8), "--threads", threads()

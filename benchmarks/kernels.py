@@ -15,8 +15,8 @@ from benchmarks.variants import BASE, names, runs_here, setting
 
 TITLE = "Matrix products, against ggml's"
 OURS, UPSTREAM, LIMITS = "cyllama", "upstream", "limits"
-TYPES = ("q4_K", "q5_K", "q6_K", "iq4_xs", "q4_0", "q4_1", "q5_0", "q8_0", "q3_K")
-MODELS = ("Q4_K_M", "Q4_0", "Q6_K", "Q8_0", "Q5_K_M", "Q4_1")
+TYPES = ("q4_K", "q5_K", "q6_K", "iq4_xs", "q4_0", "q5_0", "q8_0", "q3_K")
+MODELS = ("Q4_K_M", "Q4_0", "Q6_K", "Q8_0", "Q5_K_M")
 TESTS = ("prompt", "generation")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from ggml_graphs import F32, Graphs
 
 I32 = 26
-TYPES = {"q4_K": 12, "q5_K": 13, "q6_K": 14, "iq4_xs": 23, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q8_0": 8, "q5_1": 7}
+TYPES = {"q4_K": 12, "q5_K": 13, "q6_K": 14, "iq4_xs": 23, "q4_0": 2, "q5_0": 6, "q8_0": 8, "q5_1": 7}
 SERVED = ("q4_K", "q5_K", "q6_K", "iq4_xs", "q4_0", "q5_0", "q8_0")
 LARGE_BLOCKS = ("q4_K", "q5_K", "q6_K", "iq4_xs")  # of 256 columns
 OURS = "CPU_CYLLAMA"
@@ -69,7 +69,6 @@ LARGEST = {
     "q6_K": b"\xff" * 192 + b"\x80" * 16 + b"\0\x3c",
     "iq4_xs": b"\0\x3c" + b"\0" * 134,
     "q4_0": b"\0\x3c" + b"\xff" * 16,
-    "q4_1": b"\0\x3c\0\x3c" + b"\xff" * 16,
     "q5_0": b"\0\x3c" + b"\xff" * 20,
     "q8_0": b"\0\x3c" + b"\x80" * 32,
 }

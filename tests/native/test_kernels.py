@@ -64,8 +64,7 @@ def test_products_have_the_bits_of_the_reference(threads: int, references: dict[
 def test_products_are_those_of_upstream(references: dict[str, Arrays]) -> None:
     """Compare within the differences of rounding.
 
-    With large blocks, only the order of additions differs. With others, ggml rounds the scales of activations to F16,
-    and their sums for a type with minima.
+    With large blocks, only the order of additions differs. With others, ggml rounds the scales of activations to F16.
     """
     bounds = dict.fromkeys(LARGE_BLOCKS, 1e-5)
     for variant, reference in references.items():

@@ -21,7 +21,6 @@
 namespace cyllama {
 namespace {
 
-// Without Q4_1: its products round otherwise than ggml's, which changes the texts of the registry's small models.
 const Kernel * const KERNELS[] = {
     &q4_k_kernel, &q5_k_kernel, &q6_k_kernel, &iq4_xs_kernel, &q4_0_kernel, &q5_0_kernel, &q8_0_kernel,
 };
@@ -218,11 +217,12 @@ class Traits : public ggml::cpu::tensor_traits {
     void quantize_rows(const ggml_compute_params * params, const ggml_tensor * source) const {
         const int64_t n_blocks = source->ne[0] / kernel.block;
         const size_t  size     = kernel.activation_size;
+        const Quantize quantize = choice() == Choice::reference ? kernel.quantize_reference : kernel.quantize;
         for (int64_t i = params->ith; i < ggml_nrows(source); i += params->nth) {
             const char * row = row_of(source, i);
             char * to = (char *) params->wdata + i * n_blocks * size;
             if (source->nb[0] == sizeof(float)) {
-                kernel.quantize((const float *) row, n_blocks, to);
+                quantize((const float *) row, n_blocks, to);
                 continue;
             }
             for (int64_t j = 0; j < n_blocks; j++) {
@@ -230,7 +230,7 @@ class Traits : public ggml::cpu::tensor_traits {
                 for (int64_t k = 0; k < kernel.block; k++) {
                     values[k] = *(const float *) (row + (j * kernel.block + k) * source->nb[0]);
                 }
-                kernel.quantize(values, 1, to + j * size);
+                quantize(values, 1, to + j * size);
             }
         }
     }

@@ -215,7 +215,7 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
 
 } // namespace
 
-const Kernel iq4_xs_kernel = { GGML_TYPE_IQ4_XS, BLOCK, sizeof(Activations), quantize, repack,
+const Kernel iq4_xs_kernel = { GGML_TYPE_IQ4_XS, BLOCK, sizeof(Activations), quantize, quantize_reference, repack,
                                CYLLAMA_PRODUCT(multiply), reference, HAS_VNNI ? NEVER : 128, nullptr };
 
 } // namespace cyllama

@@ -52,7 +52,6 @@ struct Activations { // one block of one row
 struct SmallActivations {
     float   scale;
     int32_t sum;
-    float   scaled_sum; // scale * sum
     int8_t  values[SMALL_BLOCK];
 };
 
@@ -61,11 +60,14 @@ struct SmallActivations {
 using Product = void (*)(const uint8_t * panel, int64_t n_blocks, const void * const * rows, int n,
                          float * const * outputs, bool first);
 
+using Quantize = void (*)(const float * values, int64_t n_blocks, void * to);
+
 struct Kernel {
     ggml_type type;
     int64_t   block;           // columns of a group
     size_t    activation_size; // bytes of the activations of a block
-    void (*quantize)(const float * values, int64_t n_blocks, void * to);
+    Quantize  quantize;
+    Quantize  quantize_reference; // the same numbers in plain C, as `reference`
     // Writes the panel of 16 rows, which follow each other in ggml's format.
     void (*repack)(const uint8_t * rows, int64_t n_blocks, uint8_t * panel);
     Product product;
@@ -88,14 +90,12 @@ extern const Kernel q5_k_kernel;
 extern const Kernel q6_k_kernel;
 extern const Kernel iq4_xs_kernel;
 extern const Kernel q4_0_kernel;
-extern const Kernel q4_1_kernel;
 extern const Kernel q5_0_kernel;
 extern const Kernel q8_0_kernel;
 
 void quantize(const float * values, int64_t n_blocks, void * to);                 // to Activations
 void quantize_reference(const float * values, int64_t n_blocks, void * to);
 void quantize_small(const float * values, int64_t n_blocks, void * to);           // to SmallActivations
-void quantize_small_halves(const float * values, int64_t n_blocks, void * to);    // scales are halves
 void quantize_small_reference(const float * values, int64_t n_blocks, void * to);
 
 } // namespace cyllama

@@ -345,9 +345,9 @@ template <int N> constexpr auto multiply_q5_k = multiply<Q5_K, N>;
 
 } // namespace
 
-const Kernel q4_k_kernel = { GGML_TYPE_Q4_K, BLOCK, sizeof(Activations), quantize, repack<Q4_K>,
+const Kernel q4_k_kernel = { GGML_TYPE_Q4_K, BLOCK, sizeof(Activations), quantize, quantize_reference, repack<Q4_K>,
                              CYLLAMA_PRODUCT(multiply_q4_k), reference<Q4_K>, 128, nullptr };
-const Kernel q5_k_kernel = { GGML_TYPE_Q5_K, BLOCK, sizeof(Activations), quantize, repack<Q5_K>,
+const Kernel q5_k_kernel = { GGML_TYPE_Q5_K, BLOCK, sizeof(Activations), quantize, quantize_reference, repack<Q5_K>,
                              CYLLAMA_PRODUCT(multiply_q5_k), reference<Q5_K>, HAS_VNNI ? NEVER : 512, nullptr };
 
 } // namespace cyllama

@@ -286,7 +286,7 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
 
 } // namespace
 
-const Kernel q6_k_kernel = { GGML_TYPE_Q6_K, BLOCK, sizeof(Activations), quantize, repack,
+const Kernel q6_k_kernel = { GGML_TYPE_Q6_K, BLOCK, sizeof(Activations), quantize, quantize_reference, repack,
                              CYLLAMA_PRODUCT(multiply), reference, HAS_VNNI ? NEVER : 128, nullptr };
 
 } // namespace cyllama

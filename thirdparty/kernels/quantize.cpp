@@ -100,7 +100,6 @@ void quantize_small_reference(const float * values, int64_t n_blocks, void * blo
             to[i].values[k] = (int8_t) fminf(fmaxf(nearbyintf(inverse * values[k]), -127.0f), 127.0f);
             to[i].sum += to[i].values[k];
         }
-        to[i].scaled_sum = to[i].scale * (float) to[i].sum;
     }
 }
 
@@ -111,19 +110,8 @@ void quantize_small(const float * values, int64_t n_blocks, void * blocks) {
         const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
         int32_t sums[2];
         round_32(values, _mm256_set1_ps(inverse), to[i].values, sums);
-        to[i].scale      = largest / 127.0f;
-        to[i].sum        = sums[0] + sums[1];
-        to[i].scaled_sum = to[i].scale * (float) to[i].sum;
-    }
-}
-
-// With the rounding of ggml's Q8_1, so that models with Q4_1 weights write the same texts.
-void quantize_small_halves(const float * values, int64_t n_blocks, void * blocks) {
-    quantize_small(values, n_blocks, blocks);
-    auto * to = (SmallActivations *) blocks;
-    for (int64_t i = 0; i < n_blocks; i++) {
-        to[i].scale      = _cvtsh_ss(_cvtss_sh(to[i].scale, _MM_FROUND_TO_NEAREST_INT));
-        to[i].scaled_sum = _cvtsh_ss(_cvtss_sh(to[i].scaled_sum, _MM_FROUND_TO_NEAREST_INT));
+        to[i].scale = largest / 127.0f;
+        to[i].sum   = sums[0] + sums[1];
     }
 }
 

@@ -1,4 +1,4 @@
-// Types of weights with blocks of 32 columns: a value is d * (q - zero) or d * q + m, with q of 4, 5 or 8 bits.
+// Types of weights with blocks of 32 columns: a value is d * (q - zero), with q of 4, 5 or 8 bits.
 #include "kernels.h"
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
@@ -11,37 +11,18 @@
 namespace cyllama {
 namespace {
 
-struct Factors {
-    static constexpr bool HAS_MINIMA = false;
-    uint16_t d[ROWS];
+// Each format has 16 rows of 32 columns in a Group, and: the zero; how many vectors of four columns can be multiplied
+// and added in 16 bits; a value; and four columns `t` of eight rows, or (VNNI) columns `t` and `t + 4` of sixteen.
 
-    template <typename Block> void set(const Block & block, int64_t r) { d[r] = block.d; }
-};
-
-struct FactorsAndMinima {
-    static constexpr bool HAS_MINIMA = true;
-    uint16_t d[ROWS], m[ROWS];
-
-    void set(const block_q4_1 & block, int64_t r) {
-        d[r] = block.d;
-        m[r] = block.m;
-    }
-};
-
-// Each format has 16 rows of 32 columns in a Group, and: the zero; whether there is a minimum m; how many vectors of
-// four columns can be multiplied and added in 16 bits; a value; and four columns `t` of eight rows, or (VNNI) columns
-// `t` and `t + 4` of sixteen.
-
-// 4 bits.
-template <typename Packed, typename Head, int zero> struct Q4 {
-    using Block = Packed;
-    struct Group : Head {
-        uint8_t values[4][4 * ROWS]; // the low bits are of the first 16 columns
+struct Q4_0 {
+    using Block = block_q4_0;
+    struct Group {
+        uint16_t d[ROWS];
+        uint8_t  values[4][4 * ROWS]; // the low bits are of the first 16 columns
     };
-    static constexpr int ZERO = zero, ADDED = 8; // 8 * 2 * 15 * 127 < 2^15
+    static constexpr int ZERO = 8, ADDED = 8; // 8 * 2 * 15 * 127 < 2^15
 
     static void repack(const Block & block, int64_t r, Group & group) {
-        group.set(block, r);
         for (int t = 0; t < 4; t++) {
             memcpy(group.values[t] + 4 * r, block.qs + 4 * t, 4);
         }
@@ -64,19 +45,16 @@ template <typename Packed, typename Head, int zero> struct Q4 {
 #endif
 };
 
-using Q4_0 = Q4<block_q4_0, Factors, 8>;
-using Q4_1 = Q4<block_q4_1, FactorsAndMinima, 0>;
-
 struct Q5_0 {
     using Block = block_q5_0;
-    struct Group : Factors {
-        uint8_t high[4 * ROWS]; // bit t: of columns 4 t to 4 t + 3
-        uint8_t values[4][4 * ROWS];
+    struct Group {
+        uint16_t d[ROWS];
+        uint8_t  high[4 * ROWS]; // bit t: of columns 4 t to 4 t + 3
+        uint8_t  values[4][4 * ROWS];
     };
     static constexpr int ZERO = 16, ADDED = 4; // 4 * 2 * 31 * 127 < 2^15
 
     static void repack(const Block & block, int64_t r, Group & group) {
-        group.set(block, r);
         uint32_t high;
         memcpy(&high, block.qh, sizeof(high));
         for (int k = 0; k < 4; k++) { // every fourth bit
@@ -113,13 +91,13 @@ struct Q5_0 {
 
 struct Q8_0 {
     using Block = block_q8_0;
-    struct Group : Factors {
-        uint8_t values[8][4 * ROWS]; // plus 128
+    struct Group {
+        uint16_t d[ROWS];
+        uint8_t  values[8][4 * ROWS]; // plus 128
     };
     static constexpr int ZERO = 128, ADDED = 0; // a sum of two pairs needs more than 16 bits
 
     static void repack(const Block & block, int64_t r, Group & group) {
-        group.set(block, r);
         for (int t = 0; t < 8; t++) {
             uint32_t four;
             memcpy(&four, block.qs + 4 * t, sizeof(four));
@@ -149,6 +127,7 @@ template <typename Format> void repack(const uint8_t * rows, int64_t n_blocks, u
         for (int64_t r = 0; r < ROWS; r++) {
             Block block;
             memcpy(&block, rows + (r * n_blocks + i) * sizeof(block), sizeof(block));
+            group.d[r] = block.d;
             Format::repack(block, r, group);
         }
         memcpy(panel + i * sizeof(group), &group, sizeof(group));
@@ -167,9 +146,6 @@ void reference(const uint8_t * panel, int64_t n_blocks, const void * const * row
                 int32_t sum = 0;
                 for (int k = 0; k < SMALL_BLOCK; k++) {
                     sum += (Format::value(group, r, k) - Format::ZERO) * with.values[k];
-                }
-                if constexpr (Format::Group::HAS_MINIMA) {
-                    total = fmaf(half_to_float(group.m[r]), with.scaled_sum, total);
                 }
                 total = fmaf(half_to_float(group.d[r]) * with.scale, (float) sum, total);
             }
@@ -203,12 +179,6 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
             for (int c = 0; c < N; c++) {
                 sums[c] = _mm512_dpbusd_epi32(sums[c], w[0], broadcast_16(with[c]->values + 4 * t));
                 sums[c] = _mm512_dpbusd_epi32(sums[c], w[1], broadcast_16(with[c]->values + 4 * t + 16));
-            }
-        }
-        if constexpr (Format::Group::HAS_MINIMA) {
-            const __m512 m = _mm512_cvtph_ps(load(group.m));
-            for (int c = 0; c < N; c++) {
-                totals[c] = _mm512_fmadd_ps(m, _mm512_set1_ps(with[c]->scaled_sum), totals[c]);
             }
         }
         const __m512 d = _mm512_cvtph_ps(load(group.d));
@@ -269,7 +239,7 @@ inline void sums_of(const typename Format::Group & group, const SmallActivations
             }
         }
     }
-    for (int c = 0; c < N && Format::ZERO; c++) {
+    for (int c = 0; c < N; c++) {
         const __m256i offset = _mm256_set1_epi32(Format::ZERO * with[c]->sum);
         for (int h = 0; h < 2; h++) {
             sums[c][h] = _mm256_sub_epi32(sums[c][h], offset);
@@ -298,14 +268,6 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
         } else {
             sums_of<Format, N>(group, with, sums);
         }
-        if constexpr (Format::Group::HAS_MINIMA) {
-            for (int h = 0; h < 2; h++) {
-                const __m256 m = halves_to_floats(group.m + 8 * h);
-                for (int c = 0; c < N; c++) {
-                    totals[c][h] = _mm256_fmadd_ps(m, _mm256_set1_ps(with[c]->scaled_sum), totals[c][h]);
-                }
-            }
-        }
         for (int h = 0; h < 2; h++) {
             const __m256 d = halves_to_floats(group.d + 8 * h);
             for (int c = 0; c < N; c++) {
@@ -326,31 +288,24 @@ template <typename Format> void row(const uint8_t * panel, int64_t n_blocks, int
     for (int64_t i = 0; i < n_blocks; i++) {
         const auto & group = ((const typename Format::Group *) panel)[i];
         const float d = half_to_float(group.d[r]);
-        float m = 0;
-        if constexpr (Format::Group::HAS_MINIMA) {
-            m = half_to_float(group.m[r]);
-        }
         for (int k = 0; k < SMALL_BLOCK; k++) {
-            to[i * SMALL_BLOCK + k] = (Format::value(group, r, k) - Format::ZERO) * d + m;
+            to[i * SMALL_BLOCK + k] = (Format::value(group, r, k) - Format::ZERO) * d;
         }
     }
 }
 
 template <typename Format> constexpr Kernel kernel(ggml_type type, Product product, int64_t many_rows) {
-    return { type,    SMALL_BLOCK,       sizeof(SmallActivations),
-             Format::Group::HAS_MINIMA ? quantize_small_halves : quantize_small,
-             repack<Format>, product, reference<Format>, many_rows, row<Format> };
+    return { type,           SMALL_BLOCK, sizeof(SmallActivations), quantize_small, quantize_small_reference,
+             repack<Format>, product,     reference<Format>,        many_rows,      row<Format> };
 }
 
 template <int N> constexpr auto multiply_q4_0 = multiply<Q4_0, N>;
-template <int N> constexpr auto multiply_q4_1 = multiply<Q4_1, N>;
 template <int N> constexpr auto multiply_q5_0 = multiply<Q5_0, N>;
 template <int N> constexpr auto multiply_q8_0 = multiply<Q8_0, N>;
 
 } // namespace
 
 const Kernel q4_0_kernel = kernel<Q4_0>(GGML_TYPE_Q4_0, CYLLAMA_PRODUCT(multiply_q4_0), 64);
-const Kernel q4_1_kernel = kernel<Q4_1>(GGML_TYPE_Q4_1, CYLLAMA_PRODUCT(multiply_q4_1), 64);
 const Kernel q5_0_kernel = kernel<Q5_0>(GGML_TYPE_Q5_0, CYLLAMA_PRODUCT(multiply_q5_0), 128);
 const Kernel q8_0_kernel = kernel<Q8_0>(GGML_TYPE_Q8_0, CYLLAMA_PRODUCT(multiply_q8_0), 64);
 
