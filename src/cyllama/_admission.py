@@ -15,16 +15,25 @@ class Admission:
     ----------
     host : str
         Address that the server listens on.
+    port : int
+        Its port; 0: any free one.
     allow : sequence of str
         Addresses and networks, such as ``"192.168.1.0/24"``.
+    max_clients : int
+        Connections at the same time.
 
     Raises
     ------
     ValueError
-        A network is invalid, or `host` is not loopback and `allow` is empty.
+        An argument is invalid, or `host` is not loopback and `allow` is empty.
     """
 
-    def __init__(self, host: str, allow: Sequence[str]) -> None:
+    def __init__(self, host: str, port: int, allow: Sequence[str], max_clients: int) -> None:
+        if not 0 <= port < 65536:
+            raise ValueError(f"port is {port}, expected 0 to 65535")
+        if max_clients < 1:
+            raise ValueError(f"max_clients is {max_clients}, expected 1 or more")
+        self.max_clients = max_clients
         self._networks = [_network(text) for text in allow]
         if not is_loopback(host) and not self._networks:
             raise ValueError(

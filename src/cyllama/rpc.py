@@ -219,12 +219,7 @@ class RPCServer:
         self._n_threads = default_threads() if n_threads is None else n_threads
         if not 1 <= self._n_threads <= 512:
             raise ValueError(f"n_threads is {n_threads}, expected 1 to 512")
-        if not 0 <= port < 65536:
-            raise ValueError(f"port is {port}, expected 0 to 65535")
-        if max_clients < 1:
-            raise ValueError(f"max_clients is {max_clients}, expected 1 or more")
-        self._max_clients = max_clients
-        self._admission = Admission(host, allow)
+        self._admission = Admission(host, port, allow, max_clients)
         self._cache_folder = None if cache_folder is None else os.fspath(cache_folder)
         if self._cache_folder is not None:
             os.makedirs(self._cache_folder, exist_ok=True)
@@ -288,7 +283,7 @@ class RPCServer:
             connection.close()
             return
         with self._lock:
-            if len(self._clients) < self._max_clients:
+            if len(self._clients) < self._admission.max_clients:
                 thread = threading.Thread(
                     target=self._serve, args=(connection, peer), name="cyllama-rpc-client", daemon=True
                 )
@@ -300,7 +295,7 @@ class RPCServer:
                     logger.exception("%s cannot be served", peer)
                     connection.close()
                 return
-        logger.warning("refused a connection from %s: %d clients are served", peer, self._max_clients)
+        logger.warning("refused a connection from %s: %d clients are served", peer, self._admission.max_clients)
         connection.close()
 
     def _serve(self, connection: socket.socket, peer: str) -> None:

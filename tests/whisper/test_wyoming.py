@@ -128,6 +128,8 @@ START = b'{"type": "audio-start"}\n'
         (b"\x00" * 100 + b"\n", "."),
         (b"[1]\n", "object with a type"),
         (b'{"type": 1}\n', "object with a type"),
+        (b'{"type": "ping", "data": [1]}\n', "data of 'ping' is not an object"),
+        (b'{"type": "ping", "data_length": 2}\n[]', "data of 'ping' is not an object"),
         (b'{"type": "transcribe", "data_length": 1000000}\n', "data_length is 1000000"),
         (b'{"type": "audio-chunk", "payload_length": 2000000000}\n', "payload_length is 2000000000"),
         (b'{"type": "audio-chunk", "payload_length": -1}\n', "payload_length is -1"),
@@ -136,7 +138,8 @@ START = b'{"type": "audio-start"}\n'
         (START + b'{"type": "audio-chunk", "data": {"rate": 16000, "width": 4, "channels": 1}}\n', "width"),
         (START + b'{"type": "audio-chunk", "data": {"rate": 1e9, "width": 2, "channels": 1}}\n', "rate"),
         (b'{"type": "transcribe", "data": {"language": "xx"}}\n' + START + b'{"type": "audio-stop"}\n', "xx"),
-        (b'{"type": "transcribe", "data": {"transcript_names": 1}}\n{"type": "audio-stop"}\n', "."),
+        (b'{"type": "transcribe", "data": {"transcript_names": 1}}\n{"type": "audio-stop"}\n', "transcript_names is 1"),
+        (b'{"type": "transcribe", "data": {"transcript_terms": "ab"}}\n{"type": "audio-stop"}\n', "expected a list"),
     ],
 )
 def test_invalid_events_are_errors(whisper: Whisper, data: bytes, words: str) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import json
 import logging
+import math
 import threading
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
@@ -56,6 +57,11 @@ class WyomingServer:
         The longest audio of a request.
     max_clients : int
         Connections at the same time.
+
+    Raises
+    ------
+    ValueError
+        `max_seconds` is not a positive number.
     """
 
     def __init__(
@@ -68,14 +74,16 @@ class WyomingServer:
         max_clients: int = 16,
     ) -> None:
         self._whisper, self._name, self._allow = whisper, name, allow
+        if not 0 < max_seconds < math.inf:
+            raise ValueError(f"max_seconds is {max_seconds}, expected a positive number")
         self._max_seconds, self._max_clients = max_seconds, max_clients
         self._clients: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(PARALLEL)
 
     @contextlib.asynccontextmanager
     async def listen(self, host: str = "127.0.0.1", port: int = 10300) -> AsyncIterator[tuple[str, int]]:
-        """Serve clients in the block, and yield the address. ValueError for a public host without `allow`."""
-        self._admission = Admission(host, self._allow)
+        """Serve clients in the block, and yield the address. ValueError as of `Admission`."""
+        self._admission = Admission(host, port, self._allow, self._max_clients)
         server = await asyncio.start_server(self._client, host, port, limit=MAX_LINE)
         try:
             yield server.sockets[0].getsockname()[:2]
@@ -130,7 +138,12 @@ class WyomingServer:
         self, reader: asyncio.StreamReader, audio: _Audio, wanted: dict[str, Any]
     ) -> tuple[str, str] | None:
         """Return text and language; None if the client has gone."""
-        terms = [*wanted.get("transcript_names", ()), *wanted.get("transcript_terms", ())]
+        terms: list[str] = []
+        for name in ("transcript_names", "transcript_terms"):
+            given = wanted.get(name) or []
+            if not isinstance(given, list) or not all(isinstance(term, str) for term in given):
+                raise ValueError(f"{name} is {given!r:.100}, expected a list of strings")
+            terms += given
         options: dict[str, Any] = {"language": wanted.get("language"), "initial_prompt": ", ".join(terms) or None}
         cancel = threading.Event()
         async with self._turns:
@@ -202,9 +215,12 @@ async def _read(reader: asyncio.StreamReader) -> Event | None:
     for (name, size), most in zip(sizes.items(), (MAX_DATA, MAX_PAYLOAD), strict=True):
         if type(size) is not int or not 0 <= size <= most:
             raise ValueError(f"{name} is {size!r}, expected 0 to {most:,}")
-    data = head.get("data") or {}
+    parts = [head.get("data") or {}]
     if sizes["data_length"]:
-        data = {**data, **json.loads(await reader.readexactly(sizes["data_length"]))}
+        parts.append(json.loads(await reader.readexactly(sizes["data_length"])))
+    if not all(isinstance(part, dict) for part in parts):
+        raise ValueError(f"the data of {head['type']!r:.100} is not an object")
+    data = {name: value for part in parts for name, value in part.items()}
     return Event(head["type"], data, await reader.readexactly(sizes["payload_length"]))
 
 
