@@ -132,6 +132,11 @@ def test_verbose_models_return_details_by_default(options: dict[str, Any], shown
             assert "__verbose" not in call("Hello", max_tokens=2, verbose=False)
 
 
+def test_verbosity_is_an_integer() -> None:
+    with pytest.raises(ValueError, match=r"--verbosity is '3\.5', expected an integer"):
+        LLM(TINY, n_ctx=256, options={"verbosity": 3.5})
+
+
 def test_shifts_a_full_context() -> None:
     with LLM(TINY, n_ctx=256, n_parallel=1) as llm:
         response = llm.complete("Once", max_tokens=300, ignore_eos=True)

@@ -384,9 +384,20 @@ def more_arguments(options: Mapping[str, Any], *, allow_unsafe: bool = False) ->
 
 
 def request_defaults(arguments: Sequence[str]) -> dict[str, Any]:
-    """Return the fields that a request has by default with these arguments: with ``verbose``, its details."""
-    levels = [int(level) for word, level in itertools.pairwise(arguments) if word in VERBOSITY]
-    is_verbose = not set(VERBOSE).isdisjoint(arguments) or any(level > MOST_LOGGED for level in levels)
+    """Return the fields that a request has by default with these arguments: with ``verbose``, its details.
+
+    Raises
+    ------
+    ValueError
+        The verbosity is not an integer.
+    """
+    is_verbose = not set(VERBOSE).isdisjoint(arguments)
+    for word, level in itertools.pairwise(arguments):
+        if word in VERBOSITY:
+            try:
+                is_verbose |= int(level) > MOST_LOGGED
+            except ValueError:
+                raise ValueError(f"{word} is {level!r}, expected an integer") from None
     return {"verbose": True} if is_verbose else {}
 
 
