@@ -13,10 +13,16 @@
 #include "traits.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
+
+#if defined(__linux__)
+#    include <sys/mman.h>
+#    include <unistd.h>
+#endif
 
 namespace cyllama {
 namespace {
@@ -317,7 +323,7 @@ class Traits : public ggml::cpu::tensor_traits {
                         }
                         const uint8_t * groups = panels + (i - begin) * panel_size + block * group_size;
                         if (n_outputs == ROWS) {
-                            product(groups, n_now, rows, n, outputs, block == 0);
+                            product(groups, n_now, rows, n, outputs, block == 0, row == first);
                             continue;
                         }
                         float   part[BATCH][ROWS]; // the last panel has fewer rows
@@ -328,7 +334,7 @@ class Traits : public ggml::cpu::tensor_traits {
                                 memcpy(part[c], outputs[c], n_outputs * sizeof(float));
                             }
                         }
-                        product(groups, n_now, rows, n, parts, block == 0);
+                        product(groups, n_now, rows, n, parts, block == 0, row == first);
                         for (int c = 0; c < n; c++) {
                             memcpy(outputs[c], part[c], n_outputs * sizeof(float));
                         }
@@ -366,9 +372,24 @@ const char * name_of(ggml_backend_buffer_type_t) {
     return "CPU_CYLLAMA";
 }
 
+// Asks for large pages: each token reads all weights, and looking up small pages takes a fifth of that time.
+void ask_for_large_pages(void * memory, size_t size) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    const auto page = (uintptr_t) sysconf(_SC_PAGESIZE);
+    const auto begin = ((uintptr_t) memory + page - 1) / page * page, end = ((uintptr_t) memory + size) / page * page;
+    if (begin < end) {
+        madvise((void *) begin, end - begin, MADV_HUGEPAGE); // a kernel without large pages refuses, which is no error
+    }
+#else
+    (void) memory;
+    (void) size;
+#endif
+}
+
 ggml_backend_buffer_t allocate(ggml_backend_buffer_type_t type, size_t size) {
     ggml_backend_buffer_t buffer = ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), size);
     if (buffer) {
+        ask_for_large_pages(ggml_backend_buffer_get_base(buffer), size);
         buffer->buft              = type;
         buffer->iface.init_tensor = init_tensor;
         buffer->iface.set_tensor  = set_tensor;
@@ -434,15 +455,8 @@ ggml_backend_buffer_type_t cyllama_kernels_buffer_type(void) {
 
 const char * cyllama_kernels_types(void) {
     static const std::string names = [] {
-        bool has_amx = false; // its buffer type is preferred, and lacks one of the types
-        for (ggml_backend_buffer_type_t type : ggml_backend_cpu_get_extra_buffer_types()) {
-            has_amx |= strcmp(ggml_backend_buft_name(type), "AMX") == 0;
-        }
         std::string names;
         for (const cyllama::Kernel * kernel : cyllama::KERNELS) {
-            if (has_amx && kernel->type != GGML_TYPE_Q5_0) {
-                continue;
-            }
             names += (names.empty() ? "" : ",") + std::string(ggml_type_name(kernel->type));
         }
         return names;

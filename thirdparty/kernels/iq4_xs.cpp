@@ -46,7 +46,7 @@ void repack(const uint8_t * rows, int64_t n_blocks, uint8_t * panel) {
 }
 
 void reference(const uint8_t * panel, int64_t n_blocks, const void * const * rows, int n, float * const * outputs,
-               bool first) {
+               bool first, bool) {
     for (int c = 0; c < n; c++) {
         for (int64_t r = 0; r < ROWS; r++) {
             float total = first ? 0 : outputs[c][r];
@@ -111,7 +111,7 @@ inline void add_32(const Group & group, int j, __m128i scales, const Activations
 
 template <int N>
 void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows, float * const * outputs,
-              bool first) {
+              bool first, bool from_memory) {
     __m512 totals[N];
     for (int c = 0; c < N; c++) {
         totals[c] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(outputs[c]);
@@ -125,6 +125,9 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
             sums[c] = offsets[c] = _mm512_setzero_si512();
         }
         for (int pair = 0; pair < 4; pair++) {
+            if (N < BATCH || from_memory) {
+                prefetch_ahead<4>(group, pair);
+            }
             __m128i scales[2];
             scales_of(group, pair, scales);
             add_32<N>(group, 2 * pair, scales[0], with, sums);
@@ -176,7 +179,7 @@ inline void add_32(const Group & group, int j, __m128i scales, const Activations
 
 template <int N>
 void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows, float * const * outputs,
-              bool first) {
+              bool first, bool from_memory) {
     __m256 totals[N][2];
     for (int c = 0; c < N; c++) {
         for (int h = 0; h < 2; h++) {
@@ -192,6 +195,9 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
             sums[c][0] = sums[c][1] = _mm256_setzero_si256();
         }
         for (int pair = 0; pair < 4; pair++) {
+            if (N < BATCH || from_memory) {
+                prefetch_ahead<4>(group, pair);
+            }
             __m128i scales[2];
             scales_of(group, pair, scales);
             add_32<N>(group, 2 * pair, scales[0], with, sums);

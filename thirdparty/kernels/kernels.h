@@ -56,9 +56,10 @@ struct SmallActivations {
 };
 
 // Multiplies n_blocks groups of a panel with n rows of activations (at most BATCH). 16 results go to each of outputs;
-// they are added to what is there unless the groups are the `first` of the panel.
+// they are added to what is there unless the groups are the `first` of the panel. `from_memory` means that no cache has
+// the groups yet.
 using Product = void (*)(const uint8_t * panel, int64_t n_blocks, const void * const * rows, int n,
-                         float * const * outputs, bool first);
+                         float * const * outputs, bool first, bool from_memory);
 
 using Quantize = void (*)(const float * values, int64_t n_blocks, void * to);
 

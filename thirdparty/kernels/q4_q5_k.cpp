@@ -135,7 +135,7 @@ template <typename Format> void repack(const uint8_t * rows, int64_t n_blocks, u
 
 template <typename Format>
 void reference(const uint8_t * panel, int64_t n_blocks, const void * const * rows, int n, float * const * outputs,
-               bool first) {
+               bool first, bool) {
     for (int c = 0; c < n; c++) {
         for (int64_t r = 0; r < ROWS; r++) {
             float total = first ? 0 : outputs[c][r];
@@ -215,7 +215,7 @@ inline void add_parts(const typename Format::Group & group, int j, const Activat
 
 template <typename Format, int N>
 void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows, float * const * outputs,
-              bool first) {
+              bool first, bool from_memory) {
     __m512 totals[N];
     for (int c = 0; c < N; c++) {
         totals[c] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(outputs[c]);
@@ -229,6 +229,9 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
             sums[c] = offsets[c] = _mm512_setzero_si512();
         }
         for (int pair = 0; pair < 4; pair++) {
+            if (N < BATCH || from_memory) {
+                prefetch_ahead<4>(group, pair);
+            }
             if constexpr (N <= 4 || Format::AT_ONCE == 2) {
                 add_parts<Format, N, 2>(group, 2 * pair, with, sums);
             } else {
@@ -303,7 +306,7 @@ inline void offsets_of(const Scales & group, const Activations * const * with, _
 
 template <typename Format, int N>
 void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows, float * const * outputs,
-              bool first) {
+              bool first, bool from_memory) {
     __m256 totals[N][2];
     for (int c = 0; c < N; c++) {
         for (int h = 0; h < 2; h++) {
@@ -319,6 +322,9 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
             sums[c][0] = sums[c][1] = _mm256_setzero_si256();
         }
         for (int pair = 0; pair < 4; pair++) {
+            if (N < BATCH || from_memory) {
+                prefetch_ahead<4>(group, pair);
+            }
             add_32<Format, N, false>(group, pair, with, sums);
             add_32<Format, N, true>(group, pair, with, sums);
         }

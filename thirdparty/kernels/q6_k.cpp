@@ -49,7 +49,7 @@ void repack(const uint8_t * rows, int64_t n_blocks, uint8_t * panel) {
 }
 
 void reference(const uint8_t * panel, int64_t n_blocks, const void * const * rows, int n, float * const * outputs,
-               bool first) {
+               bool first, bool) {
     for (int c = 0; c < n; c++) {
         for (int64_t r = 0; r < ROWS; r++) {
             float total = first ? 0 : outputs[c][r];
@@ -130,7 +130,7 @@ inline void add_64(const Group & group, int half, int s, const Activations * con
 
 template <int N>
 void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows, float * const * outputs,
-              bool first) {
+              bool first, bool from_memory) {
     __m512 totals[N];
     for (int c = 0; c < N; c++) {
         totals[c] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(outputs[c]);
@@ -146,8 +146,12 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
             sums[c] = _mm512_setzero_si512();
         }
         for (int half = 0; half < 2; half++) {
-            add_64<N>(group, half, 0, with, sums);
-            add_64<N>(group, half, 1, with, sums);
+            for (int s = 0; s < 2; s++) {
+                if (N < BATCH || from_memory) {
+                    prefetch_ahead<4>(group, 2 * half + s);
+                }
+                add_64<N>(group, half, s, with, sums);
+            }
         }
         const __m512 d = _mm512_cvtph_ps(load(group.d));
         for (int c = 0; c < N; c++) {
@@ -161,13 +165,6 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
 }
 
 #else
-
-// The next group is read while this one is computed.
-inline void prefetch_next(const Four * values) {
-    prefetch((const uint8_t *) values->high + sizeof(Group));
-    prefetch((const uint8_t *) values->low[0] + sizeof(Group));
-    prefetch((const uint8_t *) values->low[1] + sizeof(Group));
-}
 
 // Six bits of four columns of a part, for 8 rows from `row` on.
 inline __m256i value_bits(const Four & values, int part, int row) {
@@ -215,8 +212,6 @@ inline void add_64(const Group & group, int half, int s, const Activations * con
     }
     for (int t = 4 * s; t < 4 * s + 4; t += 2) {
         const Four * values = &group.fours[half][t];
-        prefetch_next(values);
-        prefetch_next(values + 1);
 #pragma GCC unroll 4
         for (int part = 0; part < 4; part++) {
             add_8<N>(values, part, scale[part], with, 128 * half + 32 * part + 4 * t, sums);
@@ -244,7 +239,7 @@ inline void offsets_of(const Group & group, const Activations * const * with, __
 
 template <int N>
 void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows, float * const * outputs,
-              bool first) {
+              bool first, bool from_memory) {
     __m256 totals[N][2];
     for (int c = 0; c < N; c++) {
         for (int h = 0; h < 2; h++) {
@@ -265,8 +260,12 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
             }
         }
         for (int half = 0; half < 2; half++) {
-            add_64<N>(group, half, 0, with, sums);
-            add_64<N>(group, half, 1, with, sums);
+            for (int s = 0; s < 2; s++) {
+                if (N < BATCH || from_memory) {
+                    prefetch_ahead<4>(group, 2 * half + s);
+                }
+                add_64<N>(group, half, s, with, sums);
+            }
         }
         for (int h = 0; h < 2; h++) {
             const __m256 d = halves_to_floats(group.d + 8 * h);

@@ -136,7 +136,7 @@ template <typename Format> void repack(const uint8_t * rows, int64_t n_blocks, u
 
 template <typename Format>
 void reference(const uint8_t * panel, int64_t n_blocks, const void * const * rows, int n, float * const * outputs,
-               bool first) {
+               bool first, bool) {
     for (int c = 0; c < n; c++) {
         for (int64_t r = 0; r < ROWS; r++) {
             float total = first ? 0 : outputs[c][r];
@@ -158,13 +158,16 @@ void reference(const uint8_t * panel, int64_t n_blocks, const void * const * row
 
 template <typename Format, int N>
 void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows, float * const * outputs,
-              bool first) {
+              bool first, bool from_memory) {
     __m512 totals[N];
     for (int c = 0; c < N; c++) {
         totals[c] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(outputs[c]);
     }
     for (int64_t i = 0; i < n_blocks; i++) {
         const auto & group = ((const typename Format::Group *) panel)[i];
+        if (N < BATCH || from_memory) {
+            prefetch_ahead(group);
+        }
         const SmallActivations * with[N];
         __m512i sums[N];
         for (int c = 0; c < N; c++) {
@@ -249,7 +252,7 @@ inline void sums_of(const typename Format::Group & group, const SmallActivations
 
 template <typename Format, int N>
 void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows, float * const * outputs,
-              bool first) {
+              bool first, bool from_memory) {
     __m256 totals[N][2];
     for (int c = 0; c < N; c++) {
         for (int h = 0; h < 2; h++) {
@@ -258,6 +261,9 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
     }
     for (int64_t i = 0; i < n_blocks; i++) {
         const auto & group = ((const typename Format::Group *) panel)[i];
+        if (N < BATCH || from_memory) {
+            prefetch_ahead(group);
+        }
         const SmallActivations * with[N];
         for (int c = 0; c < N; c++) {
             with[c] = (const SmallActivations *) rows[c] + i;
