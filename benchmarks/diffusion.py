@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +22,7 @@ from benchmarks.measure import (
     figures_of,
     in_turn,
     model,
+    peer,
     program,
     run,
     spell,
@@ -29,26 +30,10 @@ from benchmarks.measure import (
 )
 
 TITLE = "Images, against sd-cli and stable-diffusion-cpp-python"
-PEER = RESULTS / "diffusion-peer"  # a virtual environment of its own
 PACKAGE = "stable-diffusion-cpp-python==0.4.7"
 MODEL = "tiny-flux-random"
 STEPS = 10
 PIXELS = 1024
-
-
-def peer() -> str | None:
-    """Return the Python with the other package, built from source on first use; None if that fails."""
-    python = PEER / "bin" / "python"
-    if not (PEER / "ready").exists():
-        print(f"   building {PACKAGE}", flush=True)
-        try:
-            subprocess.run([sys.executable, "-m", "venv", PEER], check=True)
-            subprocess.run([python, "-m", "pip", "install", "-q", PACKAGE], check=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            print(f"   {PACKAGE} cannot be built: {error}", flush=True)
-            return None
-        (PEER / "ready").touch()
-    return str(python)
 
 
 def native(words: list[str]) -> dict[str, float]:
@@ -79,9 +64,10 @@ def measure(rounds: Rounds) -> Figures:
         "sd-cli": [program("sd-cli"), "-m", path, "--taesd", path, "-p", "a red circle", "-W", side, "-H", side,
                    "-t", n, "--steps", str(STEPS), "--cfg-scale", "1", "-s", "1", "-o", image, "-v"],
     }  # fmt: skip
-    other = peer()
-    if other is not None:
-        words["stable-diffusion-cpp-python"] = [other, "-P", once, "stable-diffusion-cpp-python", *arguments]
+    with contextlib.suppress(Missing):
+        words["stable-diffusion-cpp-python"] = [
+            *(peer("diffusion", PACKAGE), "-P", once, "stable-diffusion-cpp-python", *arguments)
+        ]
     measured = in_turn(
         rounds.count,
         {name: functools.partial(native if name == "sd-cli" else package, line) for name, line in words.items()},

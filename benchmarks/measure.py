@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,33 @@ def run(command: list[str], environment: Environment | None = None) -> subproces
         last = (done.stderr.strip() or "no message").splitlines()[-1]
         raise Missing(f"`{spell(command, environment)}` failed ({done.returncode}): {last}")
     return done
+
+
+def peer(name: str, *packages: str, alone: Sequence[str] = (), base: str = sys.executable) -> str:
+    """Return the interpreter of a virtual environment with other packages, created on first use.
+
+    Packages of `alone` are installed without what they require.
+
+    Raises
+    ------
+    Missing
+        They cannot be installed.
+    """
+    folder = RESULTS / "peers" / name
+    python = folder / "bin" / "python"
+    ready = folder / "ready"
+    wanted = " ".join((*packages, *alone))
+    if not ready.exists() or ready.read_text() != wanted:
+        print(f"   installing {wanted}", flush=True)
+        try:
+            subprocess.run([base, "-m", "venv", "--clear", folder], check=True)
+            subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
+            if alone:
+                subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", *alone], check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise Missing(f"{wanted} cannot be installed: {error}") from error
+        ready.write_text(wanted)
+    return str(python)
 
 
 def python(module: str, *arguments: object) -> list[str]:

@@ -28,6 +28,7 @@ from benchmarks.measure import (
     figures_of,
     in_turn,
     model,
+    peer,
     program,
     python,
     run,
@@ -37,7 +38,6 @@ from benchmarks.measure import (
 
 TITLE = "Chat, against llama-server, llama-bench and other packages"
 CHATS = 8
-PEERS = RESULTS / "text-peers"  # an environment for each
 # name: (what to install, the Python it needs or None for this one)
 OTHERS = {
     "llama-cpp-python": ("llama-cpp-python==0.3.36", None),
@@ -138,20 +138,10 @@ def bench_speed(words: list[str]) -> dict[str, float]:
     return {"tokens per second": float(json.loads(out[out.index("[") :])[0]["avg_ts"])}
 
 
-def peer(name: str) -> str:
+def other_package(name: str) -> str:
     """Return the interpreter of another package, installed on first use."""
     requirement, interpreter = OTHERS[name]
-    folder = PEERS / name
-    if not (folder / "ready").exists():
-        base = sys.executable if interpreter is None else interpreter_called(interpreter)
-        print(f"   installing {requirement}", flush=True)
-        try:
-            subprocess.run([base, "-m", "venv", "--clear", folder], check=True)
-            subprocess.run([folder / "bin" / "python", "-m", "pip", "install", "-q", requirement], check=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise Missing(f"{requirement} cannot be installed: {error}") from error
-        (folder / "ready").touch()
-    return str(folder / "bin" / "python")
+    return peer(name, requirement, base=sys.executable if interpreter is None else interpreter_called(interpreter))
 
 
 def interpreter_called(name: str) -> str:
@@ -183,7 +173,7 @@ def peers(rounds: Rounds, tokens: int) -> Figures:
     missing = []
     for name in OTHERS:
         try:
-            words = stream_of(name, 100, tokens, peer(name))
+            words = stream_of(name, 100, tokens, other_package(name))
             figures_of(words)  # check that it runs
             commands[name] = words
         except Missing as error:

