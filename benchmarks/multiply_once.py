@@ -23,7 +23,7 @@ from ggml_graphs import F32, Graphs
 
 from benchmarks.measure import library_folder
 
-TYPES = {"q4_0": 2, "q5_0": 6, "q8_0": 8, "q4_K": 12, "q5_K": 13, "q6_K": 14, "iq4_xs": 23, "q3_K": 11}
+TYPES = {"f16": 1, "q4_0": 2, "q5_0": 6, "q8_0": 8, "q4_K": 12, "q5_K": 13, "q6_K": 14, "iq4_xs": 23, "q3_K": 11}
 SECONDS = 0.15  # of each measurement
 
 

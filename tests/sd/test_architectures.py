@@ -83,7 +83,8 @@ def sd1_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def sd1(sd1_path: Path) -> Iterator[StableDiffusion]:
-    with StableDiffusion(sd1_path) as model:
+    as_sd_cli = dict.fromkeys(("diffusion_flash_attn", "diffusion_conv_direct", "vae_conv_direct"), False)
+    with StableDiffusion(sd1_path, **as_sd_cli) as model:
         yield model
 
 

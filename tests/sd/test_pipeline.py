@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from sd.support import small
 
+from cyllama._native import cpu_kernels, has_gpu
 from cyllama.errors import CancelledError, ClosedError, InUseError, MediaError, ModelLoadError, UnsupportedError
 from cyllama.models.converters.esrgan import write_safetensors
 from cyllama.sd import (
@@ -30,6 +31,7 @@ from cyllama.sd import (
     txt2vid,
     upscale,
 )
+from cyllama.sd._model_files import model_files
 
 SMALL = {"width": 64, "height": 64, "steps": 2, "seed": 7}
 
@@ -38,6 +40,13 @@ SMALL = {"width": 64, "height": 64, "steps": 2, "seed": 7}
 def sd(flux_path: Path) -> Iterator[StableDiffusion]:
     with StableDiffusion(flux_path) as model:
         yield model
+
+
+@pytest.fixture(scope="module")
+def context(flux_path: Path) -> Iterator[SDContext]:
+    """The low-level context that a pipeline has."""
+    with SDContext(model_files(flux_path, {}).params) as low_level:
+        yield low_level
 
 
 def array(image: Image.Image) -> np.ndarray:
@@ -55,10 +64,23 @@ def test_txt2img_with_a_model_name() -> None:
     assert out.parameters["steps"] == 2 and out.parameters["prompt"] == "a red circle"
 
 
-def test_pixels_equal_the_low_level(sd: StableDiffusion, flux: SDContext) -> None:
-    (expected,) = flux.generate_image(small(sampling={"steps": 3, "sampler": "heun"}))
+def test_pixels_equal_the_low_level(sd: StableDiffusion, context: SDContext) -> None:
+    (expected,) = context.generate_image(small(sampling={"steps": 3, "sampler": "heun"}))
     out = sd.txt2img("a red circle", width=128, height=128, steps=3, seed=42, sampler="Heun", output_type="np")
     np.testing.assert_array_equal(out[0], expected)
+
+
+def test_kernels_of_the_package_change_the_defaults_of_a_cpu(flux_path: Path, base_image: np.ndarray) -> None:
+    """The faster operations give the pixels of the engine's defaults, within the rounding of two levels."""
+    names = ("diffusion_flash_attn", "diffusion_conv_direct", "vae_conv_direct")
+    params = model_files(flux_path, {}).params
+    expected = True if cpu_kernels() and not has_gpu() else None
+    assert [getattr(params, name) for name in names] == [expected] * 3
+    refused = dict.fromkeys(names, False)
+    assert not any(getattr(model_files(flux_path, refused).params, name) for name in names)
+    with SDContext(params) as context:
+        (pixels,) = context.generate_image(small())
+    assert np.abs(pixels.astype(int) - base_image).max() <= 2
 
 
 def test_uses_defaults_of_the_family(sd: StableDiffusion) -> None:
@@ -137,12 +159,12 @@ def start(sd: StableDiffusion) -> np.ndarray:
     return pixels
 
 
-def test_image_to_image(sd: StableDiffusion, flux: SDContext, start: np.ndarray) -> None:
+def test_image_to_image(sd: StableDiffusion, context: SDContext, start: np.ndarray) -> None:
     out = sd.img2img("x", start, strength=0.5, steps=4, seed=2, output_type="np")
     assert out[0].shape == start.shape and out.parameters["strength"] == 0.5
     request = small(prompt="x", init_image=start, strength=0.5, width=128, height=64, seed=2)
     request.sample_params.steps = 4
-    np.testing.assert_array_equal(out[0], flux.generate_image(request)[0])
+    np.testing.assert_array_equal(out[0], context.generate_image(request)[0])
     for form in (Image.fromarray(start), start.astype(np.float32) / 255, start.transpose(2, 0, 1)):
         (same,) = sd.img2img("x", image=form, strength=0.5, steps=4, seed=2, output_type="np")
         np.testing.assert_array_equal(same, out[0])

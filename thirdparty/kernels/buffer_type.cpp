@@ -40,7 +40,7 @@ constexpr int64_t KEPT = 196608; // processors without VNNI have a smaller cache
 
 constexpr int64_t REORDERED = 262144; // bytes of weights in ggml's own format that a thread reorders at a time
 
-enum class Choice { ours, reference, upstream };
+} // namespace
 
 Choice choice() {
     static const Choice chosen = [] {
@@ -50,6 +50,8 @@ Choice choice() {
     }();
     return chosen;
 }
+
+namespace {
 
 // The third dimension counts experts.
 const Kernel * kernel_of(const ggml_tensor * weights) {
@@ -124,13 +126,6 @@ struct Slots {
         return *(const int32_t *) ((const char *) chosen->data + i0 * chosen->nb[0] + i1 * chosen->nb[1]);
     }
 };
-
-// The row that all dimensions but the first count.
-char * row_of(const ggml_tensor * tensor, int64_t row) {
-    const int64_t i1 = row % tensor->ne[1], i2 = row / tensor->ne[1] % tensor->ne[2];
-    const int64_t i3 = row / tensor->ne[1] / tensor->ne[2];
-    return (char *) tensor->data + i1 * tensor->nb[1] + i2 * tensor->nb[2] + i3 * tensor->nb[3];
-}
 
 // The products of one weight matrix and all rows of activations, or of each expert's matrix and the rows for it.
 class Traits : public ggml::cpu::tensor_traits {
@@ -422,6 +417,9 @@ class BufferType : public ggml::cpu::extra_buffer_type {
     }
 
     ggml::cpu::tensor_traits * get_tensor_traits(const ggml_tensor * op) override {
+        if (op->op == GGML_OP_CONV_2D) {
+            return convolution_traits(op);
+        }
         if (!is_product(op) && op->op != GGML_OP_GET_ROWS) {
             return nullptr;
         }
@@ -430,6 +428,9 @@ class BufferType : public ggml::cpu::extra_buffer_type {
         }
         if (op->op == GGML_OP_GET_ROWS) {
             return nullptr;
+        }
+        if (op->src[0]->type == GGML_TYPE_F16) {
+            return half_traits(op);
         }
         Traits * traits = traits_of(op->src[0]);
         return traits && traits->pays(op) ? traits : nullptr;

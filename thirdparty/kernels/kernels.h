@@ -16,6 +16,10 @@
 #define CYLLAMA_VNNI
 #endif
 
+namespace ggml::cpu {
+class tensor_traits;
+}
+
 namespace cyllama {
 
 constexpr int64_t ROWS        = 16;  // of a panel
@@ -93,6 +97,23 @@ extern const Kernel iq4_xs_kernel;
 extern const Kernel q4_0_kernel;
 extern const Kernel q5_0_kernel;
 extern const Kernel q8_0_kernel;
+
+// What CYLLAMA_KERNELS chooses.
+enum class Choice { ours, reference, upstream };
+
+Choice choice();
+
+// The row that all dimensions but the first count.
+inline char * row_of(const ggml_tensor * tensor, int64_t row) {
+    const int64_t i1 = row % tensor->ne[1], i2 = row / tensor->ne[1] % tensor->ne[2];
+    const int64_t i3 = row / tensor->ne[1] / tensor->ne[2];
+    return (char *) tensor->data + i1 * tensor->nb[1] + i2 * tensor->nb[2] + i3 * tensor->nb[3];
+}
+
+// What computes products and convolutions with weights of 16-bit floats in ordinary memory; null for those that it does
+// not serve.
+ggml::cpu::tensor_traits * half_traits(const ggml_tensor * product);
+ggml::cpu::tensor_traits * convolution_traits(const ggml_tensor * convolution);
 
 void quantize(const float * values, int64_t n_blocks, void * to);                 // to Activations
 void quantize_reference(const float * values, int64_t n_blocks, void * to);

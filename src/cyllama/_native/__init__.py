@@ -31,6 +31,7 @@ __all__ = [
     "devices",
     "engine_label",
     "get_threads",
+    "has_gpu",
     "set_threads",
     "threads_available",
 ]
@@ -64,6 +65,11 @@ def build_info() -> dict[str, Any]:
         "devices": devices(),
         "threads": get_threads(),
     }
+
+
+def has_gpu() -> bool:
+    """Return whether models can compute on a GPU."""
+    return any(device["type"] in ("gpu", "igpu") for device in devices())
 
 
 def engine_label(engine: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cyllama import models
-from cyllama._native import devices, get_threads
+from cyllama._native import get_threads, has_gpu
 from cyllama._native._gguf import GGUFContext
 from cyllama._params import check_names
 from cyllama.errors import UnsupportedError
@@ -232,7 +232,7 @@ def model_arguments(
     """Return the arguments of upstream's parser for a model; parameters as of `cyllama.LLM`."""
     path = os.fspath(model)
     more = more_arguments(options or {}, allow_unsafe=allow_unsafe)
-    offloads = bool(chosen.rpc) or "--rpc" in more or _has_gpu()
+    offloads = bool(chosen.rpc) or "--rpc" in more or has_gpu()
     arguments = ["--model", path, "--alias", Path(path).stem, *DEFAULTS, *option_arguments(chosen, offloads), *more]
     for flag, value in itertools.pairwise(arguments):
         if flag in ("-mm", "--mmproj"):
@@ -311,10 +311,6 @@ def _check_integer(name: str, value: Any, least: int | None) -> None:
     most = 2**32 - 1 if name == "seed" else 2**31 - 1
     if not (-(2**31) if least is None else least) <= value <= most:
         raise ValueError(f"{name} is {value}, expected {-(2**31) if least is None else least} to {most}")
-
-
-def _has_gpu() -> bool:
-    return any(device["type"] in ("gpu", "igpu") for device in devices())
 
 
 def _text(value: Any, name: str) -> str:

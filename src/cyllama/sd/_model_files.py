@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cyllama import models
+from cyllama._native import cpu_kernels, has_gpu
 from cyllama.sd._tensor_header import TensorFile, read_tensors
 from cyllama.sd.families import Family, family_of, is_diffusion_model_only, prefixed, version_of
 from cyllama.sd.options import MODEL_OPTIONS, model_params
@@ -97,6 +98,10 @@ def model_files(model: Any, given: Mapping[str, Any]) -> ModelFiles:
         values["embeddings"] = [Embedding(name=name, path=path) for name, path in embeddings.items()]
     # the engine's default does not load the encoder, which every request with an initial image needs
     values.setdefault("vae_decode_only", False)
+    if cpu_kernels() and not has_gpu():
+        # with this package's kernels, these need less time and memory than what the engine does by default
+        for name in ("diffusion_flash_attn", "diffusion_conv_direct", "vae_conv_direct"):
+            values.setdefault(name, True)
     return ModelFiles(SDContextParams(**values), header)
 
 

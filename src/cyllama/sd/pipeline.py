@@ -11,7 +11,7 @@ from typing import Any, Self, Unpack
 
 from cyllama import models
 from cyllama._cancel import POLL_SECONDS, Cancel, raise_if_cancelled
-from cyllama._native import devices
+from cyllama._native import has_gpu
 from cyllama._native.memory import return_memory
 from cyllama._paths import expanded
 from cyllama.errors import InUseError, UnsupportedError
@@ -307,9 +307,8 @@ class StableDiffusion:
             It computes on another device.
         """
         kind = str(device).partition(":")[0]
-        has_gpu = any(entry["type"] in ("gpu", "igpu") for entry in devices())
-        if (kind == "cpu") == has_gpu:
-            where = "a GPU" if has_gpu else "the CPU, as this build has no usable GPU"
+        if (kind == "cpu") == has_gpu():
+            where = "a GPU" if has_gpu() else "the CPU, as this build has no usable GPU"
             raise UnsupportedError(f"device is {device!r}, and models compute on {where}; see cyllama.devices()")
         return self
 

@@ -17,7 +17,7 @@ from starlette.routing import Route
 import cyllama
 from cyllama import models
 from cyllama._cancel import raise_if_cancelled
-from cyllama._native import devices
+from cyllama._native import has_gpu
 from cyllama.errors import DownloadError
 from cyllama.server.config import ModelEntry, ModelTask
 from cyllama.server.http.errors import error_message, http_error, log
@@ -89,7 +89,7 @@ async def _ps(state: ServerState, request: Request) -> TaskResponse:
             if loaded is not None and loaded.ready:
                 with state.use_llm(entry, cancel, is_request=False) as llm:
                     n_ctx = llm.properties.default_generation_settings.n_ctx
-                where = {} if _has_gpu() else {"size_vram": 0}
+                where = {} if has_gpu() else {"size_vram": 0}
                 ends = {"expires_at": _expires_at(state, entry), "context_length": n_ctx}
                 names = {"name": entry.name, "model": entry.name}
                 found.append(names | describe(entry) | {"size": loaded.size} | where | ends)
@@ -100,10 +100,6 @@ async def _ps(state: ServerState, request: Request) -> TaskResponse:
 
 def _language_models(state: ServerState) -> list[ModelEntry]:
     return [entry for entry in state.entries if entry.kind == "llm"]
-
-
-def _has_gpu() -> bool:
-    return any(device["type"] in ("gpu", "igpu") for device in devices())
 
 
 def _expires_at(state: ServerState, entry: ModelEntry) -> str:

@@ -1,0 +1,107 @@
+"""Products and convolutions with weights of 16-bit floats, against plain C and against NumPy."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import ggml_graphs
+import numpy as np
+import pytest
+from float_kernels_once import (
+    CONVOLUTIONS,
+    OPERATIONS,
+    PRODUCTS,
+    Convolution,
+    convolution_inputs,
+    operation_inputs,
+    product_inputs,
+)
+
+import cyllama
+
+FOLDER = Path(cyllama.__file__).parent / "lib"
+VARIANTS = sorted(path.stem.removeprefix("libggml-cpu-") for path in FOLDER.glob("libggml-cpu-*"))
+EMPTY = "rows that leave most of a panel empty"
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+def results(variant: str, threads: int, kernels: str, folder: Path) -> Arrays | None:
+    """Return the results of all cases; None if this machine does not run the variant."""
+    target = folder / f"{variant}-{threads}-{kernels}.npz"
+    script = Path(__file__).parents[1] / "float_kernels_once.py"
+    environment = {"PYTHONPATH": str(Path(ggml_graphs.__file__).parent), "CYLLAMA_KERNELS": kernels}
+    words = [sys.executable, str(script), str(FOLDER), variant, str(threads), str(target)]
+    subprocess.run(words, check=True, env=os.environ | environment)
+    return dict(np.load(target)) if target.exists() else None
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Arrays]:
+    """Return the results by variant."""
+    folder = tmp_path_factory.mktemp("found")
+    every = {variant: results(variant, 2, "cyllama", folder) for variant in VARIANTS}
+    runs = {variant: values for variant, values in every.items() if values is not None}
+    assert runs
+    return runs
+
+
+def convolved(case: Convolution) -> np.ndarray[Any, Any]:
+    """Return a convolution by NumPy."""
+    weights, image = (array.astype(np.float64) for array in convolution_inputs(case))
+    border = (case.padding, case.padding)
+    padded = np.pad(image, ((0, 0), (0, 0), border, border))
+    reach = case.dilation * (case.side - 1) + 1
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (reach, reach), (2, 3))
+    chosen = windows[:, :, :: case.stride, :: case.stride, :: case.dilation, :: case.dilation]
+    return np.einsum("nchwij,ocij->nohw", chosen, weights)
+
+
+def assert_near(found: Arrays, name: str, expected: np.ndarray[Any, Any], label: str) -> None:
+    """Compare within the rounding of 32-bit sums; upstream rounds images and, in some variants, sums to 16 bits."""
+    values, bound = found[name], 3e-6 if found["has_kernels"] else 2e-3
+    assert values.shape == expected.shape and np.isfinite(values).all(), label
+    assert np.abs(values - expected).max() <= bound * np.abs(expected).max(), label
+
+
+def test_products_are_those_of_numpy(found: dict[str, Arrays]) -> None:
+    for variant, values in found.items():
+        for label, case in PRODUCTS.items():
+            # the engine rounds the second matrix to 16 bits, as upstream does
+            first, second = (array.astype(np.float16).astype(np.float64) for array in product_inputs(case))
+            assert_near(values, f"product, {label}", second @ first.T, f"{variant} {label}")
+
+
+@pytest.mark.parametrize("label", CONVOLUTIONS)
+def test_convolutions_are_those_of_numpy(label: str, found: dict[str, Arrays]) -> None:
+    expected = convolved(CONVOLUTIONS[label])
+    for variant, values in found.items():
+        assert_near(values, f"convolution, {label}", expected, variant)
+
+
+def test_operations_with_one_value_for_a_row(found: dict[str, Arrays]) -> None:
+    values, rows = operation_inputs()
+    expected = dict(zip(OPERATIONS, (values + rows, values - rows, values * rows, values / rows), strict=True))
+    for variant, results_of_variant in found.items():
+        for name in OPERATIONS:
+            np.testing.assert_allclose(results_of_variant[name], expected[name], rtol=3e-7, err_msg=variant)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_results_have_the_bits_of_plain_c(threads: int, found: dict[str, Arrays], tmp_path: Path) -> None:
+    for variant, values in found.items():
+        plain, upstream = (results(variant, threads, kernels, tmp_path) for kernels in ("reference", "upstream"))
+        assert plain is not None and upstream is not None
+        assert differing(values, plain) == [], variant
+        if values["has_kernels"]:
+            served = [f"convolution, {label}" for label in CONVOLUTIONS]
+            served += [f"product, {label}" for label in PRODUCTS if label not in ("few rows", EMPTY)]
+            assert set(differing(values, upstream)) == {"has_kernels", *served}, variant
+
+
+def differing(values: Arrays, others: Arrays) -> list[str]:
+    """Return the names of results that have other bits."""
+    return [name for name, array in values.items() if array.tobytes() != others[name].tobytes()]
