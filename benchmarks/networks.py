@@ -34,7 +34,8 @@ def measure(rounds: Rounds) -> Figures:
         words = {
             f"cyllama {kind}": [sys.executable, "-P", ONCE, "cyllama", folder, *sizes, "--type", kind] for kind in OURS
         }
-        words |= {f"diffusers {kind}": [other, "-P", ONCE, "diffusers", folder, *sizes, "--type", kind] for kind in THEIRS}
+        for kind in THEIRS:
+            words[f"diffusers {kind}"] = [other, "-P", ONCE, "diffusers", folder, *sizes, "--type", kind]
         commands += [spell(line) for line in words.values()]
         found[str(side)] = in_turn(
             rounds.count, {name: functools.partial(figures_of, line) for name, line in words.items()}
@@ -53,11 +54,11 @@ def section(figures: Figures, charts: Path) -> list[str]:
                 rows.append((f"{figure}, {side} pixels", name, value, value / f32, value / best))
     rows.sort(key=lambda row: row[0])
     return [
-        "One evaluation of the UNet with one prompt, and decoding of one image, in seconds. The weights are random; the "
-        "shapes are those of Stable Diffusion 1.5.",
+        "One evaluation of the UNet with one prompt, and decoding of one image, in seconds. The weights are random; "
+        "the shapes are those of Stable Diffusion 1.5.",
         "",
         *show.commands(figures["commands"]),
-        *show.table(("", "package and weights", "seconds", "time / diffusers f32", "time / the faster of diffusers"), rows),
+        *show.table(("", "package", "seconds", "time / diffusers f32", "time / the faster of diffusers"), rows),
     ]
 
 

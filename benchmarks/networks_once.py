@@ -20,7 +20,7 @@ def write(folder: str) -> None:
     """Write a pipeline with random weights in 16 bits."""
     import torch
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTextConfig, CLIPTextModel
 
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float16)
@@ -82,7 +82,6 @@ def diffusers(options: argparse.Namespace) -> dict[str, float]:
     with torch.inference_mode():
         unet = UNet2DConditionModel.from_pretrained(options.folder, subfolder="unet", torch_dtype=kind).eval()
         found["unet"] = seconds(lambda: unet(latents, 500, words), options.steps)
-        del unet
         vae = AutoencoderKL.from_pretrained(options.folder, subfolder="vae", torch_dtype=kind).eval()
         found["vae"] = seconds(lambda: vae.decode(latents), 1)
     return found

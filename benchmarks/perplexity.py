@@ -45,8 +45,8 @@ def section(figures: Figures, charts: Path) -> list[str]:
                    (("cyllama", "exact"), ("upstream", "exact"), ("cyllama", "upstream"))]  # fmt: skip
         rows.append((kind, f"{values['exact']:.3f}", *(f"{change:+.3f}" for change in changes)))
     return [
-        "SmolLM2 135M on texts of Python's help, in chunks of 512 tokens. *Exact* has the same weights as 32-bit floats. "
-        "Both kinds of products round activations to 8 bits.",
+        "SmolLM2 135M on texts of Python's help, in chunks of 512 tokens. *Exact* has the same weights as 32-bit "
+        "floats. Both kinds of products round activations to 8 bits.",
         "",
         *show.commands(figures["commands"]),
         *show.table(("weights", "exact", "cyllama, %", "upstream, %", "cyllama beside upstream, %"), rows),

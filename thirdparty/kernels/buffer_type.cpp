@@ -316,20 +316,27 @@ class Traits : public ggml::cpu::tensor_traits {
                             outputs[c] = output(row + c) + i * ROWS;
                             prefetch_for_writing(outputs[c]);
                         }
+                        float unused[ROWS] = {};
+                        const int n_even = n == 1 ? 1 : (n + 1) / 2 * 2; // code for odd numbers would be as large again
+                        if (n_even > n) {
+                            rows[n]    = rows[n - 1];
+                            outputs[n] = unused;
+                        }
                         const uint8_t * groups = panels + (i - begin) * panel_size + block * group_size;
                         if (n_outputs == ROWS) {
-                            product(groups, n_now, rows, n, outputs, block == 0, row == first);
+                            product(groups, n_now, rows, n_even, outputs, block == 0, row == first);
                             continue;
                         }
                         float   part[BATCH][ROWS]; // the last panel has fewer rows
                         float * parts[BATCH];
-                        for (int c = 0; c < n; c++) {
+                        for (int c = 0; c < n_even; c++) {
                             parts[c] = part[c];
+                            memset(part[c], 0, sizeof(part[c]));
                             if (block > 0) {
                                 memcpy(part[c], outputs[c], n_outputs * sizeof(float));
                             }
                         }
-                        product(groups, n_now, rows, n, parts, block == 0, row == first);
+                        product(groups, n_now, rows, n_even, parts, block == 0, row == first);
                         for (int c = 0; c < n; c++) {
                             memcpy(outputs[c], part[c], n_outputs * sizeof(float));
                         }

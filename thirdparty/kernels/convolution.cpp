@@ -96,7 +96,8 @@ struct Convolution {
                 std::fill(to, to + depth, 0.0f);
                 continue;
             }
-            const auto * from = (const ggml_fp16_t *) ((const char *) weights->data + (channel + r) * weights->nb[3]) + column;
+            const char * all = (const char *) weights->data + (channel + r) * weights->nb[3];
+            const auto * from = (const ggml_fp16_t *) all + column;
             int64_t k = 0;
             for (; k + 8 <= depth; k += 8) {
                 _mm256_storeu_ps(to + k, _mm256_cvtph_ps(load_16(from + k)));
@@ -122,8 +123,9 @@ struct Convolution {
         const char * plane = (const char *) image->data + number * image->nb[3] + column / area * image->nb[2];
         for (int64_t k = 0; k < depth; k++) {
             const int64_t dx = column_in_line * dilation_x, dy = line * dilation_y;
-            const bool is_whole = n_segments == 1 && segments[0].n == PANEL && stride_x == 1 && segments[0].x + dx >= 0 &&
-                                  segments[0].x + dx + PANEL <= image->ne[0];
+            const int64_t first = segments[0].x + dx;
+            const bool is_inside = first >= 0 && first + PANEL <= image->ne[0];
+            const bool is_whole = segments[0].n == PANEL && stride_x == 1 && is_inside;
             for (int i = 0; i < PANEL && !is_whole; i += 8) {
                 _mm256_storeu_ps(panel[k] + i, _mm256_setzero_ps());
             }

@@ -139,7 +139,8 @@ struct HalfProduct {
         }
     }
 
-    void write_transposed(const float (*sums)[PANEL], int64_t tile, int64_t n_rows, int64_t row, int64_t n_results) const {
+    void write_transposed(const float (*sums)[PANEL], int64_t tile, int64_t n_rows, int64_t row,
+                          int64_t n_results) const {
         for (int64_t r = 0; r < n_rows; r += 8) {
             const int64_t n_now = std::min<int64_t>(8, n_rows - r);
             for (int64_t i = 0; i < n_results; i += 8) {

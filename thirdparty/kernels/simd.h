@@ -13,16 +13,13 @@ namespace cyllama {
 
 // The product that calls multiply<n>, for n rows.
 #define CYLLAMA_PRODUCT(multiply)                                                                                      \
-    [](const uint8_t * panel, int64_t n_blocks, const void * const * rows, int n, float * const * outputs, bool first, \
-       bool from_memory) {                                                                                             \
+    [](const uint8_t * panel, int64_t n_blocks, const void * const * rows, int n, float * const * outputs,             \
+       bool first, bool from_memory) {                                                                                 \
         switch (n) {                                                                                                   \
             case 1: multiply<1>(panel, n_blocks, rows, outputs, first, from_memory); break;                            \
             case 2: multiply<2>(panel, n_blocks, rows, outputs, first, from_memory); break;                            \
-            case 3: multiply<3>(panel, n_blocks, rows, outputs, first, from_memory); break;                            \
-            case 4: multiply<4>(panel, n_blocks, rows, outputs, first, from_memory); break;                            \
-            case 5: multiply<std::min(BATCH, 5)>(panel, n_blocks, rows, outputs, first, from_memory); break;           \
+            case 4: multiply<std::min(BATCH, 4)>(panel, n_blocks, rows, outputs, first, from_memory); break;           \
             case 6: multiply<std::min(BATCH, 6)>(panel, n_blocks, rows, outputs, first, from_memory); break;           \
-            case 7: multiply<std::min(BATCH, 7)>(panel, n_blocks, rows, outputs, first, from_memory); break;           \
             default: multiply<BATCH>(panel, n_blocks, rows, outputs, first, from_memory); break;                       \
         }                                                                                                              \
     }
@@ -43,9 +40,9 @@ inline void prefetch_for_writing(void * to) {
 #endif
 }
 
-// With few rows of activations, a product waits for weights from memory, and the processor's own prediction stops at the
-// end of each page. Reads part `i` of the `n` parts of a group that is a little further into the first cache, and of one
-// that is further still into the second. The distances are those that were fastest of several.
+// With few rows of activations, a product waits for weights from memory, and the processor's own prediction stops at
+// the end of each page. Reads part `i` of the `n` parts of a group that is a little further into the first cache, and
+// of one that is further still into the second. The distances are those that were fastest of several.
 template <int n = 1, typename Group> inline void prefetch_ahead(const Group & group, int i = 0) {
     constexpr size_t FIRST = 1024, SECOND = 3072, SIZE = (sizeof(Group) + n - 1) / n;
 #pragma GCC unroll 16
