@@ -26,7 +26,7 @@ def measure(rounds: Rounds) -> Figures:
     """Evaluate each model three times; repetitions give the same values."""
 
     def words(path: str) -> list[str]:
-        return python("perplexity_once", path, "--chunks", rounds.pick(100, 2))
+        return python("perplexity_once", path, "--chunks", rounds.pick(60, 2))
 
     found = {}
     for kind in TYPES[: rounds.pick(len(TYPES), 1)]:

@@ -48,6 +48,7 @@ ENVIRONMENT = {
 TESTS = {
     "address,undefined": (
         *("tests/native/test_handles.py", "tests/native/test_files.py", "tests/native/test_log.py"),
+        *("tests/native/test_kernels.py", "tests/native/test_float_kernels.py"),
         *("tests/llama/test_gguf.py", "tests/llama/test_bad_models.py", "tests/llama/test_memory_state.py"),
         *("tests/llama/test_sampler.py", "tests/llama/test_sampler_chain.py", "tests/llama/test_vocab.py"),
         *("tests/llama/test_templates.py", "tests/llama/test_context.py", "tests/llama/test_adapter.py"),

@@ -162,3 +162,17 @@ def test_initializes_numa() -> None:
     """Twice is once too often, which ggml says itself."""
     done = subprocess.run([sys.executable, "-c", NUMA], capture_output=True, text=True, check=True)
     assert "NUMA already initialized" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"repack": False}, ["--no-repack"]),
+        ({"no_repack": False}, ["--repack"]),
+        ({"nr": True}, ["-nr"]),
+        ({"nr": False}, ["--repack"]),
+        ({"check-tensors": False}, []),  # it has no opposite, and is off by default
+    ],
+)
+def test_false_turns_an_engine_option_off(options: dict[str, bool], expected: list[str]) -> None:
+    assert more_arguments(options) == expected

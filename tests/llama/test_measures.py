@@ -65,7 +65,8 @@ def test_bench() -> None:
 
 def test_estimate_equals_the_engines_allocation() -> None:
     """The size of the KV cache equals the size of its state."""
-    need = estimate_memory(MODEL, n_ctx=1024, n_parallel=1)
+    # with reordered weights, a kernel may need a second copy of embeddings that are the output matrix as well
+    need = estimate_memory(MODEL, n_ctx=1024, n_parallel=1, options={"no-repack": True})
     assert (need.n_ctx, need.n_ctx_train) == (1024, 8192) and need.fits
     with LlamaModel(models.get(MODEL)) as model:
         assert need.weights == pytest.approx(model.size, rel=0.02)

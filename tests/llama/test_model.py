@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import cyllama
 from cyllama.errors import CancelledError, EngineError, ModelLoadError, UnsupportedError
 from cyllama.llama import (
     FileType,
+    GGUFContext,
     LlamaBatch,
     LlamaContext,
     LlamaContextParams,
@@ -131,6 +133,23 @@ def test_save_to_file(tiny_model: LlamaModel, tmp_path: Path) -> None:
     np.testing.assert_allclose(first_logits(LlamaModel(path)), first_logits(tiny_model), rtol=1e-4, atol=1e-4)
     with pytest.raises(OSError):
         tiny_model.save_to_file(tmp_path / "no" / "folder.gguf")
+
+
+def test_saves_weights_that_a_kernel_reordered(smol_path: Path, tmp_path: Path) -> None:
+    path, saved = tmp_path / "q8.gguf", tmp_path / "saved.gguf"
+    llama_model_quantize(smol_path, path, LlamaQuantizeParams(ftype="q8_0", allow_requantize=True))
+    with LlamaModel(path) as model:
+        model.save_to_file(saved)
+    with GGUFContext.from_file(path) as original, GGUFContext.from_file(saved) as written:
+        names = {tensor.name for tensor in original.tensors()}
+        assert names == {tensor.name for tensor in written.tensors()}
+        assert all((original.tensor_data(name) == written.tensor_data(name)).all() for name in names)
+    with path.open("rb") as file, LlamaModel.from_fileobj(file) as model:
+        if cyllama.build_info()["cpu"]["kernels"]:
+            with pytest.raises(UnsupportedError, match="use_extra_bufts"):
+                model.save_to_file(saved)
+    with path.open("rb") as file, LlamaModel.from_fileobj(file, LlamaModelParams(use_extra_bufts=False)) as model:
+        model.save_to_file(saved)
 
 
 def test_quantize(smol_path: Path, tmp_path: Path) -> None:

@@ -379,7 +379,7 @@ void ask_for_large_pages(void * memory, size_t size) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
     const auto page = (uintptr_t) sysconf(_SC_PAGESIZE);
     const auto begin = ((uintptr_t) memory + page - 1) / page * page, end = ((uintptr_t) memory + size) / page * page;
-    if (begin < end) {
+    if (size >= (size_t) 2 << 20) {
         madvise((void *) begin, end - begin, MADV_HUGEPAGE); // a kernel without large pages refuses, which is no error
     }
 #else

@@ -586,12 +586,23 @@ cdef class LlamaModel(Handle):
             The file cannot be written.
         EngineError
             The engine does not support saving this architecture.
+        UnsupportedError
+            The weights were reordered for this CPU, and the model has no file from which they can be read again; load it
+            with ``use_extra_bufts=False``.
 
         Notes
         -----
         Releases the GIL. Source: ``llama_model_save_to_file``, llama.h.
         """
         self._check()
+        if lib.has_reordered_weights(self._ptr):
+            if not self.path_model or not os.path.exists(self.path_model):
+                raise UnsupportedError("the weights were reordered for this CPU and cannot be saved; load the model with "
+                                       "use_extra_bufts=False")
+            params = replace(self.params, use_extra_bufts=False, vocab_only=False)
+            with LlamaModel(self.path_model, params) as readable:
+                readable.save_to_file(path)
+            return
         cdef bytes raw
         cdef const char * c_path
         start_call()

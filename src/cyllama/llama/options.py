@@ -369,14 +369,19 @@ def more_arguments(options: Mapping[str, Any], *, allow_unsafe: bool = False) ->
         elif values == 0:
             if not isinstance(value, bool):
                 raise TypeError(f"options[{name!r}] is {value!r}, expected True or False")
-            if value:
-                found.append(flag)
+            chosen = flag if value else next(filter(known.__contains__, map(_opposite, known[flag]["names"])), None)
+            found += [] if chosen is None else [chosen]
         else:
             parts = [value] if values == 1 else [] if isinstance(value, str) else list(value)
             if len(parts) != values:
                 raise TypeError(f"options[{name!r}] is {value!r}, expected {values} values")
             found += [flag, *(_text(part, name) for part in parts)]
     return found
+
+
+def _opposite(flag: str) -> str:
+    """Return the flag that turns off what `flag` turns on: ``--no-repack`` for ``--repack``, and the reverse."""
+    return f"--{flag.removeprefix('--no-')}" if flag.startswith("--no-") else f"--no-{flag.removeprefix('--')}"
 
 
 def request_defaults(arguments: Sequence[str]) -> dict[str, Any]:
