@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,8 @@ from cyllama.rpc import PROTOCOL, RPCServer, endpoints, probe
 MODEL = "smollm2-135m-instruct"
 PROMPT = "The capital of France is"
 GREEDY: CompletionOptions = {"max_tokens": 64, "temperature": 0.0}
+# A server does not reorder weights, so that a process with other kernels would round otherwise.
+SAME: dict[str, Any] = {"options": {"no-repack": True}}
 
 
 class Worker:
@@ -68,13 +71,13 @@ def worker() -> Iterator[Worker]:
 
 @pytest.fixture(scope="module")
 def local_text() -> str:
-    with LLM(MODEL, n_ctx=512) as llm:
+    with LLM(MODEL, n_ctx=512, **SAME) as llm:
         return llm.complete(PROMPT, **GREEDY).text
 
 
 @pytest.mark.parametrize("n_gpu_layers", [None, 7, 99])
 def test_text_equals_that_of_one_process(n_gpu_layers: int | None, shared: Worker, local_text: str) -> None:
-    with LLM(MODEL, n_ctx=512, rpc=[shared.endpoint], n_gpu_layers=n_gpu_layers) as llm:
+    with LLM(MODEL, n_ctx=512, rpc=[shared.endpoint], n_gpu_layers=n_gpu_layers, **SAME) as llm:
         assert llm.complete(PROMPT, **GREEDY).text == local_text
 
 
@@ -103,8 +106,8 @@ def test_doctor_shows_rpc_servers(shared: Worker, worker: Worker, capfd: pytest.
 
 
 def test_weights_are_on_the_server(shared: Worker) -> None:
-    local = estimate_memory(MODEL, n_ctx=512)
-    split = estimate_memory(MODEL, n_ctx=512, rpc=shared.endpoint, n_gpu_layers=7)
+    local = estimate_memory(MODEL, n_ctx=512, **SAME)
+    split = estimate_memory(MODEL, n_ctx=512, rpc=shared.endpoint, n_gpu_layers=7, **SAME)
     assert [device.is_host for device in split.devices] == [False, True]
     server, host = split.devices
     assert shared.endpoint in server.name and server.total > server.free // 2 > 0
@@ -113,7 +116,7 @@ def test_weights_are_on_the_server(shared: Worker) -> None:
 
 
 def test_two_servers_share_a_model(shared: Worker, worker: Worker, local_text: str) -> None:
-    with LLM(MODEL, n_ctx=512, rpc=[shared.endpoint, worker.endpoint], tensor_split=[1, 1]) as llm:
+    with LLM(MODEL, n_ctx=512, rpc=[shared.endpoint, worker.endpoint], tensor_split=[1, 1], **SAME) as llm:
         assert llm.complete(PROMPT, **GREEDY).text == local_text
         worker.kill()
         with pytest.raises(RPCError):
@@ -124,12 +127,12 @@ def test_other_models_do_not_use_the_server(worker: Worker, local_text: str) -> 
     with LLM(MODEL, n_ctx=512, rpc=worker.endpoint):
         pass
     worker.kill()
-    with LLM(MODEL, n_ctx=512, n_gpu_layers=0) as llm:
+    with LLM(MODEL, n_ctx=512, n_gpu_layers=0, **SAME) as llm:
         assert llm.complete(PROMPT, **GREEDY).text == local_text
 
 
 def test_lost_worker_is_an_error(worker: Worker, local_text: str) -> None:
-    with LLM(MODEL, n_ctx=512, rpc=worker.endpoint) as llm:
+    with LLM(MODEL, n_ctx=512, rpc=worker.endpoint, **SAME) as llm:
         received = ""
         with pytest.raises(RPCError, match="lost"):
             for chunk in llm.complete(PROMPT, **GREEDY, stream=True):
@@ -140,7 +143,7 @@ def test_lost_worker_is_an_error(worker: Worker, local_text: str) -> None:
             llm.chat("Hello", max_tokens=4)
     again = Worker(worker.port)
     try:
-        with LLM(MODEL, n_ctx=512, rpc=again.endpoint) as llm:
+        with LLM(MODEL, n_ctx=512, rpc=again.endpoint, **SAME) as llm:
             assert llm.complete(PROMPT, **GREEDY).text == local_text
     finally:
         again.end()

@@ -60,8 +60,9 @@ def test_describe_loads_and_asks(smol_path: Path, mmproj_path: Path, llava: Llav
     path = tmp_path / "a.png"
     shape().save(path)
     pair: dict[str, Any] = {"model": smol_path, "mmproj": mmproj_path}
-    response = describe(path, QUESTION, **pair, max_tokens=12, n_ctx=512)
-    assert response.text == llava.ask(QUESTION, shape(), max_tokens=12).text
+    # The rounding of some kernels depends on the sizes of batches, which differ: few tokens.
+    response = describe(path, QUESTION, **pair, max_tokens=8, n_ctx=512)
+    assert response.text == llava.ask(QUESTION, shape(), max_tokens=8).text
 
 
 @pytest.mark.parametrize("nothing", [None, [], ()])

@@ -48,7 +48,8 @@ def test_extracts_from_the_archive(name: str, tmp_path: Path, monkeypatch: pytes
 
 # Allowed word errors, as counted with whisper-cli.
 ALLOWED = {
-    "tiny.en": {"jfk": 0, "jfk-mp3": 0, "moon": 1, "busy-en": 0, "echo-en": 0, "espeak-door": 0, "espeak-car": 0},
+    # "newsprint and ink" is close to "newsprinting": the rounding of the processor decides
+    "tiny.en": {"jfk": 0, "jfk-mp3": 0, "moon": 4, "busy-en": 0, "echo-en": 0, "espeak-door": 0, "espeak-car": 0},
     "base": {
         "jfk": 0, "jfk-mp3": 0, "moon": 0, "busy-en": 0, "echo-en": 2, "espeak-door": 0, "espeak-car": 0,
         "busy-fr": 1, "new-user-fr": 2, "no-service-fr": 2, "espeak-park": 2,
