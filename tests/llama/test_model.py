@@ -152,6 +152,28 @@ def test_saves_weights_that_a_kernel_reordered(smol_path: Path, tmp_path: Path) 
         model.save_to_file(saved)
 
 
+def advised_bytes() -> int:
+    """Return the size of the mappings of this process for which large pages were asked."""
+    total = size = 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name, _, values = line.partition(":")
+        size = int(values.split()[0]) * 1024 if name == "Size" else size
+        total += size if name == "VmFlags" and "hg" in values.split() else 0
+    return total
+
+
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="the system has no large pages, or is not Linux"
+)
+def test_asks_for_large_pages_for_reordered_weights(smol_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "q8.gguf"
+    llama_model_quantize(smol_path, path, LlamaQuantizeParams(ftype="q8_0", allow_requantize=True))
+    before = advised_bytes()
+    with LlamaModel(path):
+        found = advised_bytes() - before
+    assert found > 90_000_000 if cyllama.build_info()["cpu"]["kernels"] else found == 0
+
+
 def test_quantize(smol_path: Path, tmp_path: Path) -> None:
     path = tmp_path / "q8.gguf"
     llama_model_quantize(smol_path, path, LlamaQuantizeParams(ftype="q8_0", allow_requantize=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import cyllama
 from cyllama.errors import CancelledError, ClosedError, InUseError, ModelLoadError, UnsupportedError
 from cyllama.llama import (
     GGUFContext,
@@ -18,8 +20,10 @@ from cyllama.llama import (
     LlamaContextParams,
     LlamaModel,
     LlamaModelParams,
+    LlamaQuantizeParams,
     TensorType,
     Trainer,
+    llama_model_quantize,
     training_windows,
 )
 
@@ -146,6 +150,17 @@ def test_rejects_untrainable_models_and_contexts(
     Trainer(context).close()
     with pytest.raises(UnsupportedError):
         Trainer(context)
+
+
+def test_rejects_weights_that_a_kernel_reordered(tiny_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "q8.gguf"
+    llama_model_quantize(tiny_path, path, LlamaQuantizeParams(ftype="q8_0"))
+    params = LlamaContextParams(n_ctx=N_CTX, n_batch=N_CTX, n_ubatch=N_CTX, type_k="f32", type_v="f32")
+    reorders = {True: bool(cyllama.build_info()["cpu"]["kernels"]), False: False}
+    for use_extra_bufts, is_refused in reorders.items():
+        model = LlamaModel(path, LlamaModelParams(load_mode="none", use_extra_bufts=use_extra_bufts))
+        with pytest.raises(UnsupportedError, match="reordered") if is_refused else contextlib.nullcontext():
+            Trainer(LlamaContext(model, params), param_filter=lambda name: "norm" in name)
 
 
 def test_rejects_bad_arguments(context: LlamaContext, windows: Any) -> None:

@@ -74,6 +74,20 @@ def test_folders_of_both_versions_of_transformers_are_equal(tmp_path: Path) -> N
     assert "version" not in messages[0]
 
 
+def test_text_encoders_of_both_versions_of_transformers_are_equal(flux_path: Path, tmp_path: Path) -> None:
+    """Replace the token embeddings of the text encoder by those of a separate file."""
+    images = []
+    for names in ("text_model.embeddings", "embeddings"):
+        path = tmp_path / f"{names}.safetensors"
+        write_safetensors({f"{names}.token_embedding.weight": np.zeros((49408, 768), np.float16)}, path)
+        with StableDiffusion(flux_path, clip_l=path) as model:
+            images.append(pixels(model.txt2img("a red circle", width=64, height=64, steps=1, seed=7)[0]))
+    with StableDiffusion(flux_path) as model:
+        images.append(pixels(model.txt2img("a red circle", width=64, height=64, steps=1, seed=7)[0]))
+    np.testing.assert_array_equal(images[0], images[1])
+    assert (images[1] != images[2]).any()
+
+
 def test_lists_of_prompts_give_images_in_order(pipe: StableDiffusion) -> None:
     out = pipe(["a", "b"], negative_prompt=["c", "d"], num_images_per_prompt=2, generator=5, cfg_scale=2.0, **SMALL)
     assert out.seeds == [5, 6, 7, 8] and len(out.images) == len(out.infotexts) == 4

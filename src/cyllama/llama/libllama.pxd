@@ -700,4 +700,4 @@ cdef extern from "llama.h" nogil:
 
 
 cdef extern from "shim_model.hpp" namespace "cyllama" nogil:
-    bint has_reordered_weights(const llama_model *) except +
+    bint has_reordered_weights(const llama_model *) except +translate_exception
