@@ -9,6 +9,7 @@ right shapes to FOLDER, in the layout of diffusers; it needs diffusers as well.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import time
@@ -66,7 +67,7 @@ def cyllama(options: argparse.Namespace) -> dict[str, float]:
         **size,
     )
     decoded = time.perf_counter() - times[-1]
-    return {"unet": statistics.median(b - a for a, b in zip(times, times[1:])), "vae": decoded}  # noqa: B905, RUF007
+    return {"unet": statistics.median(b - a for a, b in itertools.pairwise(times)), "vae": decoded}
 
 
 def diffusers(options: argparse.Namespace) -> dict[str, float]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from ggml_graphs import F32, Graphs
+from kernel_processes import OURS, save_results
 
 F16 = 1
 TYPES = {np.dtype(np.float32): F32, np.dtype(np.float16): F16}
@@ -96,28 +95,25 @@ def computed(graphs: Graphs, name: str, inputs: tuple[Array, Array], shape: tupl
     return found
 
 
-def main(folder: str, variant: str, threads: str, target: str) -> None:
-    """Write the results of all cases to a file; write nothing if this machine does not run the variant."""
-    graphs = Graphs.load(Path(folder), variant)
-    if graphs is None:
-        return
-    n, found = int(threads), {"has_kernels": np.array("CPU_CYLLAMA" in graphs.extra_buffer_types())}
+def results(graphs: Graphs, threads: int) -> dict[str, Any]:
+    """Return the results of all cases."""
+    found: dict[str, Any] = {"has_kernels": np.array(OURS in graphs.extra_buffer_types())}
     for label, case in PRODUCTS.items():
-        found[f"product, {label}"] = computed(
-            graphs, "ggml_mul_mat", product_inputs(case), (case.second, case.first), n
-        )
+        shape = (case.second, case.first)
+        found[f"product, {label}"] = computed(graphs, "ggml_mul_mat", product_inputs(case), shape, threads)
     for label, one in CONVOLUTIONS.items():
         inputs = convolution_inputs(one)
         sides = [(size + 2 * one.padding - one.dilation * (one.side - 1) - 1) // one.stride + 1
                  for size in (one.height, one.width)]  # fmt: skip
         numbers = (one.stride, one.stride, one.padding, one.padding, one.dilation, one.dilation)
-        shape = (one.images, one.results, *sides)
-        found[f"convolution, {label}"] = computed(graphs, "ggml_conv_2d_direct", inputs, shape, n, *numbers)
+        found[f"convolution, {label}"] = computed(
+            graphs, "ggml_conv_2d_direct", inputs, (one.images, one.results, *sides), threads, *numbers
+        )
     for name in OPERATIONS:
         inputs = operation_inputs()
-        found[name] = computed(graphs, name, inputs, inputs[0].shape, n)
-    np.savez(target, **found)
+        found[name] = computed(graphs, name, inputs, inputs[0].shape, threads)
+    return found
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    save_results(results)

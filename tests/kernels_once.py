@@ -5,18 +5,16 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from ggml_graphs import F32, Graphs
+from kernel_processes import OURS, save_results
 
 I32 = 26
 TYPES = {"q4_K": 12, "q5_K": 13, "q6_K": 14, "iq4_xs": 23, "q4_0": 2, "q5_0": 6, "q8_0": 8, "q5_1": 7}
 SERVED = ("q4_K", "q5_K", "q6_K", "iq4_xs", "q4_0", "q5_0", "q8_0")
 LARGE_BLOCKS = ("q4_K", "q5_K", "q6_K", "iq4_xs")  # of 256 columns
-OURS = "CPU_CYLLAMA"
 Array = np.ndarray[Any, Any]
 
 
@@ -181,37 +179,35 @@ def is_served(graphs: Graphs, buffer_type: int, kind: str, rows: int, experts: i
     return found
 
 
-def main(folder: str, variant: str, threads: str, target: str) -> None:
-    """Write the products of all cases to a file; write nothing if this machine does not run the variant."""
-    graphs = Graphs.load(Path(folder), variant)
-    if graphs is None:
-        return
+def results(graphs: Graphs, threads: int) -> dict[str, Any]:
+    """Return the products of all cases."""
     buffer_type = graphs.extra_buffer_types().get(OURS)
-    found: dict[str, Any] = {"has_kernels": buffer_type is not None}
-    if buffer_type is not None:
-        kinds = [name for name in SERVED if is_served(graphs, buffer_type, name, 32)]
-        found["kinds"] = kinds
-        for name in kinds:
-            for label in [label for kind, label in PAIRS if kind == name]:
-                case = CASES[label]
-                found[f"{name} {label}"] = product(graphs, name, case, buffer_type, int(threads))
-                if os.environ["CYLLAMA_KERNELS"] == "reference":
-                    found[f"{name} {label}, upstream"] = product(graphs, name, case, None, int(threads))
-            if name not in LARGE_BLOCKS:
-                found[f"rows of {name}"] = lookup(graphs, name, buffer_type, int(threads))
-                found[f"rows of {name}, upstream"] = lookup(graphs, name, None, int(threads))
-            many = Case(80, 768, (520,))
-            found[f"{name} reordered"] = product(graphs, name, many, buffer_type, int(threads))
-            found[f"{name} in ggml's format"] = product(graphs, name, many, None, int(threads))
-        found["served"] = is_served(graphs, buffer_type, "q4_K", 32)
-        found["odd rows"] = is_served(graphs, buffer_type, "q4_K", 40)
-        found["another type"] = is_served(graphs, buffer_type, "q5_1", 32)
-        for kind in ("q4_K", "q8_0"):
-            found[f"embeddings {kind}"] = is_served(graphs, buffer_type, kind, 32, name="token_embd.weight")
-        found["experts"] = is_served(graphs, buffer_type, "q4_K", 32, experts=4)
-        found["experts of odd rows"] = is_served(graphs, buffer_type, "q4_K", 40, experts=4)
-    np.savez(target, **found)
+    found: dict[str, Any] = {"has_kernels": np.array(buffer_type is not None)}
+    if buffer_type is None:
+        return found
+    kinds = [name for name in SERVED if is_served(graphs, buffer_type, name, 32)]
+    found["kinds"] = kinds
+    for name in kinds:
+        for label in [label for kind, label in PAIRS if kind == name]:
+            case = CASES[label]
+            found[f"{name} {label}"] = product(graphs, name, case, buffer_type, threads)
+            if os.environ["CYLLAMA_KERNELS"] == "reference":
+                found[f"{name} {label}, upstream"] = product(graphs, name, case, None, threads)
+        if name not in LARGE_BLOCKS:
+            found[f"rows of {name}"] = lookup(graphs, name, buffer_type, threads)
+            found[f"rows of {name}, upstream"] = lookup(graphs, name, None, threads)
+        many = Case(80, 768, (520,))
+        found[f"{name} reordered"] = product(graphs, name, many, buffer_type, threads)
+        found[f"{name} in ggml's format"] = product(graphs, name, many, None, threads)
+    found["served"] = is_served(graphs, buffer_type, "q4_K", 32)
+    found["odd rows"] = is_served(graphs, buffer_type, "q4_K", 40)
+    found["another type"] = is_served(graphs, buffer_type, "q5_1", 32)
+    for kind in ("q4_K", "q8_0"):
+        found[f"embeddings {kind}"] = is_served(graphs, buffer_type, kind, 32, name="token_embd.weight")
+    found["experts"] = is_served(graphs, buffer_type, "q4_K", 32, experts=4)
+    found["experts of odd rows"] = is_served(graphs, buffer_type, "q4_K", 40, experts=4)
+    return found
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    save_results(results)

@@ -48,19 +48,22 @@ def test_extracts_from_the_archive(name: str, tmp_path: Path, monkeypatch: pytes
 
 # Allowed word errors, as counted with whisper-cli.
 ALLOWED = {
-    # "newsprint and ink" is close to "newsprinting": the rounding of the processor decides
-    "tiny.en": {"jfk": 0, "jfk-mp3": 0, "moon": 4, "busy-en": 0, "echo-en": 0, "espeak-door": 0, "espeak-car": 0},
+    "tiny.en": {"jfk": 0, "jfk-mp3": 0, "moon": 1, "busy-en": 0, "echo-en": 0, "espeak-door": 0, "espeak-car": 0},
     "base": {
         "jfk": 0, "jfk-mp3": 0, "moon": 0, "busy-en": 0, "echo-en": 2, "espeak-door": 0, "espeak-car": 0,
         "busy-fr": 1, "new-user-fr": 2, "no-service-fr": 2, "espeak-park": 2,
     },
 }  # fmt: skip
+# Hypotheses of nearly equal score: the rounding of the processor's products decides, with ggml's own as well.
+TIES = {"newsprinting": "newsprint and ink"}
 
 
 @pytest.mark.parametrize(("model", "name"), [(model, name) for model, names in ALLOWED.items() for name in names])
 def test_transcribes_the_recordings(bin_dir: Path, speeches: dict[str, Speech], model: str, name: str) -> None:
     speech = speeches[name]
     text = transcribe(bin_dir, model, speech)
+    for one, other in TIES.items():
+        text = text.replace(one, other)
     assert word_errors(speech.text, text) <= ALLOWED[model][name], text
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import functools
 from pathlib import Path
 from typing import Any
 
-import ggml_graphs
 import numpy as np
 import pytest
 from float_kernels_once import (
@@ -20,30 +17,17 @@ from float_kernels_once import (
     operation_inputs,
     product_inputs,
 )
+from kernel_processes import VARIANTS, Arrays, differing, results
 
-import cyllama
-
-FOLDER = Path(cyllama.__file__).parent / "lib"
-VARIANTS = sorted(path.stem.removeprefix("libggml-cpu-") for path in FOLDER.glob("libggml-cpu-*"))
 EMPTY = "rows that leave most of a panel empty"
-Arrays = dict[str, np.ndarray[Any, Any]]
-
-
-def results(variant: str, threads: int, kernels: str, folder: Path) -> Arrays | None:
-    """Return the results of all cases; None if this machine does not run the variant."""
-    target = folder / f"{variant}-{threads}-{kernels}.npz"
-    script = Path(__file__).parents[1] / "float_kernels_once.py"
-    environment = {"PYTHONPATH": str(Path(ggml_graphs.__file__).parent), "CYLLAMA_KERNELS": kernels}
-    words = [sys.executable, str(script), str(FOLDER), variant, str(threads), str(target)]
-    subprocess.run(words, check=True, env=os.environ | environment)
-    return dict(np.load(target)) if target.exists() else None
+computed = functools.partial(results, "float_kernels_once.py")
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Arrays]:
     """Return the results by variant."""
     folder = tmp_path_factory.mktemp("found")
-    every = {variant: results(variant, 2, "cyllama", folder) for variant in VARIANTS}
+    every = {variant: computed(variant, 2, "cyllama", folder) for variant in VARIANTS}
     runs = {variant: values for variant, values in every.items() if values is not None}
     assert runs
     return runs
@@ -93,15 +77,10 @@ def test_operations_with_one_value_for_a_row(found: dict[str, Arrays]) -> None:
 @pytest.mark.parametrize("threads", [1, 3])
 def test_results_have_the_bits_of_plain_c(threads: int, found: dict[str, Arrays], tmp_path: Path) -> None:
     for variant, values in found.items():
-        plain, upstream = (results(variant, threads, kernels, tmp_path) for kernels in ("reference", "upstream"))
+        plain, upstream = (computed(variant, threads, kernels, tmp_path) for kernels in ("reference", "upstream"))
         assert plain is not None and upstream is not None
         assert differing(values, plain) == [], variant
         if values["has_kernels"]:
             served = [f"convolution, {label}" for label in CONVOLUTIONS]
             served += [f"product, {label}" for label in PRODUCTS if label not in ("few rows", EMPTY)]
             assert set(differing(values, upstream)) == {"has_kernels", *served}, variant
-
-
-def differing(values: Arrays, others: Arrays) -> list[str]:
-    """Return the names of results that have other bits."""
-    return [name for name, array in values.items() if array.tobytes() != others[name].tobytes()]

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import ggml_graphs
 import numpy as np
 import pytest
+from kernel_processes import VARIANTS, Arrays, differing, results
 from kernels_once import CASES, LARGE_BLOCKS, PAIRS
 
 import cyllama
 
-FOLDER = Path(cyllama.__file__).parent / "lib"
-VARIANTS = sorted(path.stem.removeprefix("libggml-cpu-") for path in FOLDER.glob("libggml-cpu-*"))
 # Types of which ggml's own products of many rows are as fast with VNNI, unless the weights are reordered already.
 KEPT_WITH_VNNI = {"q5_K", "q6_K", "iq4_xs"}
-Arrays = Mapping[str, np.ndarray[Any, Any]]
 
-
-def products(variant: str, threads: int, kernels: str, folder: Path) -> Arrays | None:
-    """Return the products of all cases; None if this machine does not run the variant."""
-    target = folder / f"{variant}-{threads}-{kernels}.npz"
-    script = Path(__file__).parents[1] / "kernels_once.py"
-    environment = {"PYTHONPATH": str(Path(ggml_graphs.__file__).parent), "CYLLAMA_KERNELS": kernels}
-    words = [sys.executable, str(script), str(FOLDER), variant, str(threads), str(target)]
-    subprocess.run(words, check=True, env=os.environ | environment)
-    return dict(np.load(target)) if target.exists() else None
+products = functools.partial(results, "kernels_once.py")
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +41,8 @@ def test_products_have_the_bits_of_the_reference(threads: int, references: dict[
     for variant, wanted in references.items():
         found = products(variant, threads, "cyllama", tmp_path)
         assert found is not None and list(found["kinds"]) == list(wanted["kinds"])
-        differ = [
-            pair for pair in pairs_of(found) if found[" ".join(pair)].tobytes() != wanted[" ".join(pair)].tobytes()
-        ]
-        assert pairs_of(found) and differ == [], variant
+        names = [" ".join(pair) for pair in pairs_of(found)]
+        assert names and differing({name: found[name] for name in names}, wanted) == [], variant
         kept = [kind for kind in found["kinds"] if not has_same_bits(found, kind)]
         assert set(kept) <= KEPT_WITH_VNNI and (variant != "haswell" or not kept), variant
 
