@@ -71,13 +71,16 @@ inline __m128i eight_halves(const ggml_tensor * tensor, const char * row, int64_
 
 // Writes rows as one panel; rows beyond the last are zero.
 void pack(const ggml_tensor * tensor, int64_t first, ggml_fp16_t * panel) {
-    const int64_t n_rows = ggml_nrows(tensor);
+    const int64_t n_rows = std::min(PANEL, ggml_nrows(tensor) - first);
+    const char * at[PANEL];
+    for (int64_t r = 0; r < n_rows; r++) {
+        at[r] = row_of(tensor, first + r);
+    }
     for (int64_t k = 0; k < tensor->ne[0]; k += 8) {
         for (int64_t r = 0; r < PANEL; r += 8) {
             __m128i rows[8];
             for (int i = 0; i < 8; i++) {
-                const int64_t row = first + r + i;
-                rows[i] = row < n_rows ? eight_halves(tensor, row_of(tensor, row), k) : _mm_setzero_si128();
+                rows[i] = r + i < n_rows ? eight_halves(tensor, at[r + i], k) : _mm_setzero_si128();
             }
             transpose(rows);
             for (int i = 0; i < 8; i++) {

@@ -125,9 +125,7 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
             sums[c] = offsets[c] = _mm512_setzero_si512();
         }
         for (int pair = 0; pair < 4; pair++) {
-            if (N < BATCH || from_memory) {
-                prefetch_ahead<4>(group, pair);
-            }
+            prefetch_ahead<N, 4>(group, from_memory, pair);
             __m128i scales[2];
             scales_of(group, pair, scales);
             add_32<N>(group, 2 * pair, scales[0], with, sums);
@@ -195,9 +193,7 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
             sums[c][0] = sums[c][1] = _mm256_setzero_si256();
         }
         for (int pair = 0; pair < 4; pair++) {
-            if (N < BATCH || from_memory) {
-                prefetch_ahead<4>(group, pair);
-            }
+            prefetch_ahead<N, 4>(group, from_memory, pair);
             __m128i scales[2];
             scales_of(group, pair, scales);
             add_32<N>(group, 2 * pair, scales[0], with, sums);

@@ -229,9 +229,7 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
             sums[c] = offsets[c] = _mm512_setzero_si512();
         }
         for (int pair = 0; pair < 4; pair++) {
-            if (N < BATCH || from_memory) {
-                prefetch_ahead<4>(group, pair);
-            }
+            prefetch_ahead<N, 4>(group, from_memory, pair);
             if constexpr (N <= 4 || Format::AT_ONCE == 2) {
                 add_parts<Format, N, 2>(group, 2 * pair, with, sums);
             } else {
@@ -322,9 +320,7 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
             sums[c][0] = sums[c][1] = _mm256_setzero_si256();
         }
         for (int pair = 0; pair < 4; pair++) {
-            if (N < BATCH || from_memory) {
-                prefetch_ahead<4>(group, pair);
-            }
+            prefetch_ahead<N, 4>(group, from_memory, pair);
             add_32<Format, N, false>(group, pair, with, sums);
             add_32<Format, N, true>(group, pair, with, sums);
         }

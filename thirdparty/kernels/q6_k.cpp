@@ -147,9 +147,7 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
         }
         for (int half = 0; half < 2; half++) {
             for (int s = 0; s < 2; s++) {
-                if (N < BATCH || from_memory) {
-                    prefetch_ahead<4>(group, 2 * half + s);
-                }
+                prefetch_ahead<N, 4>(group, from_memory, 2 * half + s);
                 add_64<N>(group, half, s, with, sums);
             }
         }
@@ -261,9 +259,7 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
         }
         for (int half = 0; half < 2; half++) {
             for (int s = 0; s < 2; s++) {
-                if (N < BATCH || from_memory) {
-                    prefetch_ahead<4>(group, 2 * half + s);
-                }
+                prefetch_ahead<N, 4>(group, from_memory, 2 * half + s);
                 add_64<N>(group, half, s, with, sums);
             }
         }

@@ -42,9 +42,14 @@ inline void prefetch_for_writing(void * to) {
 
 // With few rows of activations, a product waits for weights from memory, and the processor's own prediction stops at
 // the end of each page. Reads part `i` of the `n` parts of a group that is a little further into the first cache, and
-// of one that is further still into the second. The distances are those that were fastest of several.
-template <int n = 1, typename Group> inline void prefetch_ahead(const Group & group, int i = 0) {
+// of one that is further still into the second. The distances are those that were fastest of several. Products of BATCH
+// rows mostly have their weights in a cache.
+template <int N, int n = 1, typename Group>
+inline void prefetch_ahead(const Group & group, bool from_memory, int i = 0) {
     constexpr size_t FIRST = 1024, SECOND = 3072, SIZE = (sizeof(Group) + n - 1) / n;
+    if (N == BATCH && !from_memory) {
+        return;
+    }
 #pragma GCC unroll 16
     for (size_t at = 0; at < SIZE; at += 64) {
         const char * part = (const char *) &group + i * SIZE + at;

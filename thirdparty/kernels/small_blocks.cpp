@@ -165,9 +165,7 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
     }
     for (int64_t i = 0; i < n_blocks; i++) {
         const auto & group = ((const typename Format::Group *) panel)[i];
-        if (N < BATCH || from_memory) {
-            prefetch_ahead(group);
-        }
+        prefetch_ahead<N>(group, from_memory);
         const SmallActivations * with[N];
         __m512i sums[N];
         for (int c = 0; c < N; c++) {
@@ -261,9 +259,7 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
     }
     for (int64_t i = 0; i < n_blocks; i++) {
         const auto & group = ((const typename Format::Group *) panel)[i];
-        if (N < BATCH || from_memory) {
-            prefetch_ahead(group);
-        }
+        prefetch_ahead<N>(group, from_memory);
         const SmallActivations * with[N];
         for (int c = 0; c < N; c++) {
             with[c] = (const SmallActivations *) rows[c] + i;
