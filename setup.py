@@ -143,6 +143,7 @@ class BuildExt(build_ext):
         pyx_files = sorted(PACKAGE.glob("*/_*.pyx"))
         if superbuild.SANITIZE in sanitizers.PACKAGES:
             pyx_files = [pyx for pyx in pyx_files if pyx.parent.name in sanitizers.PACKAGES[superbuild.SANITIZE]]
+        self.remove_outdated()
         modules = cythonize(
             [Extension(module_name(pyx), [str(pyx.relative_to(ROOT))], language="c++") for pyx in pyx_files],
             build_dir=str(superbuild.BUILD / "cython"),
@@ -176,6 +177,13 @@ class BuildExt(build_ext):
         self.remove_stale()
         self.write_table(packages, pyx_files)
         super().run()
+
+    def remove_outdated(self) -> None:
+        """Delete Cython's output when a .pxd is newer: Cython overlooks `from package cimport module as name`."""
+        changed = max(pxd.stat().st_mtime for pxd in PACKAGE.rglob("*.pxd"))
+        for source in (superbuild.BUILD / "cython").rglob("*.cpp"):
+            if source.stat().st_mtime < changed:
+                source.unlink()
 
     def remove_stale(self) -> None:
         """Delete modules and libraries of an earlier build: Python imports them first, and a wheel contains them."""

@@ -59,9 +59,9 @@ struct SmallActivations {
     int8_t  values[SMALL_BLOCK];
 };
 
-// Multiplies n_blocks groups of a panel with n rows of activations: one, or an even number up to BATCH. 16 results go to
-// each of outputs; they are added to what is there unless the groups are the `first` of the panel. `from_memory` means
-// that no cache has the groups yet.
+// Multiplies n_blocks groups of a panel with n rows of activations: one, or an even number up to BATCH. 16 results go
+// to each of outputs; they are added to what is there unless the groups are the `first` of the panel. `from_memory`
+// means that no cache has the groups yet.
 using Product = void (*)(const uint8_t * panel, int64_t n_blocks, const void * const * rows, int n,
                          float * const * outputs, bool first, bool from_memory);
 

@@ -17,6 +17,7 @@ from cyllama._native._files cimport CFile
 from cyllama._native._exit cimport is_ending
 from cyllama._native._handle cimport CallState, check_index, check_range, integer_of, path_bytes, progress_call
 from cyllama.llama cimport libllama as lib
+from cyllama.llama.libmodel cimport has_reordered_weights
 from cyllama._native._gguf cimport GGUFContext
 
 from cyllama._native import _core
@@ -587,18 +588,18 @@ cdef class LlamaModel(Handle):
         EngineError
             The engine does not support saving this architecture.
         UnsupportedError
-            The weights were reordered for this CPU, and the model has no file from which they can be read again; load it
-            with ``use_extra_bufts=False``.
+            The weights were reordered for this CPU, and the model has no file from which they can be read again; load
+            it with ``use_extra_bufts=False``.
 
         Notes
         -----
         Releases the GIL. Source: ``llama_model_save_to_file``, llama.h.
         """
         self._check()
-        if lib.has_reordered_weights(self._ptr):
+        if has_reordered_weights(self._ptr):
             if not self.path_model or not os.path.exists(self.path_model):
-                raise UnsupportedError("the weights were reordered for this CPU and cannot be saved; load the model with "
-                                       "use_extra_bufts=False")
+                raise UnsupportedError("the weights were reordered for this CPU and cannot be saved; load the model "
+                                       "with use_extra_bufts=False")
             params = replace(self.params, use_extra_bufts=False, vocab_only=False)
             with LlamaModel(self.path_model, params) as readable:
                 readable.save_to_file(path)

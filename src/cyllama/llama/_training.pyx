@@ -14,6 +14,7 @@ from cyllama._native._core cimport start_call
 from cyllama._native._exit cimport is_ending
 from cyllama._native._handle cimport CallState, Handle
 from cyllama.llama cimport libllama as lib
+from cyllama.llama.libmodel cimport has_reordered_weights
 from cyllama.llama._context cimport LlamaContext
 
 from cyllama.errors import EngineError, UnsupportedError
@@ -297,9 +298,9 @@ cdef int _check_trainable(LlamaContext context) except -1:
     mode = context.model.params.load_mode
     if mode is None or enum_value(LoadMode, mode, "load_mode") != LoadMode.NONE:
         raise UnsupportedError(f"load_mode of the model is {mode!r}, expected 'none' to be able to change its weights")
-    if lib.has_reordered_weights(context.model._ptr):
-        raise UnsupportedError("the weights of the model were reordered for this CPU and have no gradients; load the model "
-                               "with use_extra_bufts=False")
+    if has_reordered_weights(context.model._ptr):
+        raise UnsupportedError("the weights of the model were reordered for this CPU and have no gradients; load the "
+                               "model with use_extra_bufts=False")
     for name in ("type_k", "type_v"):
         value = getattr(context.params, name)
         if value is None or enum_value(TensorType, value, name) != TensorType.F32:

@@ -697,7 +697,3 @@ cdef extern from "llama.h" nogil:
         llama_context * lctx, ggml_opt_dataset_t dataset, ggml_opt_result_t result_train, ggml_opt_result_t
         result_eval, int64_t idata_split, ggml_opt_epoch_callback callback_train, ggml_opt_epoch_callback
         callback_eval) except +translate_exception
-
-
-cdef extern from "shim_model.hpp" namespace "cyllama" nogil:
-    bint has_reordered_weights(const llama_model *) except +translate_exception
