@@ -34,7 +34,7 @@ __all__ = ["serve"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 BACKLOG = 2048
-CLOSE_SECONDS = 1.0
+CLOSE_SECONDS = 2.0  # in which clients can read how their cancelled requests ended
 OWN_FILES = 48  # open files of the process beside connections: libraries, models while they load, forms
 SWITCH_SECONDS = 0.0005  # how long a thread may hold the GIL while the event loop waits for it
 
@@ -55,21 +55,16 @@ class _Server(uvicorn.Server):
         tasks = self._state.tasks
         tasks.stopping = True
         grace = self._state.config.limits.grace_seconds
-        timer = asyncio.get_running_loop().call_later(grace - self._close_seconds, self._cancel)
+        timer = asyncio.get_running_loop().call_later(max(grace - CLOSE_SECONDS, 0.9 * grace), self._cancel)
         try:
             await super().shutdown(sockets)
         finally:
             timer.cancel()
 
-    @property
-    def _close_seconds(self) -> float:
-        """The last part of the grace period, in which clients can read how their cancelled requests ended."""
-        return min(CLOSE_SECONDS, self._state.config.limits.grace_seconds / 10)
-
     def _cancel(self) -> None:
         """Cancel the running requests, and close the connections of clients that do not read how they ended."""
         self._state.tasks.cancel_all()
-        asyncio.get_running_loop().call_later(self._close_seconds, self._close_connections)
+        asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._close_connections)
 
     def _close_connections(self) -> None:
         for connection in list(self.server_state.connections):
