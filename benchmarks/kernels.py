@@ -18,6 +18,7 @@ OURS, UPSTREAM, LIMITS = "cyllama", "upstream", "limits"
 TYPES = ("q4_K", "q5_K", "q6_K", "iq4_xs", "q4_0", "q5_0", "q8_0", "q3_K")
 MODELS = ("Q4_K_M", "Q4_0", "Q6_K", "Q8_0", "Q5_K_M")
 TESTS = ("prompt", "generation")
+INSTRUCTIONS = ("avx2", "vnni", "amx")  # the last that a processor has is the fastest
 
 
 def measure(rounds: Rounds) -> Figures:
@@ -72,9 +73,9 @@ def section(figures: Figures, charts: Path) -> list[str]:
         *show.commands(figures["commands"]),
     ]
     for name, found in sorted(figures["variants"].items(), key=lambda pair: pair[0] != BASE):
-        limit = found[LIMITS]["avx2" if name == BASE or not found[LIMITS]["vnni"].median else "vnni"]
-        ours, upstream = found[OURS], found[UPSTREAM]
-        lines += [f"Variant {name}, limit {limit}:", ""]
+        usable = ["avx2"] if name == BASE else [kind for kind in INSTRUCTIONS if found[LIMITS][kind].median]
+        ours, upstream, limit = found[OURS], found[UPSTREAM], found[LIMITS][usable[-1]]
+        lines += [f"Variant {name}, limit with {usable[-1]} {limit}:", ""]
         lines += show.table(
             ("type", "shape", "rows", OURS, UPSTREAM, "ratio", "share"),
             [(*key.split(), ours[key], upstream[key], ours[key] / upstream[key], ours[key] / limit) for key in ours],

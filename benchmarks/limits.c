@@ -1,7 +1,8 @@
 /* Limits of the machine for matrix products: bytes that all threads read a second, and products of bytes of one thread.
  *
  * usage: limits THREADS
- * Prints JSON: billions of bytes a second, and billions of products a second for AVX2 and AVX-512 with VNNI (0: none).
+ * Prints JSON: billions of bytes a second, and billions of products a second for AVX2, AVX-512 with VNNI, and AMX (0:
+ * none).
  */
 #define _GNU_SOURCE
 #include <immintrin.h>
@@ -11,7 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #define SIZE ((size_t) 512 << 20) /* far more than caches hold */
 #define ROUNDS 12
@@ -86,12 +89,37 @@ __attribute__((target("avx512f,avx512vnni"))) static void multiply_vnni(void) {
     }
 }
 
-static double product_speed(void (*multiply)(void), int width) {
+#define TILES 4
+#define TILE_PRODUCTS (16 * 16 * 64)
+
+__attribute__((target("amx-tile,amx-int8"))) static void multiply_amx(void) {
+    char shapes[64] __attribute__((aligned(64))) = { 1 };
+    for (int i = 0; i < 8; i++) {
+        shapes[16 + 2 * i] = 64;
+        shapes[48 + i]     = 16;
+    }
+    __asm__ volatile("" : : "r"(shapes) : "memory");
+    _tile_loadconfig(shapes);
+    for (long i = 0; i < REPEATS / 16; i++) {
+        _tile_dpbssd(0, 4, 6);
+        _tile_dpbssd(1, 4, 7);
+        _tile_dpbssd(2, 5, 6);
+        _tile_dpbssd(3, 5, 7);
+    }
+    _tile_release();
+}
+
+static int has_amx(void) {
+    return __builtin_cpu_supports("amx-int8") && syscall(SYS_arch_prctl, 0x1023, 18) == 0; /* ask for permission */
+}
+
+/* `products` are those of all calls. */
+static double product_speed(void (*multiply)(void), double products) {
     double best = 0;
     for (int i = 0; i < ROUNDS; i++) {
         const double start = seconds(CLOCK_THREAD_CPUTIME_ID);
         multiply();
-        const double speed = 12.0 * width * REPEATS / (seconds(CLOCK_THREAD_CPUTIME_ID) - start) / 1e9;
+        const double speed = products / (seconds(CLOCK_THREAD_CPUTIME_ID) - start) / 1e9;
         best = speed > best ? speed : best;
     }
     return best;
@@ -106,8 +134,10 @@ int main(int argc, char ** argv) {
         return 1;
     }
     memset(memory, 1, SIZE);
-    const int has_vnni = __builtin_cpu_supports("avx512vnni");
-    printf("{\"memory\": %.2f, \"avx2\": %.1f, \"vnni\": %.1f}\n", read_speed(), product_speed(multiply_avx2, 32),
-           has_vnni ? product_speed(multiply_vnni, 64) : 0.0);
+    const double each = 12.0 * REPEATS;
+    printf("{\"memory\": %.2f, \"avx2\": %.1f", read_speed(), product_speed(multiply_avx2, 32 * each));
+    printf(", \"vnni\": %.1f", __builtin_cpu_supports("avx512vnni") ? product_speed(multiply_vnni, 64 * each) : 0.0);
+    printf(", \"amx\": %.1f}\n",
+           has_amx() ? product_speed(multiply_amx, 1.0 * TILES * TILE_PRODUCTS * (REPEATS / 16)) : 0.0);
     return 0;
 }

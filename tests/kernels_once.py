@@ -51,6 +51,12 @@ CASES = {
     "rows of no panel": Case(51, 512, (5,)),
     "half a panel": Case(8, 512, (9,)),
     "rows of no panel in several tiles": Case(23, 8192, (40,)),
+    "many rows": Case(80, 2304, (63,)),
+    "many rows in three dimensions": Case(48, 512, (4, 3, 7)),
+    "many rows apart": Case(48, 512, (41,), "apart"),
+    "many rows, zeros": Case(32, 512, (32,), scale=0.0),
+    "many rows, largest sums": Case(16, 512, (64,), "largest"),
+    "more rows than tiles keep": Case(16, 1280, (805,)),
 }
 PAIRS = [
     (kind, label)

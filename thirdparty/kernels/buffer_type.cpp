@@ -4,6 +4,7 @@
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 
+#include "amx.h"
 #include "simd.h"
 
 #include "ggml-backend-impl.h"
@@ -16,6 +17,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,6 +39,9 @@ constexpr int64_t KEPT = 393216; // bytes of activations that stay in the second
 #else
 constexpr int64_t KEPT = 196608; // processors without VNNI have a smaller cache
 #endif
+
+// In tiles: columns at a time, rows of activations at most, and bytes of them that stay in the second cache.
+constexpr int64_t TILED_COLUMNS = 2048, TILED_MOST = 512, TILED_KEPT = 1048576;
 
 constexpr int64_t REORDERED = 262144; // bytes of weights in ggml's own format that a thread reorders at a time
 
@@ -164,7 +169,7 @@ class Traits : public ggml::cpu::tensor_traits {
         if (op->op != GGML_OP_MUL_MAT && op->op != GGML_OP_MUL_MAT_ID) {
             return false;
         }
-        size = activations_size(op);
+        size = ALIGNMENT + activations_size(op);
         if (op->op == GGML_OP_MUL_MAT_ID) {
             size += Slots::size(op);
         } else if (!is_ours(op->src[0])) {
@@ -186,10 +191,13 @@ class Traits : public ggml::cpu::tensor_traits {
         }
         quantize_rows(params, op->src[1]);
         if (op->op == GGML_OP_MUL_MAT) {
+            if (params->ith == 0) {
+                clear_rest(op->src[1], aligned(params->wdata));
+            }
             ggml_barrier(params->threadpool);
             multiply_all(params, op, is_ours(op->src[0]));
         } else {
-            Slots slots(op, (char *) params->wdata + activations_size(op));
+            Slots slots(op, aligned(params->wdata) + activations_size(op));
             if (params->ith == 0) {
                 slots.sort(op);
             }
@@ -211,8 +219,14 @@ class Traits : public ggml::cpu::tensor_traits {
         }
     }
 
+    // Tiles read rows at the same time, which at a distance of a power of two would share lines of the cache.
+    size_t row_size(const ggml_tensor * source) const {
+        return source->ne[0] / kernel.block * kernel.activation_size + (kernel.tiled ? ALIGNMENT : 0);
+    }
+
+    // Tiles read whole groups of rows.
     size_t activations_size(const ggml_tensor * op) const {
-        return ggml_nelements(op->src[1]) / kernel.block * kernel.activation_size;
+        return (ggml_nrows(op->src[1]) + (kernel.tiled ? TILED_ROWS - 1 : 0)) * row_size(op->src[1]);
     }
 
     void quantize_rows(const ggml_compute_params * params, const ggml_tensor * source) const {
@@ -221,7 +235,7 @@ class Traits : public ggml::cpu::tensor_traits {
         const Quantize quantize = choice() == Choice::reference ? kernel.quantize_reference : kernel.quantize;
         for (int64_t i = params->ith; i < ggml_nrows(source); i += params->nth) {
             const char * row = row_of(source, i);
-            char * to = (char *) params->wdata + i * n_blocks * size;
+            char * to = aligned(params->wdata) + i * row_size(source);
             if (source->nb[0] == sizeof(float)) {
                 quantize((const float *) row, n_blocks, to);
                 continue;
@@ -246,20 +260,51 @@ class Traits : public ggml::cpu::tensor_traits {
         return std::clamp<int64_t>(REORDERED / (ROWS * weights->nb[1]), 1, weights->ne[1] / ROWS);
     }
 
+    // A rest that leaves more than half of a tile empty is slower in it.
+    int64_t rows_in_tiles(int64_t n_rows) const {
+        if (!kernel.tiled || choice() != Choice::ours || !has_tiles()) {
+            return 0;
+        }
+        const int64_t rest = n_rows % TILED_ROWS;
+        return rest >= TILED_ROWS / 2 && n_rows > TILED_ROWS ? n_rows : n_rows - rest;
+    }
+
+    // Numbers that happen to follow the activations may be of the slow kind near zero.
+    void clear_rest(const ggml_tensor * source, char * activations) const {
+        const int64_t n_rows = ggml_nrows(source), n_tiled = rows_in_tiles(n_rows);
+        if (n_tiled % TILED_ROWS != 0) {
+            memset(activations + n_rows * row_size(source), 0, (TILED_ROWS - n_tiled % TILED_ROWS) * row_size(source));
+        }
+    }
+
     void multiply_all(const ggml_compute_params * params, const ggml_tensor * op, bool is_reordered) const {
         const ggml_tensor * weights = op->src[0];
         const int64_t n_panels = n_panels_of(weights), n_parts = count_parts(params, n_panels);
-        const int64_t row_size = activations_size(op) / ggml_nrows(op->src[1]);
-        const auto with   = [&](int64_t row) { return (const char *) params->wdata + row * row_size; };
+        const int64_t row_size = this->row_size(op->src[1]);
+        const auto with   = [&](int64_t row) { return aligned(params->wdata) + row * row_size; };
         const auto output = [&](int64_t row) { return (float *) row_of(op, row); };
         const auto * data = (const uint8_t *) weights->data;
         const int64_t n_rows = ggml_nrows(op->src[1]), n_now = is_reordered ? n_panels : count_reordered(weights);
         const int64_t n_blocks = weights->ne[0] / kernel.block, panel_size = ROWS * weights->nb[1];
-        auto * panels = (uint8_t *) params->wdata + activations_size(op) + params->ith * n_now * panel_size;
+        auto * panels = (uint8_t *) aligned(params->wdata) + activations_size(op) + params->ith * n_now * panel_size;
+        const int64_t n_tiled = rows_in_tiles(n_rows);
+        std::optional<TileShapes> shapes;
+        if (n_tiled > 0) {
+            shapes.emplace(kernel.tiled->columns);
+        }
+        const auto multiply_panels = [&](const uint8_t * from, int64_t begin, int64_t end) {
+            if (n_tiled > 0) {
+                multiply_in_tiles(weights, from, begin, end, n_tiled, with(0), row_size, output);
+            }
+            if (n_tiled < n_rows) {
+                multiply(weights, from, begin, end, n_rows - n_tiled, [&](int64_t row) { return with(n_tiled + row); },
+                         [&](int64_t row) { return output(n_tiled + row); });
+            }
+        };
         for (int64_t part = params->ith; part < n_parts; part = ggml_threadpool_chunk_add(params->threadpool, 1)) {
             const int64_t begin = part * n_panels / n_parts, end = (part + 1) * n_panels / n_parts;
             if (is_reordered) {
-                multiply(weights, data + begin * panel_size, begin, end, n_rows, with, output);
+                multiply_panels(data + begin * panel_size, begin, end);
                 continue;
             }
             for (int64_t first = begin; first < end; first += n_now) {
@@ -267,7 +312,51 @@ class Traits : public ggml::cpu::tensor_traits {
                 for (int64_t i = first; i < last; i++) {
                     kernel.repack(data + i * panel_size, n_blocks, panels + (i - first) * panel_size);
                 }
-                multiply(weights, panels, first, last, n_rows, with, output);
+                multiply_panels(panels, first, last);
+            }
+        }
+    }
+
+    static void copy_outputs(float * to, const float * from, int64_t n) {
+        if (n == ROWS) {
+            memcpy(to, from, ROWS * sizeof(float)); // a constant size is one instruction
+        } else {
+            memcpy(to, from, n * sizeof(float));
+        }
+    }
+
+    // As multiply(), of rows that follow each other.
+    template <typename Output>
+    void multiply_in_tiles(const ggml_tensor * weights, const uint8_t * panels, int64_t begin, int64_t end,
+                           int64_t n_rows, const char * rows, int64_t row_size, const Output & output) const {
+        alignas(64) uint8_t groups[TILED_SIZE];
+        alignas(64) float totals[TILED_MOST][ROWS];
+        const int64_t panel_size = ROWS * weights->nb[1], n_blocks = weights->ne[0] / kernel.block;
+        const int64_t group_size = panel_size / n_blocks, n_tile = std::min(n_blocks, TILED_COLUMNS / kernel.block);
+        const int64_t kept = std::min<int64_t>(TILED_MOST, TILED_KEPT / (n_tile * kernel.activation_size));
+        const int64_t n_kept = kept / TILED_ROWS * TILED_ROWS;
+        for (int64_t first = 0; first < n_rows; first += n_kept) {
+            const int64_t n = std::min(n_kept, n_rows - first);
+            for (int64_t tile = 0; tile < n_blocks; tile += n_tile) {
+                const int64_t tile_end = std::min(tile + n_tile, n_blocks);
+                for (int64_t i = begin; i < end; i++) {
+                    const int64_t n_outputs = std::min<int64_t>(ROWS, weights->ne[1] - i * ROWS);
+                    memset(totals, 0, parts_of(n, TILED_ROWS) * TILED_ROWS * sizeof(totals[0]));
+                    for (int64_t r = 0; r < n && tile > 0; r++) {
+                        copy_outputs(totals[r], output(first + r) + i * ROWS, n_outputs);
+                    }
+                    for (int64_t block = tile; block < tile_end; block += kernel.tiled->n_groups) {
+                        const int64_t n_now = std::min(kernel.tiled->n_groups, tile_end - block);
+                        kernel.tiled->unpack(panels + (i - begin) * panel_size + block * group_size, n_now, groups);
+                        for (int64_t r = 0; r < n; r += TILED_ROWS) {
+                            const char * from = rows + (first + r) * row_size + block * kernel.activation_size;
+                            kernel.tiled->multiply(groups, n_now, from, row_size, totals + r);
+                        }
+                    }
+                    for (int64_t r = 0; r < n; r++) {
+                        copy_outputs(output(first + r) + i * ROWS, totals[r], n_outputs);
+                    }
+                }
             }
         }
     }
@@ -275,14 +364,14 @@ class Traits : public ggml::cpu::tensor_traits {
     void multiply_experts(const ggml_compute_params * params, const ggml_tensor * op, const Slots & slots) const {
         const ggml_tensor * weights = op->src[0], * source = op->src[1];
         const int64_t n_panels = weights->ne[1] / ROWS, n_parts = count_parts(params, n_panels);
-        const int64_t row_size = activations_size(op) / ggml_nrows(source);
+        const int64_t row_size = this->row_size(op->src[1]);
         for (int64_t part = params->ith; part < n_parts * weights->ne[2];
              part = ggml_threadpool_chunk_add(params->threadpool, 1)) {
             const int64_t expert = part / n_parts, i = part % n_parts;
             const int32_t * slot = slots.slots + slots.begin[expert];
             const auto with = [&](int64_t row) {
                 const int64_t token = slot[row] / op->ne[1], used = slot[row] % op->ne[1] % source->ne[1];
-                return (const char *) params->wdata + (token * source->ne[1] + used) * row_size;
+                return aligned(params->wdata) + (token * source->ne[1] + used) * row_size;
             };
             const auto output = [&](int64_t row) { return (float *) row_of(op, slot[row]); };
             const int64_t begin = i * n_panels / n_parts, end = (i + 1) * n_panels / n_parts;

@@ -4,7 +4,7 @@
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 
-#include "panels.h"
+#include "float_tiles.h"
 
 #include "ggml-backend-impl.h"
 #include "ggml-cpu-impl.h"
@@ -18,7 +18,11 @@
 namespace cyllama {
 namespace {
 
-constexpr int64_t PIXELS   = 128;        // at a time
+#ifdef CYLLAMA_TILES
+constexpr int64_t PIXELS   = 256;        // at a time
+#else
+constexpr int64_t PIXELS   = 128;
+#endif
 constexpr int64_t CHANNELS = 4 * TILE;   // of the result, at a time
 constexpr int64_t DEPTH    = 128;        // weights of a channel at a time
 constexpr int64_t STRIDE   = DEPTH + 16; // rows at a distance of a power of two would share lines of the cache
@@ -57,23 +61,24 @@ struct Convolution {
         const int64_t number = part / n_parts_of_image, pixel = part % n_groups() * PIXELS;
         const int64_t channel = part % n_parts_of_image / n_groups() * CHANNELS;
         const int64_t n = std::min(CHANNELS, n_channels - channel), n_now = std::min(PIXELS, n_pixels - pixel);
-        const int64_t n_panels = parts_of(n_now, PANEL);
+        const int64_t n_panels = parts_of(n_now, PANEL), at_once = rows_at_once();
         for (int64_t p = 0; p < n_panels; p++) {
-            memset(scratch.sums[p], 0, parts_of(n, AT_ONCE) * AT_ONCE * sizeof(scratch.sums[0][0]));
+            memset(scratch.sums[p], 0, parts_of(n, at_once) * at_once * sizeof(scratch.sums[0][0]));
         }
-        const auto product = choice() == Choice::reference ? multiply_panel_reference<STRIDE, float>
-                                                           : multiply_panel<STRIDE, float>;
+        const PanelProduct product = panel_product<STRIDE, float>();
         for (int64_t column = 0; column < n_columns; column += DEPTH) {
-            const int64_t depth = std::min(DEPTH, n_columns - column);
+            const int64_t depth = std::min(DEPTH, n_columns - column), filled = whole_steps(depth);
             for (int64_t p = 0; p < n_panels; p++) {
                 gather(number, pixel + p * PANEL, column, depth, scratch.panels[p]);
+                memset(scratch.panels[p][depth], 0, (filled - depth) * sizeof(scratch.panels[p][0]));
+                split_panel(scratch.panels[p][0], filled);
             }
             for (int64_t tile = 0; tile < n; tile += TILE) {
                 const int64_t n_rows = std::min(TILE, n - tile);
                 read_weights(channel + tile, n_rows, column, depth, scratch.rows);
                 for (int64_t p = 0; p < n_panels; p++) {
-                    for (int64_t r = 0; r < n_rows; r += AT_ONCE) {
-                        product(scratch.rows + r * STRIDE, scratch.panels[p][0], depth, scratch.sums[p] + tile + r);
+                    for (int64_t r = 0; r < n_rows; r += at_once) {
+                        product(scratch.rows + r * STRIDE, scratch.panels[p], filled, scratch.sums[p] + tile + r);
                     }
                 }
             }
@@ -88,12 +93,13 @@ struct Convolution {
     }
 
   private:
-    // Rows beyond the last are zero up to a multiple of AT_ONCE.
+    // Rows beyond the last are zero up to a multiple of rows_at_once(), as are columns.
     void read_weights(int64_t channel, int64_t n_rows, int64_t column, int64_t depth, float * rows) const {
-        for (int64_t r = 0; r < parts_of(n_rows, AT_ONCE) * AT_ONCE; r++) {
+        const int64_t filled = whole_steps(depth);
+        for (int64_t r = 0; r < parts_of(n_rows, rows_at_once()) * rows_at_once(); r++) {
             float * to = rows + r * STRIDE;
             if (r >= n_rows) {
-                std::fill(to, to + depth, 0.0f);
+                std::fill(to, to + filled, 0.0f);
                 continue;
             }
             const char * all = (const char *) weights->data + (channel + r) * weights->nb[3];
@@ -105,6 +111,8 @@ struct Convolution {
             for (; k < depth; k++) {
                 to[k] = half_to_float(from[k]);
             }
+            std::fill(to + depth, to + filled, 0.0f);
+            split_row(to, filled);
         }
     }
 
@@ -178,13 +186,14 @@ struct Convolution {
 class ConvolutionTraits : public ggml::cpu::tensor_traits {
   public:
     bool work_size(int n_threads, const ggml_tensor *, size_t & size) override {
-        size = n_threads * sizeof(Scratch);
+        size = n_threads * sizeof(Scratch) + ALIGNMENT;
         return true;
     }
 
     bool compute_forward(ggml_compute_params * params, ggml_tensor * op) override {
         const Convolution convolution(op);
-        auto & scratch = ((Scratch *) params->wdata)[params->ith];
+        const TileShapes shapes;
+        auto & scratch = ((Scratch *) aligned(params->wdata))[params->ith];
         if (params->ith == 0) {
             ggml_threadpool_chunk_set(params->threadpool, params->nth);
         }

@@ -3,7 +3,7 @@
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 
-#include "panels.h"
+#include "float_tiles.h"
 
 #include "ggml-backend-impl.h"
 #include "ggml-cpu-impl.h"
@@ -69,8 +69,11 @@ inline __m128i eight_halves(const ggml_tensor * tensor, const char * row, int64_
                : _mm256_cvtps_ph(_mm256_loadu_ps((const float *) row + column), _MM_FROUND_TO_NEAREST_INT);
 }
 
+inline void write_eight(ggml_fp16_t * to, __m128i halves) { _mm_storeu_si128((__m128i *) to, halves); }
+inline void write_eight(float * to, __m128i halves) { _mm256_storeu_ps(to, _mm256_cvtph_ps(halves)); }
+
 // Writes rows as one panel; rows beyond the last are zero.
-void pack(const ggml_tensor * tensor, int64_t first, ggml_fp16_t * panel) {
+template <typename Value> void pack(const ggml_tensor * tensor, int64_t first, Value * panel) {
     const int64_t n_rows = std::min(PANEL, ggml_nrows(tensor) - first);
     const char * at[PANEL];
     for (int64_t r = 0; r < n_rows; r++) {
@@ -84,7 +87,7 @@ void pack(const ggml_tensor * tensor, int64_t first, ggml_fp16_t * panel) {
             }
             transpose(rows);
             for (int i = 0; i < 8; i++) {
-                _mm_storeu_si128((__m128i *) (panel + (k + i) * PANEL + r), rows[i]);
+                write_eight(panel + (k + i) * PANEL + r, rows[i]);
             }
         }
     }
@@ -102,31 +105,49 @@ struct HalfProduct {
           other(op->src[packs_first ? 1 : 0]) {}
 
     size_t packed_size() const {
-        return GGML_PAD(parts_of(ggml_nrows(packed), PANEL) * PANEL * packed->ne[0] * sizeof(ggml_fp16_t), 64);
+        return parts_of(ggml_nrows(packed), PANEL) * panel_size();
+    }
+
+    size_t panel_size() const {
+        return PANEL * whole_steps(packed->ne[0]) * (has_tiles() ? sizeof(float) : sizeof(ggml_fp16_t));
+    }
+
+    void pack_panel(int64_t i, char * panels) const {
+        char * panel = panels + i * panel_size();
+        if (has_tiles()) {
+            const int64_t n_columns = packed->ne[0], n_filled = whole_steps(n_columns);
+            pack(packed, i * PANEL, (float *) panel);
+            memset((float *) panel + n_columns * PANEL, 0, (n_filled - n_columns) * PANEL * sizeof(float));
+            split_panel((float *) panel, n_filled);
+        } else {
+            pack(packed, i * PANEL, (ggml_fp16_t *) panel);
+        }
     }
 
     // Computes the results of a tile of rows and a group of packed rows.
-    void compute(int64_t tile, int64_t group, const ggml_fp16_t * panels, Scratch & scratch) const {
+    void compute(int64_t tile, int64_t group, const char * panels, Scratch & scratch) const {
         const int64_t n_columns = other->ne[0], n_rows = std::min(TILE, ggml_nrows(other) - tile);
         const int64_t n_packed = std::min(GROUP, ggml_nrows(packed) - group), n_panels = parts_of(n_packed, PANEL);
-        const int64_t n_filled = parts_of(n_rows, AT_ONCE) * AT_ONCE;
+        const int64_t at_once = rows_at_once(), n_filled = parts_of(n_rows, at_once) * at_once;
         memset(scratch.rows + n_rows * STRIDE, 0, (n_filled - n_rows) * STRIDE * sizeof(float));
         memset(scratch.sums, 0, n_panels * sizeof(scratch.sums[0]));
-        const auto product = choice() == Choice::reference ? multiply_panel_reference<STRIDE, ggml_fp16_t>
-                                                           : multiply_panel<STRIDE, ggml_fp16_t>;
+        const PanelProduct product = panel_product<STRIDE, ggml_fp16_t>();
         for (int64_t column = 0; column < n_columns; column += DEPTH) {
-            const int64_t depth = std::min(DEPTH, n_columns - column);
+            const int64_t depth = std::min(DEPTH, n_columns - column), filled = whole_steps(depth);
             for (int64_t r = 0; r < n_rows; r++) {
                 const char * row = row_of(other, tile + r);
                 for (int64_t k = 0; k < depth; k += 8) {
                     const __m128i values = eight_halves(other, row, column + k);
                     _mm256_storeu_ps(scratch.rows + r * STRIDE + k, _mm256_cvtph_ps(values));
                 }
+                memset(scratch.rows + r * STRIDE + depth, 0, (filled - depth) * sizeof(float));
+                split_row(scratch.rows + r * STRIDE, filled);
             }
             for (int64_t p = 0; p < n_panels; p++) {
-                const ggml_fp16_t * panel = panels + (group + p * PANEL) * n_columns + column * PANEL;
-                for (int64_t r = 0; r < n_rows; r += AT_ONCE) {
-                    product(scratch.rows + r * STRIDE, panel, depth, scratch.sums[p] + r);
+                const char * panel = panels + (group / PANEL + p) * panel_size();
+                panel += column * panel_size() / whole_steps(n_columns);
+                for (int64_t r = 0; r < n_rows; r += at_once) {
+                    product(scratch.rows + r * STRIDE, panel, filled, scratch.sums[p] + r);
                 }
             }
         }
@@ -163,7 +184,7 @@ struct HalfProduct {
 class HalfTraits : public ggml::cpu::tensor_traits {
   public:
     bool work_size(int n_threads, const ggml_tensor * op, size_t & size) override {
-        size = HalfProduct(op).packed_size() + n_threads * sizeof(Scratch);
+        size = HalfProduct(op).packed_size() + n_threads * sizeof(Scratch) + ALIGNMENT;
         return true;
     }
 
@@ -171,15 +192,16 @@ class HalfTraits : public ggml::cpu::tensor_traits {
         const HalfProduct product(op);
         const int64_t n_packed = ggml_nrows(product.packed), n_tiles = parts_of(ggml_nrows(product.other), TILE);
         const int64_t n_parts = n_tiles * parts_of(n_packed, GROUP);
-        auto * panels = (ggml_fp16_t *) params->wdata;
+        char * panels = aligned(params->wdata);
         if (params->ith == 0) {
             ggml_threadpool_chunk_set(params->threadpool, params->nth);
         }
         for (int64_t panel = params->ith; panel * PANEL < n_packed; panel += params->nth) {
-            pack(product.packed, panel * PANEL, panels + panel * PANEL * product.packed->ne[0]);
+            product.pack_panel(panel, panels);
         }
         ggml_barrier(params->threadpool);
-        auto & scratch = *(Scratch *) ((char *) params->wdata + product.packed_size() + params->ith * sizeof(Scratch));
+        auto & scratch = ((Scratch *) (panels + product.packed_size()))[params->ith];
+        const TileShapes shapes;
         for (int64_t part = params->ith; part < n_parts; part = ggml_threadpool_chunk_add(params->threadpool, 1)) {
             product.compute(part % n_tiles * TILE, part / n_tiles * GROUP, panels, scratch);
         }

@@ -3,7 +3,7 @@
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 
-#include "simd.h"
+#include "integer_tiles.h"
 
 #define GGML_COMMON_DECL_C
 #include "ggml-common.h"
@@ -148,6 +148,30 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
     }
 }
 
+#ifdef CYLLAMA_TILES
+
+void unpack(const uint8_t * panel, int64_t n_blocks, uint8_t * groups) {
+    const __m512i table = _mm512_broadcast_i32x4(load_16(TABLE)), low = _mm512_set1_epi8(15);
+    for (int64_t i = 0; i < n_blocks; i++) {
+        const Group & group = ((const Group *) panel)[i];
+        auto & to = ((TiledGroup *) groups)[i];
+        for (int j = 0; j < 8; j++) {
+            __m128i scales[2];
+            scales_of(group, j / 2, scales);
+            const TiledGroup::Factors factors(scales[j % 2]);
+            for (int t = 0; t < 4; t++) {
+                const __m512i both = load_64(group.values[j][t]);
+                const __m512i upper = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
+                to.put(32 * j + 4 * t, _mm512_shuffle_epi8(table, _mm512_and_si512(both, low)), factors);
+                to.put(32 * j + 16 + 4 * t, _mm512_shuffle_epi8(table, upper), factors);
+            }
+        }
+        _mm512_store_ps(to.d, _mm512_cvtph_ps(load(group.d)));
+    }
+}
+
+#endif
+
 #else
 
 // Adds scale * value * activation of a part: |value| times the activation with the sign of the value. A sum of two
@@ -218,7 +242,8 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
 } // namespace
 
 const Kernel iq4_xs_kernel = { GGML_TYPE_IQ4_XS, BLOCK, sizeof(Activations), quantize, quantize_reference, repack,
-                               CYLLAMA_PRODUCT(multiply), reference, HAS_VNNI ? NEVER : 128, nullptr };
+                               CYLLAMA_PRODUCT(multiply), reference, many_rows(128), nullptr,
+                               CYLLAMA_TILED(tiled<unpack, false>) };
 
 } // namespace cyllama
 

@@ -14,6 +14,9 @@
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VNNI__)
 #define CYLLAMA_VNNI
+#if defined(__AMX_TILE__) && defined(__AMX_INT8__) && defined(__linux__)
+#define CYLLAMA_TILES
+#endif
 #endif
 
 namespace ggml::cpu {
@@ -25,15 +28,23 @@ namespace cyllama {
 constexpr int64_t ROWS        = 16;  // of a panel
 constexpr int64_t BLOCK       = 256; // columns of a group of a K type
 constexpr int64_t SMALL_BLOCK = 32;  // columns of a group of another type
+constexpr size_t  TILED_SIZE  = 9216; // bytes of the groups that are unpacked at a time
+constexpr int64_t TILED_ROWS  = 32;  // of activations: two tiles
 #ifdef CYLLAMA_VNNI
 constexpr int BATCH = 8; // rows of activations that a product takes at most
 #else
 constexpr int BATCH = 4;
 #endif
 
-struct Activations { // one block of one row
-    float   scale;
+#ifdef CYLLAMA_TILES
+#define CYLLAMA_ALIGNED alignas(64) // a tile whose rows cross lines of the cache takes seven times as long to load
+#else
+#define CYLLAMA_ALIGNED
+#endif
+
+struct CYLLAMA_ALIGNED Activations { // one block of one row
     int8_t  values[BLOCK];
+    float   scale;
     int16_t sums32[BLOCK / 32]; // of 32 values
 #ifdef CYLLAMA_VNNI
     int32_t offsets16[BLOCK / 16]; // -32 * the sum of 16 values
@@ -53,10 +64,10 @@ struct Activations { // one block of one row
     }
 };
 
-struct SmallActivations {
+struct CYLLAMA_ALIGNED SmallActivations {
+    int8_t  values[SMALL_BLOCK];
     float   scale;
     int32_t sum;
-    int8_t  values[SMALL_BLOCK];
 };
 
 // Multiplies n_blocks groups of a panel with n rows of activations: one, or an even number up to BATCH. 16 results go
@@ -66,6 +77,17 @@ using Product = void (*)(const uint8_t * panel, int64_t n_blocks, const void * c
                          float * const * outputs, bool first, bool from_memory);
 
 using Quantize = void (*)(const float * values, int64_t n_blocks, void * to);
+
+// Products of many rows in the tiles of AMX; the numbers are those of the other products.
+struct TiledKernel {
+    size_t  group_size; // bytes of a group for tiles
+    int64_t n_groups;   // at a time
+    int64_t columns;    // of a tile
+    void (*unpack)(const uint8_t * panel, int64_t n_blocks, uint8_t * groups);
+    // Adds the products of groups and of TILED_ROWS rows of activations, which are row_size bytes apart.
+    void (*multiply)(const uint8_t * groups, int64_t n_blocks, const char * rows, int64_t row_size,
+                     float (*totals)[ROWS]);
+};
 
 struct Kernel {
     ggml_type type;
@@ -81,13 +103,16 @@ struct Kernel {
     int64_t many_rows;
     // Writes the values of row r of a panel; null where the type has no lookup of rows.
     void (*row)(const uint8_t * panel, int64_t n_blocks, int64_t r, float * to);
+    const TiledKernel * tiled; // null where there are no tiles
 };
 
-constexpr int64_t NEVER = INT64_MAX;
-#ifdef CYLLAMA_VNNI
-constexpr bool HAS_VNNI = true;
+// Of types whose products in ggml's own format are as fast with VNNI.
+#if defined(CYLLAMA_TILES)
+constexpr int64_t many_rows(int64_t) { return 64; }
+#elif defined(CYLLAMA_VNNI)
+constexpr int64_t many_rows(int64_t) { return INT64_MAX; }
 #else
-constexpr bool HAS_VNNI = false;
+constexpr int64_t many_rows(int64_t otherwise) { return otherwise; }
 #endif
 
 extern const Kernel q4_k_kernel;
@@ -102,6 +127,13 @@ extern const Kernel q8_0_kernel;
 enum class Choice { ours, reference, upstream };
 
 Choice choice();
+
+constexpr uintptr_t ALIGNMENT = 64;
+
+// Work data, of ALIGNMENT bytes more than are needed, from the first place on that is aligned.
+inline char * aligned(void * data) { return (char *) (((uintptr_t) data + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT); }
+
+constexpr int64_t parts_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
 // The row that all dimensions but the first count.
 inline char * row_of(const ggml_tensor * tensor, int64_t row) {

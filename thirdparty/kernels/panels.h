@@ -28,11 +28,10 @@ constexpr int64_t PANEL = 2 * LANES;
 constexpr int64_t TILE  = 96; // rows at a time
 static_assert(TILE % AT_ONCE == 0 && TILE % 8 == 0);
 
-constexpr int64_t parts_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
-
 // Adds the products of AT_ONCE rows, which are `stride` values apart, and a panel of 16-bit or 32-bit floats.
 template <int64_t stride, typename Value>
-static void multiply_panel(const float * rows, const Value * panel, int64_t depth, float (*sums)[PANEL]) {
+static void multiply_panel(const float * rows, const void * values, int64_t depth, float (*sums)[PANEL]) {
+    const auto * panel = (const Value *) values;
     Vector totals[AT_ONCE][2];
 #pragma GCC unroll 12
     for (int r = 0; r < AT_ONCE; r++) {
@@ -59,7 +58,8 @@ inline float to_float(float value) { return value; }
 inline float to_float(ggml_fp16_t value) { return half_to_float(value); }
 
 template <int64_t stride, typename Value>
-static void multiply_panel_reference(const float * rows, const Value * panel, int64_t depth, float (*sums)[PANEL]) {
+static void multiply_panel_reference(const float * rows, const void * values, int64_t depth, float (*sums)[PANEL]) {
+    const auto * panel = (const Value *) values;
     for (int r = 0; r < AT_ONCE; r++) {
         for (int64_t i = 0; i < PANEL; i++) {
             for (int64_t k = 0; k < depth; k++) {

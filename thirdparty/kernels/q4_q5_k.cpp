@@ -4,7 +4,7 @@
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 
-#include "simd.h"
+#include "integer_tiles.h"
 
 #define GGML_COMMON_DECL_C
 #include "ggml-common.h"
@@ -181,6 +181,12 @@ inline __m128i scales_of(const Scales & group, int j) {
 
 #ifdef CYLLAMA_VNNI
 
+inline __m512i minima_16(const Scales & group, int pair) {
+    __m128i pairs[2];
+    minima_of(group, pair, pairs);
+    return _mm512_cvtepu8_epi16(_mm256_set_m128i(pairs[1], pairs[0]));
+}
+
 // Adds scale * the products of P parts of a pair.
 template <typename Format, int N, int P>
 inline void add_parts(const typename Format::Group & group, int j, const Activations * const * with,
@@ -236,9 +242,7 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
                 add_parts<Format, N, 1>(group, 2 * pair, with, sums);
                 add_parts<Format, N, 1>(group, 2 * pair + 1, with, sums);
             }
-            __m128i pairs[2];
-            minima_of(group, pair, pairs);
-            const __m512i minima = _mm512_cvtepu8_epi16(_mm256_set_m128i(pairs[1], pairs[0]));
+            const __m512i minima = minima_16(group, pair);
             for (int c = 0; c < N; c++) {
                 offsets[c] = _mm512_dpwssd_epi32(offsets[c], minima, broadcast_16(with[c]->sums32 + 2 * pair));
             }
@@ -254,6 +258,30 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
         _mm512_storeu_ps(outputs[c], totals[c]);
     }
 }
+
+#ifdef CYLLAMA_TILES
+
+template <typename Format> void unpack(const uint8_t * panel, int64_t n_blocks, uint8_t * groups) {
+    for (int64_t i = 0; i < n_blocks; i++) {
+        const auto & group = ((const typename Format::Group *) panel)[i];
+        auto & to = ((TiledGroup *) groups)[i];
+        for (int pair = 0; pair < 4; pair++) {
+            const TiledGroup::Factors factors[2] = { TiledGroup::Factors(scales_of(group, 2 * pair)),
+                                                     TiledGroup::Factors(scales_of(group, 2 * pair + 1)) };
+            for (int t = 0; t < 8; t++) {
+                __m512i w[2];
+                Format::values_16(group, pair, t, w);
+                to.put(64 * pair + 4 * t, w[0], factors[0]);
+                to.put(64 * pair + 32 + 4 * t, w[1], factors[1]);
+            }
+            _mm512_store_si512(to.minima[pair], minima_16(group, pair));
+        }
+        _mm512_store_ps(to.d, _mm512_cvtph_ps(load(group.d)));
+        _mm512_store_ps(to.dmin, _mm512_cvtph_ps(load(group.dmin)));
+    }
+}
+
+#endif
 
 #else
 
@@ -348,9 +376,11 @@ template <int N> constexpr auto multiply_q5_k = multiply<Q5_K, N>;
 } // namespace
 
 const Kernel q4_k_kernel = { GGML_TYPE_Q4_K, BLOCK, sizeof(Activations), quantize, quantize_reference, repack<Q4_K>,
-                             CYLLAMA_PRODUCT(multiply_q4_k), reference<Q4_K>, 128, nullptr };
+                             CYLLAMA_PRODUCT(multiply_q4_k), reference<Q4_K>, 128, nullptr,
+                             CYLLAMA_TILED(tiled<unpack<Q4_K>, true>) };
 const Kernel q5_k_kernel = { GGML_TYPE_Q5_K, BLOCK, sizeof(Activations), quantize, quantize_reference, repack<Q5_K>,
-                             CYLLAMA_PRODUCT(multiply_q5_k), reference<Q5_K>, HAS_VNNI ? NEVER : 512, nullptr };
+                             CYLLAMA_PRODUCT(multiply_q5_k), reference<Q5_K>, many_rows(512), nullptr,
+                             CYLLAMA_TILED(tiled<unpack<Q5_K>, true>) };
 
 } // namespace cyllama
 

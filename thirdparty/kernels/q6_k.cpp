@@ -3,7 +3,7 @@
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 
-#include "simd.h"
+#include "integer_tiles.h"
 
 #define GGML_COMMON_DECL_C
 #include "ggml-common.h"
@@ -162,6 +162,27 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
     }
 }
 
+#ifdef CYLLAMA_TILES
+
+void unpack(const uint8_t * panel, int64_t n_blocks, uint8_t * groups) {
+    for (int64_t i = 0; i < n_blocks; i++) {
+        const Group & group = ((const Group *) panel)[i];
+        auto & to = ((TiledGroup *) groups)[i];
+        for (int j = 0; j < 16; j++) { // of the scales: 16 columns
+            const TiledGroup::Factors factors(load_16(group.scales[j]));
+            const int half = j / 8, part = j % 8 / 2;
+            for (int t = j % 2 * 4; t < j % 2 * 4 + 4; t++) {
+                const Four & values = group.fours[half][t];
+                const __m512i w = value_bits(load_64(values.low[part % 2]), load_64(values.high), part);
+                to.put(128 * half + 32 * part + 4 * t, _mm512_sub_epi8(w, _mm512_set1_epi8(32)), factors);
+            }
+        }
+        _mm512_store_ps(to.d, _mm512_cvtph_ps(load(group.d)));
+    }
+}
+
+#endif
+
 #else
 
 // Six bits of four columns of a part, for 8 rows from `row` on.
@@ -282,7 +303,8 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
 } // namespace
 
 const Kernel q6_k_kernel = { GGML_TYPE_Q6_K, BLOCK, sizeof(Activations), quantize, quantize_reference, repack,
-                             CYLLAMA_PRODUCT(multiply), reference, HAS_VNNI ? NEVER : 128, nullptr };
+                             CYLLAMA_PRODUCT(multiply), reference, many_rows(128), nullptr,
+                             CYLLAMA_TILED(tiled<unpack, false>) };
 
 } // namespace cyllama
 

@@ -3,7 +3,7 @@
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 
-#include "simd.h"
+#include "integer_tiles.h"
 
 #define GGML_COMMON_DECL_C
 #include "ggml-common.h"
@@ -193,6 +193,26 @@ void multiply(const uint8_t * panel, int64_t n_blocks, const void * const * rows
     }
 }
 
+#ifdef CYLLAMA_TILES
+
+template <typename Format> void unpack(const uint8_t * panel, int64_t n_blocks, uint8_t * groups) {
+    for (int64_t i = 0; i < n_blocks; i++) {
+        const auto & group = ((const typename Format::Group *) panel)[i];
+        auto & to = ((TiledSmallGroup *) groups)[i];
+        const __m512i zero = _mm512_set1_epi8((char) Format::ZERO);
+#pragma GCC unroll 4
+        for (int t = 0; t < 4; t++) {
+            __m512i w[2];
+            Format::values_16(group, t, w);
+            _mm512_store_si512(to.values[t], _mm512_sub_epi8(w[0], zero));
+            _mm512_store_si512(to.values[t + 4], _mm512_sub_epi8(w[1], zero));
+        }
+        _mm512_store_ps(to.d, _mm512_cvtph_ps(load(group.d)));
+    }
+}
+
+#endif
+
 #else
 
 // Sums of products in 32 bits, for values with signs: |q| times the activation with the sign of q.
@@ -298,7 +318,8 @@ template <typename Format> void row(const uint8_t * panel, int64_t n_blocks, int
 
 template <typename Format> constexpr Kernel kernel(ggml_type type, Product product, int64_t many_rows) {
     return { type,           SMALL_BLOCK, sizeof(SmallActivations), quantize_small, quantize_small_reference,
-             repack<Format>, product,     reference<Format>,        many_rows,      row<Format> };
+             repack<Format>, product,     reference<Format>,        many_rows,      row<Format>,
+             CYLLAMA_TILED(tiled_small<unpack<Format>>) };
 }
 
 template <int N> constexpr auto multiply_q4_0 = multiply<Q4_0, N>;
