@@ -84,3 +84,15 @@ def test_results_have_the_bits_of_plain_c(threads: int, found: dict[str, Arrays]
             served = [f"convolution, {label}" for label in CONVOLUTIONS]
             served += [f"product, {label}" for label in PRODUCTS if label not in ("few rows", EMPTY)]
             assert set(differing(values, upstream)) == {"has_kernels", *served}, variant
+
+
+def test_results_where_the_system_refuses_tiles(found: dict[str, Arrays], tmp_path: Path) -> None:
+    """The variant for AMX computes with AVX-512 then; the others do not use tiles."""
+    for variant, values in found.items():
+        refused = computed(variant, 2, "cyllama", tmp_path, tiles="refused")
+        plain = computed(variant, 2, "reference", tmp_path, tiles="refused")
+        assert refused is not None and plain is not None
+        assert differing(refused, plain) == []
+        assert variant == "sapphirerapids" or differing(refused, values) == []
+        for label, case in CONVOLUTIONS.items():
+            assert_near(refused, f"convolution, {label}", convolved(case), label)

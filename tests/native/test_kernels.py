@@ -47,6 +47,14 @@ def test_products_have_the_bits_of_the_reference(threads: int, references: dict[
         assert set(kept) <= KEPT_WITH_VNNI and (variant != "haswell" or not kept), variant
 
 
+def test_products_where_the_system_refuses_tiles(references: dict[str, Arrays], tmp_path: Path) -> None:
+    for variant, wanted in references.items():
+        found = products(variant, 2, "cyllama", tmp_path, tiles="refused")
+        assert found is not None
+        names = [" ".join(pair) for pair in pairs_of(found)]
+        assert names and differing({name: found[name] for name in names}, wanted) == [], variant
+
+
 def test_products_are_those_of_upstream(references: dict[str, Arrays]) -> None:
     """Compare within the differences of rounding.
 

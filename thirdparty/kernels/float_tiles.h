@@ -29,8 +29,12 @@ struct Parts { // in the upper halves of 32-bit numbers; of the lower ones, thos
     }
 };
 
-// Replaces each pair of rows of a panel by a row of high parts and one of low parts, in which pairs are neighbours.
+// For tiles, replaces each pair of rows of a panel by a row of high parts and one of low parts, in which pairs are
+// neighbours.
 inline void split_panel(float * panel, int64_t depth) {
+    if (!has_tiles()) {
+        return;
+    }
     for (float * pair = panel; pair < panel + depth * PANEL; pair += 2 * PANEL) {
         for (int64_t i = 0; i < PANEL; i += LANES) {
             const Parts first(pair + i), second(pair + PANEL + i);
@@ -41,8 +45,11 @@ inline void split_panel(float * panel, int64_t depth) {
     }
 }
 
-// Replaces each PAIRED values of a row by their high parts and their low parts.
+// For tiles, replaces each PAIRED values of a row by their high parts and their low parts.
 inline void split_row(float * row, int64_t depth) {
+    if (!has_tiles()) {
+        return;
+    }
     alignas(64) uint16_t upper_halves[PAIRED];
     for (int i = 0; i < PAIRED; i++) {
         upper_halves[i] = (uint16_t) (2 * i + 1);

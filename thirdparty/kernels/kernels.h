@@ -137,6 +137,9 @@ constexpr int64_t parts_of(int64_t n, int64_t size) { return (n + size - 1) / si
 
 // The row that all dimensions but the first count.
 inline char * row_of(const ggml_tensor * tensor, int64_t row) {
+    if (row < tensor->ne[1]) {
+        return (char *) tensor->data + row * tensor->nb[1]; // without the divisions, which are slow
+    }
     const int64_t i1 = row % tensor->ne[1], i2 = row / tensor->ne[1] % tensor->ne[2];
     const int64_t i3 = row / tensor->ne[1] / tensor->ne[2];
     return (char *) tensor->data + i1 * tensor->nb[1] + i2 * tensor->nb[2] + i3 * tensor->nb[3];
