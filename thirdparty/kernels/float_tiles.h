@@ -1,6 +1,6 @@
-// Products of panels in the tiles of AMX, which multiply bfloat16. A float becomes the sum of two of them: a high part
-// and a low part of 8 bits each. Of the four products of parts, that of the low ones is left out, which is less than
-// 2^-17 of the whole. Weights of 16-bit floats have 11 bits, so that they lose none.
+// Products of panels in the tiles of AMX, which multiply bfloat16. A float becomes the sum of two of them, a high part
+// and a low part of 8 bits each, and all four products of parts count. A 16-bit float has 11 bits and loses none: the
+// products are those of 32-bit floats. A 32-bit float loses less than 2^-17 of itself.
 #pragma once
 
 #include "amx.h"
@@ -89,10 +89,14 @@ __attribute__((target("amx-bf16"))) static void multiply_tiles(const float * row
         _tile_loadd(5, second + LOW, ROW);
         _tile_dpbf16ps(2, 5, 6);
         _tile_dpbf16ps(3, 5, 7);
-        _tile_loadd(4, first, ROW);
         _tile_loadd(6, low, PAIR);
         _tile_dpbf16ps(0, 4, 6);
         _tile_loadd(7, low + 64, PAIR);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+        _tile_loadd(4, first, ROW);
+        _tile_dpbf16ps(0, 4, 6);
         _tile_dpbf16ps(1, 4, 7);
         _tile_loadd(5, second, ROW);
         _tile_dpbf16ps(2, 5, 6);
@@ -114,7 +118,7 @@ inline float part_of(const uint16_t * parts, int64_t i) {
 // The additions are those of TDPBF16PS: one sum of the even columns of a step, one of the odd ones.
 template <int64_t stride>
 static void multiply_tiles_reference(const float * rows, const void * panel, int64_t depth, float (*sums)[PANEL]) {
-    constexpr struct { int64_t row, panel; } PARTS[] = { { 0, 0 }, { 1, 0 }, { 0, 1 } }; // 0 is the high one
+    constexpr struct { int64_t row, panel; } PARTS[] = { { 0, 0 }, { 1, 0 }, { 1, 1 }, { 0, 1 } }; // 0 is the high one
     for (int64_t k = 0; k < depth; k += PAIRED) {
         for (auto part : PARTS) {
             const auto * other = (const uint16_t *) ((const float *) panel + (k + part.panel) * PANEL);
